@@ -1,0 +1,251 @@
+"""The `invert` command: prompts on stdout and nothing else, all notes on stderr.
+
+Exit status: 0 done, 2 bad input (one sentence on stderr), 130 interrupted (the best prompt so far is
+printed), 1 a failure of ours. In a batch a bad file does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from invert.config import InvertConfig
+from invert.errors import InputError
+from invert.inverter import Inverter
+from invert.methods import get_method
+from invert.report import write_report, write_trace
+from invert.result import Result
+from invert.target import KINDS
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+notes = Console(stderr=True, highlight=False)
+DEFAULT = InvertConfig()
+IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@app.command()
+def command(
+    images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, or URLs.")] = None,
+    model: Annotated[str, typer.Option(help="picturebook, an open_clip name such as ViT-L-14/openai, hf:NAME, or a folder.")] = "picturebook",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
+    method: Annotated[str, typer.Option(help="How to invert: invert, nearest, …")] = DEFAULT.method,
+    target: Annotated[str | None, typer.Option(help="raw, empty or gap: how the image latent is brought among the texts.")] = None,
+    tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens,
+    restarts: Annotated[int, typer.Option(help="Soft prompts optimised at once.")] = DEFAULT.restarts,
+    max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens,
+    budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed,
+    top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top,
+    init_prompt: Annotated[str, typer.Option(help="A prompt to start the search from.")] = "",
+    must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = "",
+    ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = "",
+    negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False,
+    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None,
+    gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; prints a table.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    trace: Annotated[Path | None, typer.Option(help="Draw the curves and which tokens won when into this PNG.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    scene: Annotated[str | None, typer.Option(help="Draw this description in picturebook's world into the given file.")] = None,
+    list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Give an image, get the prompt that makes a text-to-image model draw it again."""
+    if list_objects:
+        raise typer.Exit(print_objects())
+    paths = images or []
+    if scene is not None:
+        raise typer.Exit(draw_scene(scene, paths, seed))
+    if text is None and not paths:
+        raise InputError("no image given: try `invert image.png`, or `invert --help`")
+    config = InvertConfig(
+        method=method,
+        target=target or "raw",
+        tokens=tokens,
+        restarts=restarts,
+        max_tokens=max_tokens,
+        budget=budget,
+        seconds=seconds,
+        seed=seed,
+        top=top,
+        init_prompt=init_prompt,
+        must_include=listed(must_include),
+        ban=listed(ban),
+    )
+    job = Job(config, model, device, target is None, negative, gap_images)
+    if text is not None:
+        raise typer.Exit(job.run_text(text, as_json))
+    raise typer.Exit(job.run_images(expanded(paths), together, listed(compare or ""), as_json, trace, report, debug))
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """ "a, b" → ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def expanded(paths: Iterable[str]) -> list[str]:
+    """Folders become the image files in them, sorted; everything else stays."""
+    found: list[str] = []
+    for path in paths:
+        if Path(path).is_dir():
+            inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
+            if not inside:
+                raise InputError(f"{path} is a folder without images: give image files, or a folder that holds some")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def print_objects() -> int:
+    from invert.picturebook.world import objects
+
+    for thing in objects():
+        print(thing.name)
+    return 0
+
+
+def draw_scene(description: str, paths: list[str], seed: int) -> int:
+    """`invert --scene "a fox above an umbrella" out.png`."""
+    from torchvision.utils import save_image
+
+    from invert.picturebook.grammar import caption, parse
+    from invert.picturebook.models import IMAGE_SIZE
+    from invert.picturebook.render import render
+
+    if len(paths) != 1:
+        raise InputError('--scene needs one file to write: invert --scene "two owls on a blue background" out.png')
+    drawn = parse(description, seed)
+    try:
+        save_image(render([drawn], IMAGE_SIZE)[0], paths[0])
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {paths[0]}: {error}; give a writable .png path") from error
+    notes.print(caption(drawn))
+    return 0
+
+
+class Job:
+    """One run of the command: the model is loaded once, when the first image is known to be there."""
+
+    def __init__(
+        self,
+        config: InvertConfig,
+        model: str,
+        device: str | None,
+        default_target: bool,
+        negative: str | None,
+        gap_images: str | None,
+    ) -> None:
+        get_method(config.method)  # an unknown name is told before a model is loaded
+        if config.target not in KINDS:
+            raise InputError(f"unknown target {config.target!r}: choose one of {', '.join(KINDS)}")
+        self.config, self.negative = config, negative
+        with notes.status(f"loading {model}"):
+            self.inverter = Inverter.load(model, device)
+        if gap_images is not None:
+            self.inverter.measure_gap(expanded([gap_images]))
+        if default_target and self.inverter.gap is not None:
+            self.config = replace(config, target="gap")
+
+    def run_text(self, text: str, as_json: bool) -> int:
+        result = self.inverter.distill(text, self.config)
+        print(json.dumps(result.to_json()) if as_json else result.prompt)
+        return 0
+
+    def run_images(
+        self,
+        paths: list[str],
+        together: bool,
+        compared: tuple[str, ...],
+        as_json: bool,
+        trace: Path | None,
+        report: Path | None,
+        debug: bool,
+    ) -> int:
+        """Invert every group of images; a bad one is told on stderr and the rest go on."""
+        status, done = 0, []
+        groups = [paths] if together else [[path] for path in paths]
+        for group in groups:
+            label = ", ".join(group)
+            try:
+                results = [self.run_one(group, method) for method in (self.config.method, *compared)]
+            except InputError as error:
+                if debug:
+                    raise
+                print(f"invert: {error}", file=sys.stderr)
+                status = 2
+                continue
+            done.append((label, results))
+            self.print_results(label, results, as_json, several=len(groups) > 1)
+            if results[0].interrupted:
+                return 130
+        if done and trace is not None:
+            write_trace(done[0][1][0], trace)
+        if done and report is not None:
+            write_report(done, report)
+        return status
+
+    def run_one(self, group: list[str], method: str) -> Result:
+        with notes.status(f"inverting {', '.join(group)}") as line:
+            return self.inverter.invert(
+                group,
+                replace(self.config, method=method),
+                negative=self.negative,
+                on_best=lambda prompt, value: line.update(f"{value:.3f}  {prompt}"),
+            )
+
+    def print_results(self, label: str, results: list[Result], as_json: bool, several: bool) -> None:
+        if as_json:
+            for result in results:
+                print(json.dumps({"image": label, **result.to_json()}), flush=True)
+        elif len(results) > 1:
+            Console().print(comparison(label, results))
+        else:
+            for prompt, _ in results[0].alternatives:
+                print(f"{label}\t{prompt}" if several else prompt, flush=True)
+
+
+def comparison(label: str, results: list[Result]) -> Table:
+    """One row a method: prompt, score and cost."""
+    table = Table("method", "prompt", "score", "seconds", "token passes", title=label)
+    for r in results:
+        cost = f"{r.forward_tokens + r.backward_tokens:,}"
+        table.add_row(r.method, r.prompt, f"{r.score:.3f}", f"{r.seconds:.1f}", cost)
+    return table
+
+
+def main() -> NoReturn:
+    """Entry point: bad input becomes one sentence and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except (InputError, typer.Exit, click.ClickException, click.Abort, KeyboardInterrupt) as error:
+        if "--debug" in sys.argv and not isinstance(error, typer.Exit):
+            raise
+        status = exit_status(error)
+    sys.exit(status or 0)
+
+
+def exit_status(error: BaseException) -> int:
+    """Say what went wrong, in one sentence, and return the exit status for it."""
+    match error:
+        case typer.Exit():
+            return error.exit_code
+        case click.ClickException():
+            print(f"invert: {error.format_message()}", file=sys.stderr)
+            return 2
+        case InputError():
+            print(f"invert: {error}", file=sys.stderr)
+            return 2
+    print("invert: interrupted before there was a prompt", file=sys.stderr)
+    return 130

@@ -1,0 +1,49 @@
+"""Every option of an inversion, with its unit; the command line maps onto it one to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from invert.errors import InputError
+
+
+@dataclass(frozen=True)
+class InvertConfig:
+    """What to invert with. Raises InputError where an option makes no sense by itself."""
+
+    method: str = "invert"  # a name in invert.methods
+    target: str = "gap"  # raw | empty | gap: how the image latent is brought among the texts
+    tokens: int = 16  # soft tokens per restart
+    restarts: int = 6  # soft prompts optimised at once
+    soft_steps: int = 40  # gradient steps on them
+    max_tokens: int = 40  # length of the final prompt in tokens, at most
+    token_penalty: float = 0.0005  # cosine that one more token must earn
+    pool: int = 128  # candidate words for the search
+    budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
+    seconds: float | None = None  # wall time; None: as long as it takes
+    seed: int = 0
+    top: int = 1  # distinct prompts wanted
+    init_prompt: str = ""  # the search starts here too
+    must_include: tuple[str, ...] = ()  # words the prompt has to hold
+    ban: tuple[str, ...] = ()  # words it may not hold
+    negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "restarts", "max_tokens", "pool", "top"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
+        for name in ("budget", "seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"--{name} is {value}: give more than 0, or leave it out")
+        both = {w.lower() for w in self.must_include} & {w.lower() for w in self.ban}
+        if both:
+            raise InputError(f"{sorted(both)[0]!r} is both required and banned: drop it from --must-include or --ban")
+
+    def check_context(self, context_length: int) -> None:
+        """InputError where the prompt would not fit the model's context, special tokens included."""
+        most = context_length - 2
+        for name in ("tokens", "max_tokens"):
+            if getattr(self, name) > most:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} is {getattr(self, name)}, but this model reads {most} tokens: give {most} or fewer")

@@ -1,0 +1,154 @@
+"""The library's front door: load a model once, invert as many images as you like.
+
+    inverter = Inverter.load("picturebook")
+    result = inverter.invert("image.png", tokens=8, method="invert", seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from invert.clip import Clip, load_clip
+from invert.config import InvertConfig
+from invert.images import load_image
+from invert.meter import Meter
+from invert.methods import Problem, Solution, get_method
+from invert.result import ConceptWords, Result, SoftToken, Token
+from invert.target import away_from, corrected, image_latent, modality_gap, text_latent
+from invert.vocabulary import Vocabulary, build_vocabulary
+
+ImageLike = str | Path | Image.Image
+
+
+class Inverter:
+    """A frozen CLIP with what inversions on it share: the vocabulary and the modality gap."""
+
+    def __init__(self, clip: Clip, gap: Tensor | None = None) -> None:
+        """gap: mean text latent minus mean image latent (E,), for the target "gap"."""
+        self.clip = clip
+        self.gap = gap
+        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+
+    @classmethod
+    def load(cls, model: str = "picturebook", device: str | torch.device | None = None) -> Inverter:
+        """Load a model by name (see `load_clip`); picturebook brings its modality gap along."""
+        clip = load_clip(model, device=device)
+        return cls(clip, picturebook_gap(clip) if clip.known_tokens is not None else None)
+
+    def vocabulary(self, ban: Sequence[str] = ()) -> Vocabulary:
+        """The words that prompts may use, made once for each list of banned words."""
+        key = tuple(sorted(ban))
+        if key not in self._vocabularies:
+            self._vocabularies[key] = build_vocabulary(self.clip, ban)
+        return self._vocabularies[key]
+
+    def invert(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        config: InvertConfig | None = None,
+        *,
+        negative: ImageLike | None = None,
+        on_best: Callable[[str, float], None] | None = None,
+        **options: Any,
+    ) -> Result:
+        """The prompt of an image, or the one prompt of several images together.
+
+        options: fields of `InvertConfig`, over those of config. negative: an image, or a prompt where
+        no such file exists, to move away from. on_best: called with every better prompt. Raises
+        InputError for unreadable images and impossible options.
+        """
+        settings = replace(config or InvertConfig(), **self._defaults(config, options))
+        several = list(image) if isinstance(image, Sequence) and not isinstance(image, str) else [image]
+        meter = self._meter(settings, on_best)
+        latent = image_latent(self.clip, [load_image(source) for source in several])
+        meter.spend(images=len(several))
+        return self._run(corrected(self.clip, latent, settings.target, self.gap), settings, negative, meter)
+
+    def distill(self, prompt: str, config: InvertConfig | None = None, **options: Any) -> Result:
+        """A prompt that means what a longer one means: the same search, pulled onto a text's latent."""
+        settings = replace(config or InvertConfig(), **options)
+        return self._run(text_latent(self.clip, prompt), settings, None, self._meter(settings, None))
+
+    def measure_gap(self, images: Sequence[ImageLike]) -> None:
+        """Take the modality gap from example images and from prompts that name single words."""
+        prompts = [f"a picture of a {word.text}" for word in self.vocabulary().words[:: max(1, len(self.vocabulary()) // 256)]]
+        self.gap = modality_gap(self.clip, [load_image(source) for source in images], prompts)
+
+    def _defaults(self, config: InvertConfig | None, options: dict[str, Any]) -> dict[str, Any]:
+        """Without a known gap the default target is the raw latent; asking for it is an error."""
+        if config is None and "target" not in options and self.gap is None:
+            return {**options, "target": "raw"}
+        return options
+
+    def _meter(self, config: InvertConfig, on_best: Callable[[str, float], None] | None) -> Meter:
+        return Meter(config.budget, config.seconds, on_best)
+
+    def _run(self, target: Tensor, config: InvertConfig, negative: ImageLike | None, meter: Meter) -> Result:
+        config.check_context(self.clip.context_length)
+        method = get_method(config.method)
+        if negative is not None:
+            target = away_from(target, self._negative_latent(negative, config), config.negative_weight)
+        generator = torch.Generator().manual_seed(config.seed)
+        problem = Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter)
+        try:
+            return self._result(problem, method(problem))
+        except KeyboardInterrupt:
+            if not meter.best_prompt:
+                raise
+            solution = Solution(prompts=[(meter.best_prompt, self.score(meter.best_prompt, target))])
+            return replace(self._result(problem, solution), interrupted=True)
+
+    def _negative_latent(self, negative: ImageLike, config: InvertConfig) -> Tensor:
+        if isinstance(negative, str) and not Path(negative).exists():
+            return text_latent(self.clip, negative)
+        latent = image_latent(self.clip, [load_image(negative)])
+        return corrected(self.clip, latent, config.target, self.gap)
+
+    def score(self, prompt: str, target: Tensor) -> float:
+        """Cosine of a prompt's latent with a unit target (E,)."""
+        return float(text_latent(self.clip, prompt) @ target)
+
+    def _result(self, problem: Problem, solution: Solution) -> Result:
+        prompt, score = solution.prompts[0]
+        vocabulary, meter = problem.vocabulary, problem.meter
+        return Result(
+            prompt=prompt,
+            score=score,
+            tokens=[Token(self._plain(token), token) for token in self.clip.tokenizer.encode(prompt)],
+            trace=meter.trace,
+            alternatives=solution.prompts,
+            method=problem.config.method,
+            model=self.clip.name,
+            seed=problem.config.seed,
+            seconds=meter.seconds,
+            forward_tokens=meter.forward_tokens,
+            backward_tokens=meter.backward_tokens,
+            image_passes=meter.image_passes,
+            soft_tokens=[SoftToken(p.text(vocabulary), p.distance, p.has_word) for p in solution.projections],
+            soft_score=solution.soft_score,
+            concepts=[
+                ConceptWords(tuple(vocabulary.words[word].text for word, _ in concept.words), concept.share)
+                for concept in solution.concepts
+            ],
+        )
+
+    def _plain(self, token: int) -> str:
+        return self.clip.token_text(token).removesuffix("</w>")
+
+
+def picturebook_gap(clip: Clip) -> Tensor:
+    """picturebook's modality gap (E,), from 256 scenes of its training split."""
+    from invert.picturebook.grammar import caption
+    from invert.picturebook.render import render
+    from invert.picturebook.world import draw_scenes
+
+    scenes = draw_scenes(256, seed=0)
+    pictures = render(scenes, clip.image_size, clip.device)
+    return modality_gap(clip, pictures, [caption(scene) for scene in scenes])

@@ -1,0 +1,64 @@
+"""Whole pipelines behind one protocol: `get_method(name)(problem)` gives a `Solution`.
+
+A method is a function in a module of its own, entered in METHODS. It spends through the problem's
+meter, takes randomness from its generator only, and offers every prompt that it would accept to
+`meter.offer`, so that an interrupt loses nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from invert.clip import Clip
+from invert.config import InvertConfig
+from invert.errors import InputError
+from invert.meter import Meter
+from invert.project import Concept, Projection
+from invert.vocabulary import Vocabulary
+
+# name → (module, function); imported when asked for, so that a method's own needs stay optional.
+METHODS = {
+    "invert": ("invert.methods.invert", "invert"),
+    "nearest": ("invert.methods.nearest", "nearest"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every method is given. target: unit latent (E,) float32 on the model's device."""
+
+    clip: Clip
+    target: Tensor
+    vocabulary: Vocabulary
+    config: InvertConfig
+    generator: torch.Generator
+    meter: Meter
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What every method gives back. prompts: distinct, best first, each with its cosine."""
+
+    prompts: list[tuple[str, float]]
+    soft_score: float | None = None
+    projections: list[Projection] = field(default_factory=list)
+    concepts: list[Concept] = field(default_factory=list)
+
+
+Method = Callable[[Problem], Solution]
+
+
+def get_method(name: str) -> Method:
+    """The method of that name; InputError that lists the names where there is none."""
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
+    module, function = METHODS[name]
+    return getattr(importlib.import_module(module), function)

@@ -1,0 +1,216 @@
+"""Scenes in English: the canonical caption, its paraphrases for training, and reading one back.
+
+`caption` and `paraphrases` go from scene to words, `parse` from words to scene. `parse` is lenient
+about what it does not know, because people type it: it looks for the phrases that the world has.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import cache
+
+from invert.errors import InputError
+from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, STYLES, Object, Scene, objects
+
+# Spoken forms of a style around a description; the first is canonical.
+STYLE_FORMS = {
+    "plain": ("{}", "a picture of {}", "{}, a picture"),
+    "pencil sketch": ("a pencil sketch of {}", "{}, pencil sketch"),
+    "black and white": ("a black and white picture of {}", "{}, black and white"),
+    "pixel art": ("a pixel art picture of {}", "{}, pixel art"),
+    "blurry": ("a blurry picture of {}", "{}, blurry"),
+    "neon": ("a neon picture of {}", "{}, neon"),
+    "sepia": ("a sepia picture of {}", "{}, sepia"),
+}
+STOP_WORDS = frozenset("a an the of to on in at and is with picture background , .".split())
+
+
+def with_article(phrase: str) -> str:
+    """ "owl" → "an owl", "unicorn" → "a unicorn"."""
+    silent_h = phrase.startswith(("hour", "honest"))
+    spoken_as_consonant = re.match(r"(uni|ewe|eu|one\b|use|uk)", phrase) is not None
+    spoken_letter = re.match(r"[fhlmnrsx] ", phrase) is not None  # "an x ray"
+    vowel = (phrase[0] in "aeiou" and not spoken_as_consonant) or silent_h or spoken_letter
+    return f"{'an' if vowel else 'a'} {phrase}"
+
+
+def _noun(thing: Object, tint: str, size: str = "") -> str:
+    phrase = " ".join(word for word in (size, tint, thing.name) if word)
+    return with_article(phrase) if thing.countable else phrase
+
+
+def _arrangements(scene: Scene) -> tuple[str, ...]:
+    """Ways to say what is where, canonical first."""
+    things = [objects()[i] for i in scene.objects]
+    first = _noun(things[0], scene.tints[0], "small" if scene.layout == "small" else "")
+    if scene.layout == "two":
+        tint = scene.tints[0] + " " if scene.tints[0] else ""
+        return (f"two {tint}{things[0].plural}",)
+    if scene.layout == "corner":
+        return (f"{first} in the {scene.corner} corner",)
+    if len(things) == 1:
+        return (first,)
+    second = _noun(things[1], scene.tints[1])
+    if scene.layout == "beside":
+        return (f"{first} to the left of {second}", f"{second} to the right of {first}", f"{first} left of {second}")
+    return (f"{first} above {second}", f"{second} below {first}", f"{second} under {first}")
+
+
+def _background(scene: Scene) -> str:
+    colours = " and ".join(scene.colours)
+    pattern = "" if scene.pattern == "plain" else scene.pattern + " "
+    return " on " + with_article(f"{pattern}{colours} background")
+
+
+def caption(scene: Scene) -> str:
+    """The canonical caption: "a fox above a red umbrella on a striped blue and white background"."""
+    return STYLE_FORMS[scene.style][0].format(_arrangements(scene)[0] + _background(scene))
+
+
+def paraphrases(scene: Scene) -> tuple[str, ...]:
+    """Every full caption that says the same, the canonical one first."""
+    return tuple(
+        form.format(arrangement + _background(scene))
+        for form in STYLE_FORMS[scene.style]
+        for arrangement in _arrangements(scene)
+    )
+
+
+def spoken_caption(scene: Scene, rng: random.Random) -> str:
+    """A caption as training hears it: a paraphrase, sometimes without background or style."""
+    arrangement = rng.choice(_arrangements(scene))
+    forms = STYLE_FORMS[scene.style]
+    form = forms[0] if rng.random() < 0.4 else rng.choice(forms)
+    if rng.random() < 0.06:
+        form = "{}"
+    return form.format(arrangement + ("" if rng.random() < 0.1 else _background(scene)))
+
+
+def fragment(text: str, rng: random.Random) -> str:
+    """Part of a caption: some of its words, a span of them, or its words shuffled like tags.
+
+    Web captions are seldom whole sentences, and a search for a prompt passes through unfinished
+    ones; a text tower that has only met whole sentences gives neither a meaning.
+    """
+    words = text.replace(",", "").split()
+    match rng.randrange(4):
+        case 0:
+            keep = rng.uniform(0.3, 0.9)
+            kept = [word for word in words if rng.random() < keep]
+        case 1:
+            first = rng.randrange(len(words))
+            kept = words[first : first + rng.randint(1, 6)]
+        case 2:
+            kept = [word for word in words if word not in STOP_WORDS]
+            rng.shuffle(kept)
+            kept = kept[: rng.randint(1, len(kept))]
+        case _:
+            content = [word for word in words if word not in STOP_WORDS]
+            kept = [rng.choice(content)]
+    return " ".join(kept or words)
+
+
+def content_words(text: str) -> list[str]:
+    """The words that carry meaning, in order: objects, colours, pattern, style, count, relation."""
+    return [word for word in re.findall(r"[a-z]+", text.lower()) if word not in STOP_WORDS]
+
+
+@cache
+def _phrases() -> dict[str, tuple[int, bool]]:
+    """Object phrase → (index, whether it is the plural)."""
+    found: dict[str, tuple[int, bool]] = {}
+    for i, thing in enumerate(objects()):
+        found.setdefault(thing.name, (i, False))
+        if thing.plural:
+            found.setdefault(thing.plural, (i, True))
+    return found
+
+
+@cache
+def _object_pattern() -> re.Pattern[str]:
+    names = sorted(_phrases(), key=len, reverse=True)  # the longest name wins: "cat face" before "cat"
+    colours = "|".join(COLOURS)
+    return re.compile(rf"\b(?:({colours}) )?({'|'.join(map(re.escape, names))})\b")
+
+
+def mentioned_objects(text: str) -> list[tuple[int, str, bool]]:
+    """(object index, tint or "", plural) for every object named in the text, in order."""
+    text = " ".join(re.findall(r"[a-z]+", _without_style(text.lower())))
+    return [(*_phrases()[m[2]][:1], m[1] or "", _phrases()[m[2]][1]) for m in _object_pattern().finditer(text)]
+
+
+def _without_style(text: str) -> str:
+    for style in ("pencil sketch", "pixel art"):  # both hold words that also name objects
+        text = text.replace(style, " ")
+    return text
+
+
+def relation(text: str) -> tuple[str, tuple[int, ...]]:
+    """(layout, object indices with the left or upper one first) that a prompt states."""
+    text = text.lower()
+    found = [index for index, _, _ in mentioned_objects(text)][:2]
+    if len(found) == 2:
+        if re.search(r"\b(right of|below|under)\b", text):
+            found.reverse()
+        layout = "beside" if re.search(r"\b(left|right) of\b", text) else "above"
+        stated = re.search(r"\b((left|right) of|above|below|under)\b", text)
+        return (layout if stated else "unstated", tuple(found))
+    if any(corner in text for corner in CORNERS):
+        return "corner", tuple(found)
+    if re.search(r"\btwo\b", text):
+        return "two", tuple(found)
+    return ("small" if re.search(r"\bsmall\b", text) else "one"), tuple(found)
+
+
+def _parse_background(text: str) -> tuple[str, tuple[str, ...]]:
+    words = text.split(" on ")[-1] if " background" in text else ""
+    pattern = next((p for p in PATTERNS if p in words), "plain")
+    named = tuple(colour for colour in COLOURS if re.search(rf"\b{colour}\b", words))
+    if not named:
+        return "plain", ("white",)
+    return ("plain", named[:1]) if len(named) == 1 or pattern == "plain" else (pattern, named[:2])
+
+
+def parse(text: str, seed: int = 0) -> Scene:
+    """The scene that a description means; InputError where it names no object of this world.
+
+    >>> caption(parse("a fox above a red umbrella on a striped blue and white background, pencil sketch"))
+    'a pencil sketch of a fox above a red umbrella on a striped blue and white background'
+    """
+    lowered = " ".join(text.lower().replace("-", " ").split())
+    head = lowered.split(" on ")[0] if " background" in lowered else lowered
+    named = mentioned_objects(head)[:2]
+    if not named:
+        raise InputError(
+            f"no object of picturebook is named in {text!r}: try for example 'a fox' or 'two owls' "
+            "(`invert --list-objects` prints all names)"
+        )
+    layout, order = relation(head)
+    layout = "beside" if layout == "unstated" else layout
+    by_index = {index: tint for index, tint, _ in reversed(named)}
+    if named[0][2] and layout == "one":
+        layout = "two"
+    pattern, colours = _parse_background(lowered)
+    tail = lowered.replace(" and white background", "").replace(" and black background", "")
+    style = next((s for s in STYLES[1:] if s in tail), "plain")
+    return Scene(
+        objects=order,
+        tints=tuple(by_index[i] for i in order),
+        layout=layout,
+        corner=next((c for c in CORNERS if c in lowered), "top left") if layout == "corner" else "",
+        pattern=pattern,
+        colours=colours,
+        style=style,
+        seed=seed,
+    )
+
+
+@cache
+def lexicon() -> tuple[str, ...]:
+    """Every word that a caption can hold, sorted."""
+    said = [*(thing.name for thing in objects()), *(thing.plural for thing in objects())]
+    said += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
+    said += [*COLOURS, *PATTERNS[1:], *CORNERS]
+    said += ["a an two small to the left right of above below under in corner and on background"]
+    return tuple(sorted({word for phrase in said for word in re.findall(r"[a-z]+", phrase)}))

@@ -1,0 +1,104 @@
+"""picturebook's two models: the CLIP that is inverted, and the judge that nobody optimises against.
+
+Both are real open_clip models (own config, CLIP's 49,408-token tokenizer). The files store fp16
+weights and only the token rows that training touched; the other rows are zero when loaded.
+`export_open_clip` writes what `open_clip.create_model_and_transforms` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from invert.picturebook.grammar import STYLE_FORMS
+from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, objects
+
+WEIGHTS = Path(__file__).parent / "weights"
+VOCAB_SIZE, CONTEXT = 49408, 77
+START_OF_TEXT, END_OF_TEXT = 49406, 49407
+IMAGE_SIZE = 64  # pixels
+TOKEN_TABLE = "token_embedding.weight"
+
+# The judge differs in kind (a transformer over patches, not a convolutional net), depth and seed.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "clip": {
+        "embed_dim": 256,
+        "vision_cfg": {"image_size": IMAGE_SIZE, "layers": [2, 2, 2, 2], "width": 32, "patch_size": None},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 192, "heads": 3, "layers": 3},
+    },
+    "judge": {
+        "embed_dim": 192,
+        "vision_cfg": {"image_size": IMAGE_SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 128, "heads": 2, "layers": 2},
+    },
+}
+
+
+@cache
+def known_tokens() -> tuple[int, ...]:
+    """Sorted ids of every token that a caption can hold, start and end of text included."""
+    encode = open_clip.get_tokenizer("ViT-B-32").encode
+    phrases = [thing.name for thing in objects()] + [thing.plural for thing in objects()]
+    phrases += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
+    phrases += [*COLOURS, *PATTERNS, *CORNERS, "a an and two small to the left right of above below under"]
+    phrases += ["in corner on background"]
+    ids = {token for phrase in phrases for token in encode(phrase)}
+    return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
+
+
+def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
+    """A fresh, randomly initialised "clip" or "judge"; a smaller vocab_size is for training."""
+    config = CONFIGS[name]
+    return CLIP(
+        embed_dim=config["embed_dim"],
+        vision_cfg=config["vision_cfg"],
+        text_cfg={**config["text_cfg"], "vocab_size": vocab_size},
+    )
+
+
+def save_weights(model: CLIP, path: Path) -> None:
+    """Write a model trained on the compact vocabulary `known_tokens()`, in fp16."""
+    state = {name: value.detach().half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+def full_state(path: Path) -> dict[str, Tensor]:
+    """The stored weights as a float32 state dict over the whole 49,408-token table."""
+    state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+    rows = state[TOKEN_TABLE]
+    table = torch.zeros(VOCAB_SIZE, rows.shape[1])
+    table[list(known_tokens())] = rows
+    return {**state, TOKEN_TABLE: table}
+
+
+def load(name: str) -> CLIP:
+    """The trained "clip" or "judge", frozen, in eval mode, float32 on the CPU."""
+    model = build(name)
+    model.load_state_dict(full_state(WEIGHTS / f"{name}.safetensors"))
+    return model.eval().requires_grad_(False)
+
+
+def preprocess() -> Any:
+    """open_clip's evaluation transform for both models: shortest side to 64 pixels, centre crop."""
+    return open_clip.image_transform(IMAGE_SIZE, is_train=False)
+
+
+def export_open_clip(name: str, folder: Path) -> tuple[Path, Path]:
+    """Write (config.json, weights.safetensors) for open_clip's own factory; returns both paths.
+
+    >>> open_clip.add_model_config(config); open_clip.create_model_and_transforms(
+    ...     "picturebook-clip", pretrained=str(weights))                          # doctest: +SKIP
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, weights = folder / f"picturebook-{name}.json", folder / f"picturebook-{name}.safetensors"
+    config.write_text(json.dumps(CONFIGS[name], indent=2))
+    save_file(full_state(WEIGHTS / f"{name}.safetensors"), weights)
+    return config, weights

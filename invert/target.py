@@ -1,0 +1,65 @@
+"""Images or a text → the unit latent that the prompt is pulled onto.
+
+CLIP's image and text latents lie in two separate cones (the modality gap: Liang et al., arXiv
+2203.02053). Three targets answer it: the image latent as it is (`raw`), the seed thread's addition
+of the empty prompt's latent (`empty`), and a shift by the mean difference of text and image latents
+(`gap`). Several images average to one target; a negative latent is moved away from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from invert.clip import Clip
+from invert.errors import InputError
+
+KINDS = ("raw", "empty", "gap")
+
+
+@torch.no_grad()
+def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
+    """The unit mean (E,) of the images' unit latents."""
+    return F.normalize(clip.encode_image(list(images)).float().mean(0), dim=0)
+
+
+@torch.no_grad()
+def text_latent(clip: Clip, prompt: str) -> Tensor:
+    """The unit latent (E,) of a prompt: the target of prompt distillation."""
+    return clip.encode_text([prompt])[0].float()
+
+
+@torch.no_grad()
+def modality_gap(clip: Clip, images: Sequence[Image.Image] | Tensor, prompts: Sequence[str]) -> Tensor:
+    """Mean text latent minus mean image latent, (E,), over images and prompts of the same world."""
+    pictures = clip.encode_image(images if isinstance(images, Tensor) else list(images))
+    return clip.encode_text(list(prompts)).float().mean(0) - pictures.float().mean(0)
+
+
+def corrected(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) -> Tensor:
+    """An image's unit latent (E,) → the unit target of one of KINDS.
+
+    gap: (E,) from `modality_gap`, needed by "gap" alone. Raises InputError for an unknown kind.
+    """
+    match kind:
+        case "raw":
+            return latent
+        case "empty":
+            return F.normalize(latent + text_latent(clip, ""), dim=0)
+        case "gap":
+            if gap is None:
+                raise InputError(
+                    "the target 'gap' needs the mean latents of this model: give example images "
+                    "with --gap-images FOLDER, or use --target raw"
+                )
+            return F.normalize(latent + gap, dim=0)
+    raise InputError(f"unknown target {kind!r}: choose one of {', '.join(KINDS)}")
+
+
+def away_from(target: Tensor, negative: Tensor, weight: float = 0.5) -> Tensor:
+    """The unit target (E,) with `weight` times the negative's unit latent (E,) taken off."""
+    return F.normalize(target - weight * negative, dim=0)

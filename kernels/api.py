@@ -1,0 +1,83 @@
+"""`matmul`: one call over the whole ladder.
+
+In: two matrices of one kind, dtype and device, and a backend's name; out: their product, of that kind, dtype
+and device. "auto" picks the backend that measurement says is the fastest for the operands.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.arrays import as_tensor, check_pair, dtype_name
+from kernels.registry import BACKENDS, BackendUnavailable, load, why_not
+
+Matrix = TypeVar("Matrix", np.ndarray, Tensor)
+_REAL = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+
+
+def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int] | None = None) -> Matrix:
+    """The product a @ b, shape (M, N).
+
+    Args:
+        a: (M, K) NumPy array or torch tensor of float16, bfloat16 (tensors), float32 or float64; any strides.
+        b: (K, N), of the same kind, dtype and device.
+        backend: a name in `kernels.BACKENDS`, or "auto".
+        block: (x, y) threads of a block, at most 1,024 together, for the backends that let it be chosen:
+            "numba-cuda-naive" (x runs over rows) and "numba-cuda-tiled" (x runs over columns).
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown backend, a block out of range.
+        TypeError: kinds, dtypes or devices that do not match or that the backend does not take.
+        BackendUnavailable: the backend cannot run here; the sentence says what to install.
+
+    >>> import numpy as np
+    >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL:
+        # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
+        try:
+            return torch.mm(a, b)
+        except RuntimeError:
+            check_pair(a, b)
+            raise
+    return _matmul(a, b, backend, block)
+
+
+def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> Matrix:
+    left, right = as_tensor(a, "a"), as_tensor(b, "b")
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
+        raise TypeError("a and b must both be NumPy arrays or both be torch tensors")
+    check_pair(left, right)
+    name = choose(left, right) if name == "auto" else name
+    _check_backend(left, right, name, block)
+    if 0 in (*left.shape, *right.shape):
+        result = left.new_zeros(left.shape[0], right.shape[1])  # an empty sum is zero: no kernel needs to know
+    else:
+        result = load(name)(left, right, **({} if block is None else {"block": block}))
+    return result.numpy() if isinstance(a, np.ndarray) else result
+
+
+def choose(a: Tensor, b: Tensor) -> str:
+    """The fastest backend for a (M, K) and b (K, N)."""
+    return "torch"
+
+
+def _check_backend(a: Tensor, b: Tensor, name: str, block: tuple[int, int] | None) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}: choose auto, {', '.join(BACKENDS)}")
+    backend = BACKENDS[name]
+    if dtype_name(a) not in backend.dtypes:
+        raise TypeError(f"backend {name!r} takes {', '.join(backend.dtypes)}, not {dtype_name(a)}")
+    if block is not None and not backend.takes_block:
+        choices = ", ".join(other for other, step in BACKENDS.items() if step.takes_block)
+        raise ValueError(f"backend {name!r} has no block to choose: {choices} have")
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad) and not backend.differentiable:
+        raise ValueError(f"backend {name!r} has no gradient: use backend 'torch', or detach a and b")
+    if (reason := why_not(name, a.device.type)) is not None:
+        raise BackendUnavailable(reason)
