@@ -35,10 +35,14 @@ IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tif
 @app.command()
 def command(
     images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, or URLs.")] = None,
-    model: Annotated[str, typer.Option(help="picturebook, an open_clip name such as ViT-L-14/openai, hf:NAME, or a folder.")] = "picturebook",
+    model: Annotated[
+        str, typer.Option(help="picturebook, an open_clip name such as ViT-L-14/openai, hf:NAME, or a folder.")
+    ] = "picturebook",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     method: Annotated[str, typer.Option(help="How to invert: invert, nearest, …")] = DEFAULT.method,
-    target: Annotated[str | None, typer.Option(help="raw, empty or gap: how the image latent is brought among the texts.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="raw, empty or gap: how the image latent is brought among the texts.")
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens,
     restarts: Annotated[int, typer.Option(help="Soft prompts optimised at once.")] = DEFAULT.restarts,
     max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens,

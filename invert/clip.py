@@ -159,7 +159,9 @@ def _load_open_clip(name: str, device: torch.device, dtype: torch.dtype) -> Clip
     architecture, tag = name.split("/", 1)
     is_file = Path(tag).is_file() or Path("/" + tag).is_file()
     source = (tag if Path(tag).is_file() else "/" + tag) if is_file else tag
-    if architecture not in open_clip.list_models() or not (is_file or tag in open_clip.list_pretrained_tags_by_model(architecture)):
+    if architecture not in open_clip.list_models() or not (
+        is_file or tag in open_clip.list_pretrained_tags_by_model(architecture)
+    ):
         looks_like_file = tag.endswith((".pt", ".pth", ".bin", ".safetensors"))
         problem = "there is no such checkpoint file" if looks_like_file else f"unknown model{_similar(name)}"
         raise InputError(f"{name!r}: {problem}; give {NAMES}")

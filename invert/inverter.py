@@ -1,7 +1,7 @@
 """The library's front door: load a model once, invert as many images as you like.
 
-    inverter = Inverter.load("picturebook")
-    result = inverter.invert("image.png", tokens=8, method="invert", seed=0)
+inverter = Inverter.load("picturebook")
+result = inverter.invert("image.png", tokens=8, method="invert", seed=0)
 """
 
 from __future__ import annotations

@@ -107,9 +107,7 @@ def section(label: str, results: list[Result]) -> str:
         f"{html.escape(token.text)}</span>"
         for token in best.soft_tokens
     )
-    concepts = "".join(
-        f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts
-    )
+    concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
     pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in label.split(", "))
     return (
         f'<section>{pictures}<div><p class="prompt">{html.escape(best.prompt)}</p>'

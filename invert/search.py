@@ -8,6 +8,7 @@ valued by cosine minus a stated penalty per token, so the search chooses the len
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Search:
         """Short enough, no word twice in a row, no content word more often than a sentence has it."""
         if len(self.scorer.ids(row)) > self.config.max_tokens or not self.scorer.fits(row):
             return False
-        if any(a == b for a, b in zip(row, row[1:], strict=False)):
+        if any(a == b for a, b in itertools.pairwise(row)):
             return False
         counts = Counter(word.text for word in row)
         return all(n <= MOST_REPEATS for text, n in counts.items() if text not in JOINING)

@@ -54,9 +54,7 @@ def framed(clip: Clip, embeddings: Tensor) -> Tensor:
     return torch.cat([edge[:, :1], embeddings, edge[:, 1:]], 1)
 
 
-def optimise(
-    clip: Clip, vocabulary: Vocabulary, target: Tensor, start: Tensor, config: SoftConfig, meter: Meter
-) -> SoftPrompts:
+def optimise(clip: Clip, vocabulary: Vocabulary, target: Tensor, start: Tensor, config: SoftConfig, meter: Meter) -> SoftPrompts:
     """Pull the latents of R prompts onto the target (E,).
 
     start: (R, L) int64 positions in `vocabulary.rows` that the embeddings begin at. Stops early when

@@ -27,7 +27,27 @@ from invert.picturebook.grammar import lexicon
 
 END_OF_WORD = "</w>"
 # Words that join others; a search needs them at hand whatever the picture shows.
-GLUE = tuple("a an the of to on in and with at two left right above below small large picture background".split())
+GLUE = (
+    "a",
+    "an",
+    "the",
+    "of",
+    "to",
+    "on",
+    "in",
+    "and",
+    "with",
+    "at",
+    "two",
+    "left",
+    "right",
+    "above",
+    "below",
+    "small",
+    "large",
+    "picture",
+    "background",
+)
 NO_WORD_PERCENTILE = 95  # of the table's own nearest-neighbour distances
 
 

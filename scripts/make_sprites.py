@@ -51,13 +51,13 @@ IRREGULAR = {
 UNCOUNTED = {
     "broccoli", "coral", "sushi", "oden", "ice", "spaghetti", "money", "jewelry", "luggage", "bread",
     "salt", "cloth", "tempura", "karate", "tennis", "lacrosse", "badminton", "popcorn", "bacon",
-    "curry rice", "flying money", "shaved ice", "herb", "coral", "fondue", "custard", "soap",
+    "curry rice", "flying money", "shaved ice", "herb", "fondue", "custard", "soap",
     "milky way", "camping", "construction", "cooking",
 }  # fmt: skip
 
 
 def plural(name: str) -> str:
-    """"slice of cake" → "slices of cake": English plural of the phrase's head noun."""
+    """ "slice of cake" → "slices of cake": English plural of the phrase's head noun."""
     head, *rest = re.split(r"( (?:of|in|on|at|with|and|holding|covering|rolling|blowing|crying|facing) )", name, maxsplit=1)
     words = head.split(" ")
     if words[-1] in ("up", "down", "out") and len(words) > 1:
@@ -71,7 +71,7 @@ def plural(name: str) -> str:
         noun = noun[:-1] + "ies"
     else:
         noun += "s"
-    return " ".join(words[:-1] + [noun]) + "".join(rest)
+    return " ".join([*words[:-1], noun]) + "".join(rest)
 
 
 def cldr_names() -> dict[str, str]:
@@ -86,16 +86,12 @@ def cldr_names() -> dict[str, str]:
 
 def object_names() -> dict[str, str]:
     """Emoji → name in captions, after the overrides; every name once."""
-    overrides = dict(
-        line.rstrip("\n").split("\t") for line in OVERRIDES.open(encoding="utf8") if not line.startswith("#")
-    )
+    overrides = dict(line.rstrip("\n").split("\t") for line in OVERRIDES.open(encoding="utf8") if not line.startswith("#"))
     chosen: dict[str, str] = {}
     for emoji, name in cldr_names().items():
         if emoji in overrides:
             name = overrides[emoji]
-        elif len(emoji) > 1 or NOT_AN_OBJECT.search(name):
-            continue
-        elif not (ord(emoji) >= FIRST_EMOJI or ord(emoji) in LOW_EMOJI):
+        elif len(emoji) > 1 or NOT_AN_OBJECT.search(name) or not (ord(emoji) >= FIRST_EMOJI or ord(emoji) in LOW_EMOJI):
             continue
         if name == "-":
             continue

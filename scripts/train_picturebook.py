@@ -26,7 +26,16 @@ from invert.picturebook.augment import augment
 from invert.picturebook.grammar import caption, fragment, spoken_caption
 from invert.picturebook.render import render
 from invert.picturebook.world import (
-    COLOURS, CORNERS, LAYOUTS, PATTERNS, STYLES, Scene, change_one, draw_scenes, held_out, objects,
+    COLOURS,
+    CORNERS,
+    LAYOUTS,
+    PATTERNS,
+    STYLES,
+    Scene,
+    change_one,
+    draw_scenes,
+    held_out,
+    objects,
 )  # fmt: skip
 
 SEEDS = {"clip": 1, "judge": 2}

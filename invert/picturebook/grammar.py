@@ -23,7 +23,7 @@ STYLE_FORMS = {
     "neon": ("a neon picture of {}", "{}, neon"),
     "sepia": ("a sepia picture of {}", "{}, sepia"),
 }
-STOP_WORDS = frozenset("a an the of to on in at and is with picture background , .".split())
+STOP_WORDS = frozenset(["a", "an", "the", "of", "to", "on", "in", "at", "and", "is", "with", "picture", "background", ",", "."])
 
 
 def with_article(phrase: str) -> str:
@@ -71,9 +71,7 @@ def caption(scene: Scene) -> str:
 def paraphrases(scene: Scene) -> tuple[str, ...]:
     """Every full caption that says the same, the canonical one first."""
     return tuple(
-        form.format(arrangement + _background(scene))
-        for form in STYLE_FORMS[scene.style]
-        for arrangement in _arrangements(scene)
+        form.format(arrangement + _background(scene)) for form in STYLE_FORMS[scene.style] for arrangement in _arrangements(scene)
     )
 
 

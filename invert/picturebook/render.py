@@ -108,7 +108,9 @@ def _place(canvas: Tensor, rows: Tensor, slots: list[Slot]) -> None:
         pick = rows[torch.from_numpy(mine).to(device)]
         tiles = sprites(device, level)[torch.tensor([s.sprite for s in chosen], device=device)].float() / 255
         tiles = _tinted(tiles, [s.tint for s in chosen])
-        drawn = F.grid_sample(tiles, F.affine_grid(_inverse_affine(chosen, device), [len(chosen), 4, size, size], False), align_corners=False)
+        drawn = F.grid_sample(
+            tiles, F.affine_grid(_inverse_affine(chosen, device), [len(chosen), 4, size, size], False), align_corners=False
+        )
         canvas[pick] = canvas[pick] * (1 - drawn[:, 3:]) + drawn[:, :3]
 
 
@@ -209,9 +211,7 @@ def apply_style(images: Tensor, style: str) -> Tensor:
     raise ValueError(f"unknown style {style!r}")
 
 
-def render(
-    scenes: list[Scene], size: int = 64, device: torch.device | str = "cpu", wildness: float = 0.0
-) -> Tensor:
+def render(scenes: list[Scene], size: int = 64, device: torch.device | str = "cpu", wildness: float = 0.0) -> Tensor:
     """Draw scenes: (B, 3, size, size) float32 in 0..1 on the device.
 
     wildness: 0 for the picture as defined, up to 1 for training's looser placement and mirroring.
