@@ -50,6 +50,8 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
 
 
 def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> Matrix:
+    left: Tensor
+    right: Tensor
     left, right = as_tensor(a, "a"), as_tensor(b, "b")
     if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
         raise TypeError("a and b must both be NumPy arrays or both be torch tensors")
