@@ -1,5 +1,9 @@
 """k-means on tensors of any device: scikit-learn's estimator contract, fitted where the data lies."""
 
-from clustering.kmeans import KMeans, kmeans_plusplus
+from clustering.distances import distance_chunks, distances
+from clustering.kmeans import KMeans
+from clustering.minibatch import MiniBatchKMeans
+from clustering.seeding import kmeans_plusplus
+from clustering.stream import Chunks
 
-__all__ = ["KMeans", "kmeans_plusplus"]
+__all__ = ["Chunks", "KMeans", "MiniBatchKMeans", "distance_chunks", "distances", "kmeans_plusplus"]

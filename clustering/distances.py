@@ -1,28 +1,137 @@
-"""Squared Euclidean distances between two sets, by the matmul expansion, in bounded memory."""
+"""Distances between two sets of points, in three formulations and in bounded memory.
+
+In: x (N, D) and y (K, D) on one device; out: (N, K) in their dtype, or its rows chunk by chunk. The three
+formulations (broadcast, einsum, matmul) are the fast.ai lesson's on mean shift; they agree, they differ in speed
+and memory. 16-bit input is worked on in float32: the matmul expansion has no digits to spare.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-MOST_ELEMENTS = 1 << 24  # of the distance matrix held at once
+from clustering.arrays import working
+
+MAX_BYTES = 1 << 28  # that a call may write beside its input, the result included
+FEW_FEATURES = 4  # up to here the exact differences cost no more than the expansion
+METRICS = ("sqeuclidean", "euclidean", "cosine")
 
 
-def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
-    """(N, D) and (K, D) → (N, K), never negative.
+def by_broadcast(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances (N, K) from the differences (N, K, D): exact, and hungry for memory."""
+    return (x[:, None] - y).square().sum(2)
 
-    |x − y|² = |x|² − 2 x·y + |y|²; both are centred on y's mean first, because the expansion loses
-    digits where the norms are large beside the distances.
+
+def by_einsum(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances (N, K); one point against many is the lesson's 'ij,ij->i', without the third axis."""
+    if len(y) == 1 or len(x) == 1:
+        differences = x - y
+        return torch.einsum("ij,ij->i", differences, differences).reshape(len(x), len(y))
+    differences = x[:, None] - y
+    return torch.einsum("nkd,nkd->nk", differences, differences)
+
+
+def by_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances (N, K) as |x|² − 2 x·y + |y|²: one matrix product, no third axis.
+
+    Both sets are centred on y's mean first, because the expansion loses digits where the norms are large
+    beside the distances; what rounding leaves below zero is zero.
     """
     centre = y.mean(0)
     x, y = x - centre, y - centre
-    return (x.square().sum(1)[:, None] - 2 * (x @ y.T) + y.square().sum(1)).clamp_(min=0)
+    norms = y.square().sum(1) + x.square().sum(1)[:, None]
+    return norms.addmm_(x, y.T, alpha=-2).clamp_(min=0)
 
 
-def distance_chunks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """The rows of `squared_euclidean(x, y)` in chunks of at most MOST_ELEMENTS elements."""
-    rows = max(1, MOST_ELEMENTS // max(1, len(y)))
+FORMULATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "broadcast": by_broadcast,
+    "einsum": by_einsum,
+    "matmul": by_matmul,
+}
+
+
+def choose_formulation(x: Tensor, y: Tensor) -> str:
+    """einsum for one point against many, broadcast for few features, matmul for the rest."""
+    if len(x) == 1 or len(y) == 1:
+        return "einsum"
+    return "broadcast" if x.shape[1] <= FEW_FEATURES else "matmul"
+
+
+def distances(x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: str = "auto", max_bytes: int = MAX_BYTES) -> Tensor:
+    """Distances (N, K) between x (N, D) and y (K, D), on their device and in their dtype; never negative.
+
+    metric: "sqeuclidean", "euclidean" or "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all).
+    formulation: "auto" picks by shape, or "broadcast", "einsum", "matmul".
+    max_bytes: bound on all that is written, the result included. Raises ValueError where the result alone is
+    larger than that (take `distance_chunks`), for unknown names, and for shapes that do not fit.
+
+    >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]), "euclidean")
+    tensor([[5., 1.]])
+    """
+    size = len(x) * len(y) * x.element_size()
+    if size > max_bytes:
+        raise ValueError(f"{len(x)} × {len(y)} distances take {size} bytes, more than max_bytes={max_bytes}: use distance_chunks")
+    out = x.new_empty(len(x), len(y))
+    for part, block in distance_chunks(x, y, metric, formulation, max_bytes - size):
+        out[part] = block
+    return out
+
+
+def distance_chunks(
+    x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: str = "auto", max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of `distances(x, y)` in chunks (slice, (n, K)) that together with their workspace keep to max_bytes.
+
+    At least one row is worked on at a time. Chunks of 16-bit points come in float32.
+    """
+    check_pair(x, y, metric, formulation)
+    name = choose_formulation(x, y) if formulation == "auto" else formulation
+    y = prepare(y, metric)
+    rows = rows_within(max_bytes, x, y, name)
     for first in range(0, len(x), rows):
         part = slice(first, first + rows)
-        yield part, squared_euclidean(x[part], y)
+        some = prepare(x[part], metric)
+        yield part, finish(FORMULATIONS[name](some, y), metric, some, y)
+
+
+def rows_within(max_bytes: int, x: Tensor, y: Tensor, formulation: str) -> int:
+    """How many rows of x can be worked on at once: the block, and the differences where they are written."""
+    width = y.element_size()
+    one_side = formulation == "einsum" and (len(x) == 1 or len(y) == 1)
+    factor = 2 if formulation == "matmul" or one_side else 2 * y.shape[1] + 1  # differences and their squares
+    row = width * (len(y) * factor + 3 * x.shape[1])  # the row itself, widened and centred
+    return max(1, max_bytes // row)
+
+
+def prepare(points: Tensor, metric: str) -> Tensor:
+    """Points as the formulations want them: at least float32, and on the unit sphere for the cosine."""
+    points = working(points)
+    return normalize(points, dim=1) if metric == "cosine" else points
+
+
+def finish(squares: Tensor, metric: str, x: Tensor, y: Tensor) -> Tensor:
+    """From squared Euclidean distances (N, K) between prepared x and y to the metric, in place.
+
+    On the unit sphere |x − y|² = 2 (1 − cos); a zero vector is not on it, and its missing ½ is added back.
+    """
+    if metric == "euclidean":
+        return squares.sqrt_()
+    if metric == "cosine":
+        missing = (~x.any(1))[:, None].to(x) + (~y.any(1)).to(x)
+        return squares.add_(missing).div_(2)
+    return squares
+
+
+def check_pair(x: Tensor, y: Tensor, metric: str, formulation: str) -> None:
+    """Raise ValueError for names or operands that no formulation can take."""
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(METRICS)}")
+    if formulation != "auto" and formulation not in FORMULATIONS:
+        raise ValueError(f"unknown formulation {formulation!r}: choose auto, {', '.join(FORMULATIONS)}")
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"expected (N, D) and (K, D) with the same D, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if x.device != y.device or x.dtype != y.dtype or not x.is_floating_point():
+        raise ValueError(f"expected one floating dtype on one device, got {x.dtype} on {x.device} and {y.dtype} on {y.device}")

@@ -1,126 +1,241 @@
-"""k-means by Lloyd iterations, seeded by k-means++ (Arthur and Vassilvitskii, 2007).
+"""k-means by Lloyd iterations: scikit-learn's estimator contract on tensors of any device.
 
-Points come as a tensor (N, D) on any device or a NumPy array; results are of the same kind, on the
-same device. No Python loop runs over points or clusters in the assignment or the update.
+In: points (N, D) as a tensor on any device, a NumPy array, or `Chunks` of data that does not fit; out: centers,
+labels and inertia of the same kind, on the same device, in the same dtype. Source: Lloyd (1982); what a pass
+over the points does is in `lloyd`, how the centers start in `seeding`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from clustering.distances import distance_chunks, squared_euclidean
+from clustering.arrays import generator_on, give_back, read_points, read_weights, working
+from clustering.distances import distance_chunks
+from clustering.lloyd import Totals, assign, means_of, totals
+from clustering.seeding import kmeans_plusplus, random_points
+from clustering.stream import Chunks, sample
 
-
-def assign(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest center of each point: labels (N,) int64 and squared distances (N,)."""
-    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    nearest = torch.empty(len(x), dtype=x.dtype, device=x.device)
-    for part, distances in distance_chunks(x, centers):
-        nearest[part], labels[part] = distances.min(1)
-    return labels, nearest
+STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
 
 
-def update(x: Tensor, labels: Tensor, nearest: Tensor, centers: Tensor) -> Tensor:
-    """Means of the clusters (K, D); an empty cluster moves to one of the points worst served."""
-    sums = torch.zeros_like(centers).index_add_(0, labels, x)
-    counts = torch.zeros(len(centers), dtype=x.dtype, device=x.device).index_add_(0, labels, torch.ones_like(nearest))
-    empty = counts == 0
-    means = sums / counts.clamp(min=1)[:, None]
-    worst = x[nearest.topk(min(len(centers), len(x))).indices]
-    rank = (empty.long().cumsum(0) - 1).clamp(min=0, max=len(worst) - 1)
-    return torch.where(empty[:, None], worst[rank], means)
+class Run(NamedTuple):
+    """One run of Lloyd's algorithm."""
+
+    centers: Tensor  # (K, D)
+    labels: Tensor  # (N,) int64
+    inertia: float
+    iterations: int
 
 
-def kmeans_plusplus(x: Tensor, n_clusters: int, generator: torch.Generator) -> Tensor:
-    """Spread-out starting centers (K, D): each drawn with odds by squared distance, best of a few trials.
+class CentroidModel(TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, BaseEstimator):
+    """What a fitted set of centers can do: `predict`, `transform` and `score`."""
 
-    generator: on the CPU, whatever the device, so that a seed means the same everywhere.
-    """
-    trials = 2 + int(math.log(n_clusters))
-    first = int(torch.randint(len(x), (1,), generator=generator))
-    chosen = [first]
-    nearest = squared_euclidean(x, x[first : first + 1])[:, 0]
-    while len(chosen) < n_clusters:
-        total = nearest.cumsum(0)
-        draws = torch.rand(trials, generator=generator).to(x) * total[-1]
-        candidates = torch.searchsorted(total, draws).clamp(max=len(x) - 1)
-        left = torch.minimum(nearest[:, None], squared_euclidean(x, x[candidates]))  # (N, trials)
-        best = left.sum(0).argmin()
-        nearest = left[:, best]
-        chosen.append(int(candidates[best]))
-    return x[chosen]
-
-
-class KMeans:
-    """Lloyd's k-means.
-
-    >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
-    >>> KMeans(n_clusters=2).fit(x).cluster_centers_.flatten().sort().values
-    tensor([ 0.5000, 10.5000])
-
-    init: "k-means++", "random", or starting centers (K, D). n_init: runs, the best is kept. tol:
-    movement of the centers, relative to the data's variance, below which a run ends. Raises
-    ValueError for fewer points than clusters, for NaN or infinity, and for unknown inits.
-    """
-
+    n_clusters: int
+    init: Any
+    spherical: bool
     cluster_centers_: Any
     labels_: Any
     inertia_: float
     n_iter_: int
 
+    def predict(self, x: Any) -> Any:
+        """Labels (N,) int64 of the nearest centers."""
+        points, centers = self._beside_centers(x)
+        return give_back(assign(points, centers)[0], x)
+
+    def transform(self, x: Any) -> Any:
+        """Euclidean distances (N, K) to the centers, in x's dtype."""
+        points, centers = self._beside_centers(x)
+        out = torch.empty(len(points), len(centers), dtype=points.dtype, device=points.device)
+        for part, block in distance_chunks(points, centers, "euclidean"):
+            out[part] = block
+        return give_back(out, x)
+
+    def score(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the inertia of x under the fitted centers: the larger, the better."""
+        points, centers = self._beside_centers(x)
+        return -inertia(assign(points, centers)[1], read_weights(sample_weight, points))
+
+    def _beside_centers(self, x: Any) -> tuple[Tensor, Tensor]:
+        check_is_fitted(self)
+        points = read_points(self, x)
+        points = normalize(points, dim=1) if self.spherical else points
+        return points, torch.as_tensor(self.cluster_centers_).to(points)
+
+    def _start(self, points: Tensor, weights: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Starting centers (K, D) beside the points."""
+        if not isinstance(self.init, str):
+            centers = torch.as_tensor(self.init).detach().to(points)
+            if centers.shape != (self.n_clusters, points.shape[1]):
+                raise ValueError(f"init has shape {tuple(centers.shape)}: expected ({self.n_clusters}, {points.shape[1]})")
+            return centers.clone()
+        if self.init == "k-means++":
+            return kmeans_plusplus(points, self.n_clusters, generator, weights)
+        if self.init == "random":
+            return random_points(points, self.n_clusters, generator, weights)
+        raise ValueError(f"unknown init {self.init!r}: choose 'k-means++', 'random' or an array of centers")
+
+    def _check_clusters(self, n: int) -> None:
+        if self.n_clusters < 1:
+            raise ValueError(f"n_clusters must be at least 1, not {self.n_clusters}")
+        if n < self.n_clusters:
+            raise ValueError(f"n_samples={n} points cannot form {self.n_clusters} clusters: ask for fewer")
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+
+class KMeans(CentroidModel):
+    """Lloyd's k-means.
+
+    Parameters:
+        n_clusters: K.
+        init: "k-means++" (greedy), "random" (K of the points), or starting centers (K, D).
+        n_init: runs from different starts, of which the one with the least inertia is kept; a given init runs once.
+        max_iter: most iterations of a run.
+        tol: a run ends once the centers' summed squared movement is at most tol × the features' mean variance.
+        seed: of the starts. The same seed on the same kind of device gives the same result.
+        spherical: cluster directions: points and centers are scaled to unit length (cosine k-means).
+
+    Attributes, after `fit`: cluster_centers_ (K, D), labels_ (N,) int64, inertia_ (weighted sum of squared
+    distances), n_iter_, n_features_in_. An empty cluster is moved to the point that is served worst.
+
+    Raises ValueError for fewer points than clusters, NaN or infinity, and parameters out of range.
+
+    >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+    >>> KMeans(n_clusters=2).fit(x).cluster_centers_.flatten().sort().values
+    tensor([ 0.5000, 10.5000])
+    """
+
     def __init__(
-        self, n_clusters: int = 8, init: Any = "k-means++", n_init: int = 1, max_iter: int = 300, tol: float = 1e-4, seed: int = 0
+        self,
+        n_clusters: int = 8,
+        init: Any = "k-means++",
+        n_init: int = 1,
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        seed: int = 0,
+        spherical: bool = False,
     ) -> None:
         self.n_clusters, self.init, self.n_init = n_clusters, init, n_init
-        self.max_iter, self.tol, self.seed = max_iter, tol, seed
+        self.max_iter, self.tol, self.seed, self.spherical = max_iter, tol, seed, spherical
 
-    def fit(self, x: Any) -> KMeans:
-        """Cluster x (N, D)."""
-        points = self._points(x)
-        if len(points) < self.n_clusters:
-            raise ValueError(f"{len(points)} points cannot form {self.n_clusters} clusters: ask for fewer")
-        generator = torch.Generator().manual_seed(self.seed)
-        runs = [self._lloyd(points, self._start(points, generator)) for _ in range(self.n_init)]
-        centers, labels, self.inertia_, self.n_iter_ = min(runs, key=lambda run: run[2])
-        as_given = (lambda t: t.numpy()) if isinstance(x, np.ndarray) else (lambda t: t)
-        self.cluster_centers_, self.labels_ = as_given(centers), as_given(labels)
+    def fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
+        """Cluster x, (N, D) or `Chunks`; sample_weight: (N,), for data in memory only. y is ignored."""
+        if self.max_iter < 1 or self.n_init < 1:
+            raise ValueError(f"max_iter and n_init must be at least 1, not {self.max_iter} and {self.n_init}")
+        runs = self._runs_over_chunks(x, sample_weight) if isinstance(x, Chunks) else self._runs_in_memory(x, sample_weight)
+        best = min(runs, key=lambda run: run.inertia)
+        like = best.centers if isinstance(x, Chunks) else x
+        self.cluster_centers_, self.labels_ = give_back(best.centers, like), give_back(best.labels, like)
+        self.inertia_, self.n_iter_ = best.inertia, best.iterations
         return self
 
-    def predict(self, x: Any) -> Any:
-        """Labels (N,) of the nearest fitted centers."""
-        labels, _ = assign(self._points(x), torch.as_tensor(self.cluster_centers_))
-        return labels.numpy() if isinstance(x, np.ndarray) else labels
+    def _runs_in_memory(self, x: Any, sample_weight: Any) -> Iterable[Run]:
+        points = read_points(self, x, reset=True)
+        self._check_clusters(len(points))
+        weights = read_weights(sample_weight, points)
+        points = normalize(points, dim=1) if self.spherical else points
+        generator = generator_on(points.device, self.seed)
+        limit = self.tol * mean_variance([points])
+        for _ in range(self.n_init if isinstance(self.init, str) else 1):
+            yield self._lloyd([points], [weights], self._start(points, weights, generator), limit)
 
-    def _points(self, x: Any) -> Tensor:
-        points = torch.as_tensor(x).detach()
-        if points.ndim != 2 or not points.is_floating_point():
-            raise ValueError(f"expected floating-point points (N, D), got {points.dtype} of shape {tuple(points.shape)}")
-        if not torch.isfinite(points).all():
-            raise ValueError("the points hold NaN or infinity: remove those rows first")
-        return points
+    def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
+        if sample_weight is not None:
+            raise ValueError("sample_weight is for data in memory: a stream of chunks has no weights")
+        generator = generator_on(x.device, self.seed)
+        start, count = sample(x, STREAM_SAMPLE * self.n_clusters, generator)
+        self.n_features_in_ = start.shape[1]
+        self._check_clusters(count)
+        points = UnitChunks(x) if self.spherical else x
+        start = normalize(start, dim=1) if self.spherical else start
+        limit = self.tol * mean_variance(points)
+        for _ in range(self.n_init if isinstance(self.init, str) else 1):
+            yield self._lloyd(points, None, self._start(start, None, generator), limit)
 
-    def _start(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        if isinstance(self.init, str):
-            if self.init == "k-means++":
-                return kmeans_plusplus(x, self.n_clusters, generator)
-            if self.init == "random":
-                return x[torch.randperm(len(x), generator=generator)[: self.n_clusters].to(x.device)]
-            raise ValueError(f"unknown init {self.init!r}: 'k-means++', 'random' or an array of centers")
-        return torch.as_tensor(self.init).to(x).clone()
-
-    def _lloyd(self, x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor, float, int]:
-        limit = self.tol * float(x.var(0, correction=0).mean())
+    def _lloyd(self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float) -> Run:
+        """Iterate over a source of chunks, one of which may be everything, until the centers rest."""
+        dtype, centers = centers.dtype, working(centers)
         for iteration in range(1, self.max_iter + 1):  # noqa: B007
-            labels, nearest = assign(x, centers)
-            moved = update(x, labels, nearest, centers)
+            found = settled(points, weights, centers)
+            moved = means_of(found, centers)
+            moved = normalize(moved, dim=1) if self.spherical else moved
             shift = float((moved - centers).square().sum())
             centers = moved
             if shift <= limit:
                 break
-        labels, nearest = assign(x, centers)
-        return centers, labels, float(nearest.sum()), iteration
+        centers = centers.to(dtype)
+        labels, nearest = zip(*(assign(chunk, centers) for chunk in points), strict=True)
+        loss = sum(inertia(near, weigh) for near, weigh in zip(nearest, weights or [None] * len(nearest), strict=True))
+        return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iteration)
+
+
+class UnitChunks:
+    """Chunks scaled to the unit sphere, as often as they are asked for."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self.chunks = chunks
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (normalize(chunk, dim=1) for chunk in self.chunks)
+
+
+def settled(points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor) -> Totals:
+    """Totals over all chunks, with a point moved into every cluster that would stay empty."""
+    found: Totals | None = None
+    for number, chunk in enumerate(points):
+        more = totals(chunk, centers, weights[number] if weights else None)
+        found = more if found is None else found.plus(more)
+    assert found is not None
+    if bool((found.counts == 0).any()):
+        return fill_empty(points, weights, centers, found)
+    return found
+
+
+def fill_empty(points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, found: Totals) -> Totals:
+    """Give each empty cluster one of the points farthest from their centers, and take it from its old cluster."""
+    empty = (found.counts == 0).nonzero()[:, 0]
+    rows, labels, mass, far = [], [], [], []
+    for number, chunk in enumerate(points):
+        label, nearest = assign(chunk, centers)
+        weigh = weights[number] if weights else None
+        nearest = nearest if weigh is None else nearest.where(weigh > 0, -1)  # who weighs nothing fills nothing
+        far_here, worst = nearest.topk(min(len(empty), len(chunk)))
+        rows.append(chunk[worst].to(found.sums))
+        labels.append(label[worst])
+        mass.append(torch.ones(len(worst)).to(found.counts) if weigh is None else weigh[worst].to(found.counts))
+        far.append(far_here)
+    pick = torch.cat(far).topk(min(len(empty), sum(map(len, far)))).indices
+    point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(mass)[pick]
+    empty = empty[: len(pick)]
+    sums = found.sums.index_add(0, label, -point * weight[:, None]).index_copy_(0, empty, point * weight[:, None])
+    counts = found.counts.index_add(0, label, -weight).index_copy_(0, empty, weight)
+    return Totals(sums, counts.clamp_(min=0))
+
+
+def inertia(nearest: Tensor, weights: Tensor | None) -> float:
+    """Weighted sum of squared distances (N,)."""
+    return float(nearest.sum() if weights is None else (nearest * weights.to(nearest)).sum())
+
+
+def mean_variance(points: Iterable[Tensor]) -> float:
+    """The features' variances, averaged, over all chunks and without a copy of any (Chan's parallel formula)."""
+    count, mean, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+    for chunk in points:
+        for rows in chunk.split(1 << 16):
+            rows = working(rows)
+            var, own = torch.var_mean(rows, 0, correction=0)
+            delta = own - mean.to(own)
+            both = count + len(rows)
+            squares = squares.to(own) + var * len(rows) + delta.square() * (count * len(rows) / both)
+            mean, count = mean.to(own) + delta * (len(rows) / both), both
+    return float((squares / count).mean())

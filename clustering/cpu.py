@@ -1,0 +1,106 @@
+"""One pass of Lloyd's algorithm over points in main memory, on all threads that torch may use.
+
+In: points (N, D) of float32 or float64 and centers (K, D); out: whichever of labels, distances, and sums per
+cluster are asked for. Each thread takes one contiguous share, tile by tile: pack, score in registers
+(`simd_tile`), then label and add up while the tile is still in the cache. The points are read once.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from clustering.simd_tile import TILE, lower_scores
+
+GROUP = TILE.centers
+SHARE = 1 << 14  # points below which another thread costs more than it brings
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def pass_over(x, weights, centers, offset, packed, halves, labels, nearest, sums, counts, best, index, tile):  # type: ignore[no-untyped-def]
+    """One thread's share. weights, labels, nearest, sums: length 0 where there are none or they are not wanted."""
+    n, depth = x.shape
+    lanes = len(best)
+    for first in range(0, n, lanes):
+        filled = min(lanes, n - first)
+        for lane in range(filled):
+            for f in range(depth):
+                tile[f * lanes + lane] = x[first + lane, f] - offset[f]
+        best[:] = np.inf
+        index[:] = 0
+        for group in range(len(packed)):
+            lower_scores(tile, packed[group], halves[group], depth, group * GROUP, best, index)
+        for lane in range(filled):
+            row, k = first + lane, index[lane]
+            if len(labels):
+                labels[row] = k
+            if len(nearest):
+                squares = x.dtype.type(0)
+                for f in range(depth):
+                    squares += (x[row, f] - centers[k, f]) ** 2
+                nearest[row] = squares
+            if len(sums):
+                weight = weights[row] if len(weights) else x.dtype.type(1)
+                counts[k] += weight
+                for f in range(depth):
+                    sums[k, f] += weight * x[row, f]
+
+
+def pack(centers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offset (D,), negated centers (groups, D, GROUP) and their |c|²/2 (groups, GROUP), the last group filled up.
+
+    Centers and points are taken relative to the centers' mean: the score loses digits far from the origin.
+    A filler's half is infinite, so that nothing is ever nearest to it.
+    """
+    k, depth = centers.shape
+    groups = -(-k // GROUP)
+    offset = centers.mean(0)
+    negated = np.zeros((groups * GROUP, depth), centers.dtype)
+    np.subtract(offset, centers, out=negated[:k])
+    halves = np.full(groups * GROUP, np.inf, centers.dtype)
+    halves[:k] = np.einsum("ij,ij->i", negated[:k], negated[:k]) / 2
+    return offset, np.ascontiguousarray(negated.reshape(groups, GROUP, depth).transpose(0, 2, 1)), halves.reshape(groups, GROUP)
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="clustering")
+
+
+def lloyd_pass(
+    x: Tensor, centers: Tensor, weights: Tensor | None, labels: Tensor | None, nearest: Tensor | None, add_up: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Fill labels (N,) int64 and nearest (N,), squared, where given; with add_up return (sums (K, D), counts (K,)).
+
+    x and centers: contiguous, of one dtype. The sums are kept in float64 whatever the dtype, because a cluster
+    of millions of float32 points would lose digits; they come in a fixed order, so the same call gives the same bits.
+    """
+    points, means = x.numpy(), centers.numpy()
+    nothing = np.empty(0, points.dtype)
+    weigh = nothing if weights is None else weights.numpy()
+    out_labels = np.empty(0, np.int64) if labels is None else labels.numpy()
+    out_nearest = nothing if nearest is None else nearest.numpy()
+    offset, packed, halves = pack(means)
+    threads = max(1, min(torch.get_num_threads(), len(points) // SHARE))
+    bounds = np.linspace(0, len(points), threads + 1).astype(int)
+    sums = np.zeros((threads, *means.shape) if add_up else (threads, 0, 0))
+    counts = np.zeros((threads, len(means)))
+    lanes = TILE.points(points.dtype.itemsize)
+
+    def share(thread: int) -> None:
+        part = slice(bounds[thread], bounds[thread + 1])
+        best, index = np.empty(lanes, points.dtype), np.empty(lanes, np.int32)
+        tile = np.zeros(lanes * points.shape[1], points.dtype)
+        results = out_labels[part], out_nearest[part], sums[thread], counts[thread]
+        pass_over(points[part], weigh[part], means, offset, packed, halves, *results, best, index, tile)
+
+    if threads == 1:
+        share(0)
+    else:
+        list(pool(threads).map(share, range(threads)))
+    return (torch.from_numpy(sums.sum(0)), torch.from_numpy(counts.sum(0))) if add_up else None
