@@ -67,9 +67,10 @@ class Inverter:
         settings = replace(config or InvertConfig(), **self._defaults(config, options))
         several = list(image) if isinstance(image, Sequence) and not isinstance(image, str) else [image]
         meter = self._meter(settings, on_best)
-        latent = image_latent(self.clip, [load_image(source) for source in several])
+        pictures = tuple(load_image(source) for source in several)
+        latent = image_latent(self.clip, pictures)
         meter.spend(images=len(several))
-        return self._run(corrected(self.clip, latent, settings.target, self.gap), settings, negative, meter)
+        return self._run(corrected(self.clip, latent, settings.target, self.gap), settings, negative, meter, pictures)
 
     def distill(self, prompt: str, config: InvertConfig | None = None, **options: Any) -> Result:
         """A prompt that means what a longer one means: the same search, pulled onto a text's latent."""
@@ -90,13 +91,20 @@ class Inverter:
     def _meter(self, config: InvertConfig, on_best: Callable[[str, float], None] | None) -> Meter:
         return Meter(config.budget, config.seconds, on_best)
 
-    def _run(self, target: Tensor, config: InvertConfig, negative: ImageLike | None, meter: Meter) -> Result:
+    def _run(
+        self,
+        target: Tensor,
+        config: InvertConfig,
+        negative: ImageLike | None,
+        meter: Meter,
+        images: tuple[Image.Image, ...] = (),
+    ) -> Result:
         config.check_context(self.clip.context_length)
         method = get_method(config.method)
         if negative is not None:
             target = away_from(target, self._negative_latent(negative, config), config.negative_weight)
         generator = torch.Generator().manual_seed(config.seed)
-        problem = Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter)
+        problem = Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter, images)
         try:
             return self._result(problem, method(problem))
         except KeyboardInterrupt:

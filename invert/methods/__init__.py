@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from invert.clip import Clip
@@ -26,12 +27,28 @@ from invert.vocabulary import Vocabulary
 METHODS = {
     "invert": ("invert.methods.invert", "invert"),
     "nearest": ("invert.methods.nearest", "nearest"),
+    "pez": ("invert.methods.pez", "pez"),
+    "gcg": ("invert.methods.gcg", "gcg"),
+    "random": ("invert.methods.random_search", "random_search"),
+    "retrieve": ("invert.methods.retrieve", "retrieve"),
+    "interrogator": ("invert.methods.interrogator", "best"),
+    "interrogator-fast": ("invert.methods.interrogator", "fast"),
+    "interrogator-classic": ("invert.methods.interrogator", "classic"),
+    "interrogator-negative": ("invert.methods.interrogator", "negative"),
+    "interrogator-lite": ("invert.methods.interrogator_lite", "best"),
+    "interrogator-lite-fast": ("invert.methods.interrogator_lite", "fast"),
+    "interrogator-lite-classic": ("invert.methods.interrogator_lite", "classic"),
+    "interrogator-lite-negative": ("invert.methods.interrogator_lite", "negative"),
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What every method is given. target: unit latent (E,) float32 on the model's device."""
+    """What every method is given.
+
+    target: unit latent (E,) float32 on the model's device. images: what it was made of, none where it
+    is a text's; only a method that captions images itself looks at them.
+    """
 
     clip: Clip
     target: Tensor
@@ -39,6 +56,7 @@ class Problem:
     config: InvertConfig
     generator: torch.Generator
     meter: Meter
+    images: tuple[Image.Image, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""CLIP Interrogator's method, written anew: tables of phrases ranked, then chained after a caption.
+
+It gives the prompts of the package (0.6.0) without needing it, and cheaper: phrases stop at their
+end-of-text, and the prompt that they all continue is run once. Where the package does something odd
+that changes its prompts, this does it too and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from invert.clip import Clip
+from invert.methods import Problem, Solution
+from invert.methods.labels import Labels, labels_for
+from invert.methods.retrieve import nearest_captions
+from invert.methods.tokens import score_text
+from invert.scorer import Scorer
+from invert.vocabulary import Word
+
+CHUNK = 4096  # phrases ranked at once; of a longer table every chunk may keep only its share of this
+MOST_RANKED = 2048  # phrases that the chain may choose from
+FLAVORS = 32  # phrases in the fast and classic prompt inside the best mode, and in a chain at most
+FEW_FLAVORS = 3  # in the classic mode by itself
+FORCED = 8  # links of the chain that are taken even where they do not help
+
+
+@dataclass(frozen=True)
+class Table:
+    """Phrases and their unit latents (N, E), rounded to half precision as the package stores them."""
+
+    phrases: tuple[str, ...]
+    latents: Tensor
+
+    def rank(self, target: Tensor, k: int, sign: float = 1.0) -> list[str]:
+        """The k phrases nearest to the target (E,), or farthest from it with sign −1."""
+        similar = sign * (self.latents @ target)
+        if len(similar) <= CHUNK:
+            return [self.phrases[i] for i in similar.topk(min(k, len(similar))).indices.tolist()]
+        share = CHUNK // -(-len(similar) // CHUNK)
+        kept = [start + i for start, part in chunks(similar) for i in part.topk(min(share, len(part))).indices.tolist()]
+        # The package ranks what the chunks kept by similarity, even where dissimilar phrases are wanted.
+        order = (self.latents[kept] @ target).topk(min(k, len(kept))).indices.tolist()
+        return [self.phrases[kept[i]] for i in order]
+
+
+def chunks(values: Tensor) -> Iterable[tuple[int, Tensor]]:
+    return ((start, values[start : start + CHUNK]) for start in range(0, len(values), CHUNK))
+
+
+@lru_cache(maxsize=2)
+def tables(clip: Clip) -> dict[str, Table]:
+    """Every table of the model's labels, encoded once, and `merged`, all but the negative one."""
+    labels: Labels = labels_for(clip)
+    encoded = {}
+    for field in fields(labels):
+        phrases = getattr(labels, field.name)
+        encoded[field.name] = Table(phrases, clip.encode_text(phrases).half().float())
+    parts = [encoded[name] for name in ("artists", "flavors", "mediums", "movements", "trendings")]
+    merged = Table(tuple(phrase for part in parts for phrase in part.phrases), torch.cat([part.latents for part in parts]))
+    return {**encoded, "merged": merged}
+
+
+def best(problem: Problem) -> Solution:
+    """Caption, classic, fast and chained prompt: whichever is nearest."""
+    lite = Lite(problem)
+    ranked = lite.tables["merged"].rank(problem.target, MOST_RANKED)
+    chained = lite.chain(ranked, lite.caption)
+    return lite.solution([lite.caption, lite.classic(FLAVORS), lite.fast(), chained])
+
+
+def fast(problem: Problem) -> Solution:
+    lite = Lite(problem)
+    return lite.solution([lite.fast()])
+
+
+def classic(problem: Problem) -> Solution:
+    lite = Lite(problem)
+    return lite.solution([lite.classic(FEW_FLAVORS)])
+
+
+def negative(problem: Problem) -> Solution:
+    """The phrases least like the image, for a negative prompt."""
+    lite = Lite(problem)
+    ranked = lite.tables["flavors"].rank(problem.target, MOST_RANKED, -1.0)
+    return lite.solution([lite.chain([*ranked, *lite.tables["negative"].phrases], "", -1.0)])
+
+
+class Lite:
+    """One image's interrogation."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.clip, self.target = problem, problem.clip, problem.target
+        self.scorer = Scorer(problem.clip, problem.vocabulary, problem.target, problem.meter)
+        self.tables = tables(problem.clip)
+        self.caption = nearest_captions(problem.clip, problem.target, 1)[0][0]
+
+    def top(self, table: str, k: int = 1) -> list[str]:
+        return self.tables[table].rank(self.target, k)
+
+    def fast(self) -> str:
+        """The caption and the phrases nearest to the image, as many as fit."""
+        return self.truncated(", ".join([self.caption, *self.top("merged", FLAVORS)]))
+
+    def classic(self, flavors: int) -> str:
+        """The caption with the best medium, artist, trending, movement and flavours in set places."""
+        medium, artist = self.top("mediums")[0], self.top("artists")[0]
+        lead = f"{self.caption} {artist}" if self.caption.startswith(medium) else f"{self.caption}, {medium} {artist}"
+        rest = [*self.top("trendings"), *self.top("movements"), *self.top("flavors", flavors)]
+        return self.truncated(", ".join([lead, *rest]))
+
+    def chain(self, phrases: Sequence[str], start: str, sign: float = 1.0) -> str:
+        """Append, again and again, the phrase after which the prompt is nearest (sign −1: farthest)."""
+        left = list(dict.fromkeys(phrases))
+        if not start:
+            start, _ = self.next_link("", left, sign)
+            left.remove(start)
+        # A chain without a start begins at the plain cosine even where dissimilarity is wanted, as in the package.
+        prompt, similar = start, self.similarity("", start)
+        top, highest = prompt, similar
+        for link in range(FLAVORS):
+            phrase, value = self.next_link(prompt, left, sign)
+            longer = f"{prompt}, {phrase}"
+            if value > highest:
+                top, highest = longer, value
+                self.problem.meter.offer(longer, value)
+            if value <= similar and link >= FORCED:
+                break
+            prompt, similar = longer, value
+            if self.full(prompt) or self.problem.meter.exhausted:
+                break
+            left.remove(phrase)
+        return top
+
+    def next_link(self, prompt: str, phrases: Sequence[str], sign: float) -> tuple[str, float]:
+        """The best phrase to go on with, and the value of the prompt with it."""
+        head = (self.word(f"{prompt},", 0),) if prompt else ()
+        used = len(head[0].ids) if head else 0
+        scores = self.scorer.score([(*head, self.word(phrase, used)) for phrase in phrases], len(head))
+        values = [sign * score for score in scores]
+        chosen = max(range(len(values)), key=values.__getitem__)
+        return phrases[chosen], values[chosen]
+
+    def similarity(self, prompt: str, phrase: str) -> float:
+        return self.next_link(prompt, [phrase], 1.0)[1]
+
+    def word(self, phrase: str, used: int) -> Word:
+        """A phrase as one word for the scorer, cut where the context ends after `used` tokens."""
+        return Word(phrase, tuple(self.clip.tokenizer.encode(phrase)[: self.clip.context_length - 2 - used]))
+
+    def full(self, prompt: str) -> bool:
+        """Whether the prompt fills the model's context."""
+        return len(self.clip.tokenizer.encode(prompt)) + 2 >= self.clip.context_length
+
+    def truncated(self, prompt: str) -> str:
+        """The prompt up to the last phrase that fits. The package's test leaves out the comma; so does this."""
+        kept, *rest = prompt.split(", ")
+        for part in rest:
+            if self.full(kept + part):
+                break
+            kept += ", " + part
+        return kept
+
+    def solution(self, prompts: Sequence[str]) -> Solution:
+        """The nearest of the finished prompts first."""
+        scored = {prompt: score_text(self.problem, prompt) for prompt in prompts}
+        ranked = sorted(scored.items(), key=lambda pair: -pair[1])[: self.problem.config.top]
+        self.problem.meter.offer(*ranked[0])
+        return Solution(ranked)

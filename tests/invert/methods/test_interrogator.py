@@ -1,0 +1,119 @@
+"""CLIP Interrogator, the package itself and our own writing of its method."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import replace
+
+import pytest
+import torch
+from open_clip import get_tokenizer
+
+from invert.errors import InputError
+from invert.inverter import Inverter
+from invert.methods import interrogator, interrogator_lite, labels, retrieve
+from invert.methods.labels import Labels
+from invert.picturebook import models
+from invert.picturebook.grammar import caption, content_words, lexicon
+from invert.picturebook.world import draw_scenes
+from invert.target import image_latent
+
+MODES = ("fast", "classic", "best", "negative")
+
+
+def few_labels() -> Labels:
+    """A seventieth of the world, so that a chain takes a second and not a minute."""
+    whole = labels.picturebook_labels()
+    return replace(whole, flavors=whole.flavors[::70], trendings=whole.trendings[::30])
+
+
+@pytest.fixture(scope="module")
+def small_world(inverter):
+    """Both implementations over the few labels; the tables made here are thrown away afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interrogator, "picturebook_labels", few_labels)
+        patch.setattr(interrogator_lite, "labels_for", lambda clip: few_labels())
+        patch.setattr(retrieve, "CORPUS_SIZE", 256)
+        for cached in (interrogator.interrogator, interrogator_lite.tables, retrieve.encoded_corpus):
+            cached.cache_clear()
+        yield inverter
+    for cached in (interrogator.interrogator, interrogator_lite.tables, retrieve.encoded_corpus):
+        cached.cache_clear()
+
+
+def name_of(mode: str, lite: bool) -> str:
+    return "interrogator" + "-lite" * lite + ("" if mode == "best" else f"-{mode}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_our_writing_of_the_method_gives_the_prompts_of_the_package(small_world, pictures, mode):
+    for picture in pictures[:2]:
+        package = small_world.invert(picture, method=name_of(mode, False), target="raw")
+        lite = small_world.invert(picture, method=name_of(mode, True), target="raw")
+        assert lite.prompt == package.prompt
+        assert lite.score == pytest.approx(package.score, abs=1e-5)
+
+
+def test_the_lite_method_runs_fewer_positions_than_the_package(small_world, pictures):
+    package = small_world.invert(pictures[0], method="interrogator", target="raw")
+    lite = small_world.invert(pictures[0], method="interrogator-lite", target="raw")
+    assert lite.forward_tokens * 5 < package.forward_tokens
+
+
+def test_the_package_pays_for_all_77_positions_of_every_phrase(clip):
+    model = interrogator.CountedClip(clip)
+    model.encode_text(get_tokenizer("ViT-B-32")(["a fox", "two owls on a red background"]))
+    assert model.meter.forward_tokens == 2 * 77
+
+
+def test_the_package_sees_the_latents_of_the_real_open_clip_model(clip):
+    tokens = get_tokenizer("ViT-B-32")(["a fox", "a blurry picture of two owls on a red background"])
+    assert torch.allclose(interrogator.CountedClip(clip).encode_text(tokens), models.load("clip").encode_text(tokens), atol=1e-5)
+
+
+def test_with_the_raw_target_the_package_sees_its_own_image_latent(clip, pictures):
+    own = models.load("clip").encode_image(models.preprocess()(pictures[0])[None])
+    assert torch.allclose(torch.nn.functional.normalize(own[0], dim=0), image_latent(clip, pictures[:1]), atol=1e-5)
+
+
+def test_the_labels_say_every_word_of_picturebook():
+    said = {word for table in vars(labels.picturebook_labels()).values() for phrase in table for word in phrase.split()}
+    unsaid = set(lexicon()) - said - {"picture", "of", "under", "art", "and"}
+    assert not unsaid
+
+
+def test_a_spent_budget_ends_the_package_with_the_best_prompt_so_far(small_world, pictures):
+    result = small_world.invert(pictures[0], method="interrogator", target="raw", budget=5000)
+    assert content_words(result.prompt)
+    assert result.forward_tokens < 5000 + 77 * (len(few_labels().flavors) * 3 + 50)
+
+
+def test_a_text_has_no_image_to_interrogate(inverter):
+    with pytest.raises(InputError, match="images only"):
+        inverter.distill("a fox", method="interrogator")
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(clip, pictures, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest, **options):
+        if name == "clip_interrogator":
+            raise ImportError(name)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    interrogator.interrogator.cache_clear()
+    with pytest.raises(InputError, match=r"pip install 'prompt-inversion\[compare\]'"):
+        Inverter(clip).invert(pictures[0], method="interrogator")
+
+
+def test_the_packages_own_lists_are_read_where_it_is_installed():
+    lists = labels.package_labels()
+    assert len(lists.flavors) > 10_000
+    assert lists.artists[0].startswith("by ")
+    assert "trending on Artstation" in lists.trendings
+
+
+def test_the_start_of_a_held_out_scene_is_never_its_own_caption(clip):
+    corpus = set(retrieve.corpus_captions(clip))
+    assert not corpus & {caption(scene) for scene in draw_scenes(500, 3, "held-out")}
