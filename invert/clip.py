@@ -2,16 +2,19 @@
 
 Adapters turn open_clip models, transformers' CLIPModel and the bundled picturebook into the same
 object; the text side is always our own `TextTower`. Names: "picturebook", "picturebook-judge",
-open_clip's "ViT-L-14/openai" or "ViT-L-14/path/to/checkpoint.pt", "hf:openai/clip-vit-large-patch14"
-or a local transformers folder.
+open_clip's "ViT-L-14/openai" or "ViT-L-14/path/to/checkpoint.pt", "hf:openai/clip-vit-large-patch14",
+or a local folder that transformers or open_clip saved.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import logging
-import os
-from collections.abc import Callable, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,20 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants as hub
 from PIL import Image
 from torch import Tensor, nn
 
 from invert.errors import InputError
+from invert.linear import FrozenLinear
 from invert.tower import Layer, TextTower, quick_gelu
 
-NAMES = 'picturebook, an open_clip name such as "ViT-L-14/openai", "hf:NAME", or a local folder or checkpoint'
+NAMES = (
+    'picturebook, an open_clip name such as "ViT-L-14/openai", "hf:NAME", a folder that transformers or open_clip saved, '
+    'or "ARCHITECTURE/checkpoint.pt"'
+)
+CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+HUB_TIMEOUT = 5  # seconds
 TEXT_BATCH = 256  # prompts in one forward
 
 
@@ -36,6 +46,8 @@ class Tokenizer:
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
     raw: Callable[[int], str]  # a token's own text, with "</w>" where a word ends
+    start_id: int  # start-of-text
+    end_id: int  # end-of-text
 
 
 class Clip:
@@ -57,8 +69,7 @@ class Clip:
         self.name, self.tower, self.tokenizer = name, tower, tokenizer
         self.visual, self.preprocess, self.normalise = visual, preprocess, normalise
         self.image_size, self.logit_scale, self.known_tokens = image_size, logit_scale, known_tokens
-        self.end_id = len(tower.table) - 1
-        self.start_id = self.end_id - 1
+        self.start_id, self.end_id = tokenizer.start_id, tokenizer.end_id
 
     @property
     def token_embeddings(self) -> Tensor:
@@ -102,8 +113,7 @@ class Clip:
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts → unit latents (B, E)."""
-        if isinstance(prompts, str):
-            prompts = [prompts]
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         parts = []
         for i in range(0, len(prompts), TEXT_BATCH):
             ids, eot = self.tokenize(prompts[i : i + TEXT_BATCH])
@@ -139,8 +149,15 @@ def load_clip(name: str = "picturebook", device: str | torch.device | None = Non
 
         model = models.load("judge" if name.endswith("judge") else "clip").to(chosen, dtype)
         return from_open_clip(name, model, models.preprocess(), models.known_tokens())
-    if name.startswith("hf:") or (Path(name) / "config.json").is_file():
+    folder = Path(name).expanduser()
+    if name.startswith("hf:") or (folder / "config.json").is_file():
         return _load_transformers(name, chosen, dtype)
+    if (folder / "open_clip_config.json").is_file():
+        return _create_open_clip(name, f"local-dir:{folder}", None, False, chosen, dtype)
+    if folder.is_dir():
+        raise InputError(f"the folder {name!r} holds no config.json or open_clip_config.json: give {NAMES}")
+    if folder.is_file():
+        raise InputError(f"{name!r} does not say of which architecture it is: give for example ViT-L-14/{name}")
     if "/" in name:
         return _load_open_clip(name, chosen, dtype)
     raise InputError(f"unknown model {name!r}{_similar(name)}: give {NAMES}")
@@ -156,87 +173,113 @@ def _similar(name: str) -> str:
 
 
 def _load_open_clip(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
+    """ "ARCHITECTURE/tag" or "ARCHITECTURE/checkpoint", the latter relative, absolute or below the root."""
     architecture, tag = name.split("/", 1)
-    is_file = Path(tag).is_file() or Path("/" + tag).is_file()
-    source = (tag if Path(tag).is_file() else "/" + tag) if is_file else tag
-    if architecture not in open_clip.list_models() or not (
-        is_file or tag in open_clip.list_pretrained_tags_by_model(architecture)
-    ):
-        looks_like_file = tag.endswith((".pt", ".pth", ".bin", ".safetensors"))
-        problem = "there is no such checkpoint file" if looks_like_file else f"unknown model{_similar(name)}"
-        raise InputError(f"{name!r}: {problem}; give {NAMES}")
-    quick = "openai" in tag.lower() and not is_file
+    if architecture in open_clip.list_models():
+        file = next((path for path in (Path(tag).expanduser(), Path("/" + tag)) if path.is_file()), None)
+        if file is not None:
+            return _create_open_clip(name, architecture, str(file), False, device, dtype)
+        if tag in open_clip.list_pretrained_tags_by_model(architecture):
+            quick = bool(open_clip.pretrained.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
+            return _create_open_clip(name, architecture, tag, quick, device, dtype)
+        if tag.endswith(CHECKPOINT_ENDINGS):
+            raise InputError(f"there is no checkpoint file {tag!r} for {architecture}: check the path")
+    elif name.startswith((".", "/", "~")):
+        raise InputError(f"there is no model folder {name!r}: check the path, or give {NAMES}")
+    raise InputError(f"unknown model {name!r}{_similar(name)}: give {NAMES}")
+
+
+def _create_open_clip(
+    name: str, model_name: str, pretrained: str | None, quick: bool, device: torch.device, dtype: torch.dtype
+) -> Clip:
+    """Through open_clip's own factory. quick: the weights were trained with OpenAI's approximate GELU."""
+    local = pretrained is None or Path(pretrained).is_file()
     try:
-        with _quiet():
+        with _quiet(local):
             model, _, preprocess = open_clip.create_model_and_transforms(
-                architecture, pretrained=source, force_quick_gelu=quick, load_weights_only=True
+                model_name, pretrained=pretrained, force_quick_gelu=quick, load_weights_only=True
             )
-            tokenizer = open_clip.get_tokenizer(architecture)
+            tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:  # the libraries raise anything from OSError to KeyError here
-        raise InputError(_unreachable(name, is_file)) from error
+        raise InputError(_unusable(name, local)) from error
     return from_open_clip(name, model.to(device, dtype), preprocess, tokenizer=tokenizer)
 
 
-def _unreachable(name: str, is_file: bool) -> str:
-    if is_file:
-        return f"the weights of {name!r} cannot be read: the file is damaged or of another architecture"
+def _unusable(name: str, local: bool) -> str:
+    if local:
+        return (
+            f"the weights of {name!r} cannot be read: the file is damaged or of another architecture "
+            "(OpenAI's own weights want an architecture that ends in -quickgelu)"
+        )
     return (
         f"the weights of {name!r} cannot be reached: download them on a connected machine and give the "
         "folder or checkpoint (ARCHITECTURE/path.pt), or use --model picturebook"
     )
 
 
-class _quiet:
-    """Silence the model libraries' warnings and long retries while loading."""
+@contextmanager
+def _quiet(local: bool) -> Iterator[None]:
+    """Silence the model libraries while loading; where the hub does not answer, spare the user their long retries."""
+    level, offline = logging.root.manager.disable, hub.HF_HUB_OFFLINE
+    logging.disable(logging.CRITICAL)
+    hub.HF_HUB_OFFLINE = offline or local or not _hub_answers()  # weights that are in the hub's cache still load
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        hub.HF_HUB_OFFLINE = offline
 
-    def __enter__(self) -> None:
-        self.level = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
-        os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self.level)
+def _hub_answers() -> bool:
+    try:
+        urllib.request.urlopen(urllib.request.Request(hub.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT)
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def from_open_clip(
     name: str,
-    model: nn.Module,
+    model: Any,
     preprocess: Any,
     known_tokens: tuple[int, ...] | None = None,
     tokenizer: Any = None,
 ) -> Clip:
     """Adapt an open_clip CLIP or CustomTextCLIP; InputError where its text tower is of another kind."""
     model.eval().requires_grad_(False)
-    text: Any = getattr(model, "text", model)
-    transformer = getattr(text, "transformer", None)
-    causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
-    pool = getattr(text, "pool_type", getattr(model, "text_pool_type", "argmax"))
-    if not (causal and hasattr(transformer, "resblocks") and pool == "argmax"):
+    text = getattr(model, "text", model)
+    if not _is_causal_clip(text):
         raise InputError(f"the text tower of {name!r} is not a causal CLIP transformer: choose another model")
+    layers = [_open_clip_layer(block) for block in text.transformer.resblocks]
     projection = _projection(text.text_projection)
-    layers = [_open_clip_layer(block) for block in transformer.resblocks]
     tower = TextTower(text.token_embedding.weight, text.positional_embedding, layers, text.ln_final, projection)
     bpe = tokenizer if hasattr(tokenizer, "decoder") else open_clip.tokenizer.SimpleTokenizer()
-    normalise = preprocess.transforms[-1]
     size = model.visual.image_size
     return Clip(
-        name, tower, model.visual, preprocess, normalise,
-        Tokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token]),
+        name, tower, model.visual, preprocess, preprocess.transforms[-1],
+        Tokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], bpe.sot_token_id, bpe.eot_token_id),
         size[0] if isinstance(size, tuple | list) else size,
         float(model.logit_scale.detach().exp()), known_tokens,
     )  # fmt: skip
 
 
-def _projection(projection: Any) -> nn.Module:
-    """open_clip keeps a matrix, a Linear or nothing."""
+def _is_causal_clip(text: Any) -> bool:
+    """Whether `TextTower` computes what this open_clip text tower computes."""
+    blocks = getattr(getattr(text, "transformer", None), "resblocks", ())
+    causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
+    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
+    return len(blocks) > 0 and causal and pool == "argmax" and all(isinstance(b.attn, nn.MultiheadAttention) for b in blocks)
+
+
+def _projection(projection: Any) -> Callable[[Tensor], Tensor]:
+    """open_clip keeps a matrix (D, E), a Linear or nothing."""
     if projection is None:
         return nn.Identity()
-    if isinstance(projection, nn.Module):
-        return projection
-    linear = nn.Linear(*projection.shape, bias=False)
-    linear.weight = nn.Parameter(projection.detach().T.contiguous())
-    return linear
+    if isinstance(projection, nn.Linear):
+        return FrozenLinear(projection.weight, projection.bias)
+    return FrozenLinear(projection.T.contiguous(), None)
 
 
 def _open_clip_layer(block: Any) -> Layer:
@@ -252,45 +295,60 @@ def _open_clip_layer(block: Any) -> Layer:
 def _load_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    source = name.removeprefix("hf:")
+    source = str(Path(name.removeprefix("hf:")).expanduser())
+    local = Path(source).is_dir()
     try:
-        with _quiet():
-            model: Any = CLIPModel.from_pretrained(source)
+        if local:
+            _check_is_clip(name, Path(source))
+        with _quiet(local):
+            loaded: Any = CLIPModel.from_pretrained(source, output_loading_info=True)
             tokenizer: Any = CLIPTokenizer.from_pretrained(source)
             processor: Any = CLIPImageProcessor.from_pretrained(source)
-    except Exception as error:
-        problem = "damaged or not a CLIP model" if Path(source).is_dir() else "not to be reached"
-        raise InputError(
-            f"the weights of {name!r} are {problem}: download CLIP's model, tokenizer and image processor "
-            "on a connected machine and give the folder, or use --model picturebook"
-        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # anything from OSError to a safetensors error of its own
+        raise InputError(_unusable_transformers(name, local)) from error
+    model, loading = loaded
+    if loading["missing_keys"]:  # transformers would fill them with random numbers
+        raise InputError(_unusable_transformers(name, local))
     return from_transformers(name, model.to(device, dtype), tokenizer, processor)
+
+
+def _check_is_clip(name: str, folder: Path) -> None:
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if kind != "clip":
+        raise InputError(
+            f"the folder {name!r} holds a model of type {kind!r}, not a CLIP with both of its towers: choose another"
+        )
+
+
+def _unusable_transformers(name: str, local: bool) -> str:
+    problem = "are damaged or incomplete" if local else "cannot be reached"
+    return (
+        f"the weights of {name!r} {problem}: download CLIP's model, tokenizer and image processor "
+        "on a connected machine and give the folder, or use --model picturebook"
+    )
 
 
 def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> Clip:
     """Adapt transformers' CLIPModel with its tokenizer and image processor."""
     model.eval().requires_grad_(False)
-    text = model.text_model
+    text, vision, project = model.text_model, model.vision_model, model.visual_projection
     layers = [_transformers_layer(layer) for layer in text.encoder.layers]
     table, positions = text.embeddings.token_embedding.weight, text.embeddings.position_embedding.weight
-    tower = TextTower(table, positions, layers, text.final_layer_norm, model.text_projection)
+    tower = TextTower(table, positions, layers, text.final_layer_norm, _projection(model.text_projection))
     mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
-
-    def visual(pixels: Tensor) -> Tensor:
-        return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
     def encode(prompt: str) -> list[int]:
         return tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
-    clip = Clip(
-        name, tower, visual,
+    return Clip(
+        name, tower, lambda pixels: project(vision(pixel_values=pixels).pooler_output),
         lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
         lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        Tokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens),
+        Tokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, tokenizer.bos_token_id, tokenizer.eos_token_id),
         model.config.vision_config.image_size, float(model.logit_scale.detach().exp()),
     )  # fmt: skip
-    clip.start_id, clip.end_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    return clip
 
 
 def _transformers_layer(layer: Any) -> Layer:

@@ -8,12 +8,14 @@ share can be run once and kept as keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from invert.linear import FrozenLinear
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-class Layer(nn.Module):
+class Layer:
     """One pre-norm block; open_clip's and transformers' weights both fit in."""
 
     def __init__(
@@ -33,31 +35,31 @@ class Layer(nn.Module):
         activation: Callable[[Tensor], Tensor],
         scales: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (nn.Identity(), nn.Identity()),
     ) -> None:
-        """attention: fused in-projection weight (3D, D) and bias, out-projection weight and bias."""
-        super().__init__()
+        """attention: fused in-projection weight (3D, D) and bias (3D,), out-projection weight (D, D) and bias (D,)."""
         self.norm_1, self.norm_2 = norms
-        for name, value in zip(("qkv", "qkv_bias", "out", "out_bias"), attention, strict=True):
-            self.register_buffer(name, value.detach())
-        self.fc, self.proj = mlp
+        weight, bias, out_weight, out_bias = attention
+        width = weight.shape[1]
+        self.query = FrozenLinear(weight[:width], bias[:width])
+        self.key_value = FrozenLinear(weight[width:], bias[width:])
+        self.out = FrozenLinear(out_weight, out_bias)
+        self.widen, self.narrow = (FrozenLinear(linear.weight, linear.bias) for linear in mlp)
         self.heads, self.activation = heads, activation
         self.scale_1, self.scale_2 = scales
 
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Normed x (B, T, D) → keys and values (B, H, T, D/H)."""
-        width = x.shape[-1]
-        k, v = F.linear(x, self.qkv[width:], self.qkv_bias[width:]).chunk(2, -1)
+        k, v = self.key_value(normed).chunk(2, -1)
         return self.split(k), self.split(v)
 
     def split(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, k: Tensor, v: Tensor, normed: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    def __call__(self, x: Tensor, k: Tensor, v: Tensor, normed: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """x: the residual stream at the query positions (B, Q, D), normed the same after norm_1."""
-        width = x.shape[-1]
-        q = self.split(F.linear(normed, self.qkv[:width], self.qkv_bias[:width]))
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        x = x + self.scale_1(F.linear(seen.transpose(1, 2).flatten(2), self.out, self.out_bias))
-        return x + self.scale_2(self.proj(self.activation(self.fc(self.norm_2(x)))))
+        seen = F.scaled_dot_product_attention(self.split(self.query(normed)), k, v, attn_mask=mask, is_causal=causal)
+        x = x + self.scale_1(self.out(seen.transpose(1, 2).flatten(2)))
+        return x + self.scale_2(self.narrow(self.activation(self.widen(self.norm_2(x)))))
 
 
 @dataclass(frozen=True)
@@ -69,36 +71,37 @@ class PrefixCache:
     length: int
 
 
-class TextTower(nn.Module):
+class TextTower:
     """The frozen text transformer.
 
     table: (V, D) token rows. positions: (P, D). projection: maps the pooled (B, D) to latents (B, E).
+    Gradients flow to the input embeddings and to nothing else.
     """
 
     def __init__(
-        self, table: Tensor, positions: Tensor, layers: list[Layer], final_norm: nn.LayerNorm, projection: nn.Module
+        self,
+        table: Tensor,
+        positions: Tensor,
+        layers: Sequence[Layer],
+        final_norm: nn.LayerNorm,
+        projection: Callable[[Tensor], Tensor],
     ) -> None:
-        super().__init__()
-        self.register_buffer("table", table.detach())
-        self.register_buffer("positions", positions.detach())
-        self.layers = nn.ModuleList(layers)
+        self.table, self.positions = table.detach(), positions.detach()
+        self.layers = tuple(layers)
         self.final_norm, self.projection = final_norm, projection
-        self.requires_grad_(False).eval()
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids (…) → token rows (…, D), without positions."""
+        """ids (…) int64 → token rows (…, D), without positions."""
         return self.table[ids]
 
     def encode(self, e: Tensor, eot: Tensor | None = None) -> Tensor:
-        """Embeddings (B, T, D) → latents (B, E); eot (B,): index of end-of-text, None for the last."""
-        if eot is None:
-            eot = torch.full((len(e),), e.shape[1] - 1, device=e.device)
+        """Embeddings (B, T, D) → latents (B, E); eot (B,) int64: index of end-of-text, None for the last."""
         return self._run(e, eot, None)
 
     def hidden(self, e: Tensor, layer: int) -> Tensor:
         """The residual stream (B, T, D) after `layer` blocks (0: embeddings plus positions)."""
-        x = e + self.positions[: e.shape[1]]
-        for block in list(self.layers)[:layer]:
+        x = e + self._positions(0, e.shape[1])
+        for block in self.layers[:layer]:
             normed = block.norm_1(x)
             x = block(x, *block.keys_values(normed), normed, None, True)
         return x
@@ -107,7 +110,7 @@ class TextTower(nn.Module):
     def prefix(self, e: Tensor) -> PrefixCache:
         """Run a shared prefix (P, D) or (1, P, D) once."""
         x = e.reshape(1, -1, e.shape[-1])
-        x = x + self.positions[: x.shape[1]]
+        x = x + self._positions(0, x.shape[1])
         keys, values = [], []
         for block in self.layers:
             normed = block.norm_1(x)
@@ -118,15 +121,16 @@ class TextTower(nn.Module):
                 x = block(x, k, v, normed, None, True)
         return PrefixCache(tuple(keys), tuple(values), x.shape[1])
 
-    @torch.no_grad()
-    def encode_with_prefix(self, cache: PrefixCache, e: Tensor, eot: Tensor) -> Tensor:
-        """As `encode` of the prefix followed by e (B, T, D); eot (B,) counts within e."""
+    def encode_with_prefix(self, cache: PrefixCache, e: Tensor, eot: Tensor | None = None) -> Tensor:
+        """As `encode` of the prefix followed by e (B, T, D); eot (B,) counts within e. Differentiable in e."""
         return self._run(e, eot, cache)
 
-    def _run(self, e: Tensor, eot: Tensor, cache: PrefixCache | None) -> Tensor:
-        length = int(eot.max()) + 1
+    def _run(self, e: Tensor, eot: Tensor | None, cache: PrefixCache | None) -> Tensor:
+        length = e.shape[1] if eot is None else int(eot.max()) + 1
+        if eot is None:
+            eot = torch.full((len(e),), length - 1, device=e.device)
         start = cache.length if cache else 0
-        x = e[:, :length] + self.positions[start : start + length]
+        x = e[:, :length] + self._positions(start, length)
         everyone = torch.arange(len(e), device=e.device)
         # (length, start + length): a new position sees the whole prefix and what precedes it.
         mask = torch.ones(length, start + length, dtype=torch.bool, device=e.device).tril(start) if cache else None
@@ -142,3 +146,8 @@ class TextTower(nn.Module):
             visible = (torch.arange(start + length, device=e.device) <= start + eot[:, None])[:, None, None]
             x = block(x[everyone, eot][:, None], k, v, normed[everyone, eot][:, None], visible, False)
         return self.projection(self.final_norm(x[:, 0]))
+
+    def _positions(self, start: int, length: int) -> Tensor:
+        if start + length > len(self.positions):
+            raise ValueError(f"{start + length} positions do not fit the model's context of {len(self.positions)}")
+        return self.positions[start : start + length]

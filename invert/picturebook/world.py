@@ -106,11 +106,11 @@ def draw_scene(rng: random.Random) -> Scene:
     pattern = rng.choice(PATTERNS)
     things = objects()
     if layout == "two":
-        chosen = (rng.choice([i for i, thing in enumerate(things) if thing.plural]),)
+        chosen = [rng.choice([i for i, thing in enumerate(things) if thing.plural])]
     else:
-        chosen = tuple(rng.sample(range(len(things)), 2 if layout in ("beside", "above") else 1))
+        chosen = rng.sample(range(len(things)), 2 if layout in ("beside", "above") else 1)
     return Scene(
-        objects=chosen,
+        objects=tuple(chosen),
         tints=tuple(_draw_tint(rng, things[i], style) for i in chosen),
         layout=layout,
         corner=rng.choice(CORNERS) if layout == "corner" else "",
