@@ -1,0 +1,135 @@
+"""Draw the foreign pictures: Twemoji's pictographs on photographs and painted ground, with truths.
+
+In: the 64-pixel PNGs of the npm package emoji-datasource-twitter (folder img/twitter/64), scikit-learn's
+two sample photographs, and the names that `make_sprites.py` gave the objects. Out: 100 JPEGs and
+truths.json in `experiments/foreign/`. None of it comes from our renderer: other drawings, sizes, places
+and grounds. Run once: `python scripts/make_foreign.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from make_sprites import object_names
+from PIL import Image, ImageFilter
+from sklearn.datasets import load_sample_images
+
+from invert.picturebook.render import COLUMNS, SPRITE
+from invert.picturebook.world import ATLAS, COLOURS, Scene, held_out, objects
+
+OUTPUT = Path(__file__).parent.parent / "experiments" / "foreign"
+PICTURES, SIDE, SEED = 100, 160, 20  # pictures, pixels
+# Fonts draw many things in ways of their own (Twemoji's "robot" is another robot), and a picture nobody can
+# name has no truth. Kept is the share of objects that both fonts draw most alike, by pixels, not by a model.
+ALIKE_SHARE = 1 / 3
+# Layout → centres and side of the pictographs as shares of the picture: another size than our renderer's.
+PLACES = {
+    "one": ([(0.5, 0.5)], 0.62),
+    "two": ([(0.27, 0.5), (0.73, 0.5)], 0.38),
+    "beside": ([(0.26, 0.5), (0.74, 0.5)], 0.4),
+    "above": ([(0.5, 0.26), (0.5, 0.74)], 0.4),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="img/twitter/64 of the npm package emoji-datasource-twitter")
+    folder = parser.parse_args().folder
+    rng = random.Random(SEED)
+    drawn = alike(foreign_sprites(folder))
+    photographs = [Image.fromarray(photo) for photo in load_sample_images().images]
+    OUTPUT.mkdir(exist_ok=True)
+    truths, unused = [], list(drawn)
+    for number in range(PICTURES):
+        ground = ("photograph", "painted")[number % 2]
+        scene = draw_scene(rng, unused, ground)
+        unused = [i for i in unused if i not in scene.objects]
+        canvas = crop(rng, rng.choice(photographs)) if ground == "photograph" else painted(rng, scene.colours[0])
+        centres, share = PLACES[scene.layout]
+        for k, centre in enumerate(centres):
+            place(rng, canvas, drawn[scene.objects[min(k, len(scene.objects) - 1)]], centre, share)
+        file = f"{number:03}.jpg"
+        canvas.save(OUTPUT / file, quality=88)
+        truths.append({"file": file, "ground": ground, **asdict(scene), "objects": [objects()[i].name for i in scene.objects]})
+    (OUTPUT / "truths.json").write_text(json.dumps(truths, indent=1) + "\n")
+
+
+def foreign_sprites(folder: Path) -> dict[int, Image.Image]:
+    """Object index → its pictograph, cropped to its ink."""
+    index = {thing.name: i for i, thing in enumerate(objects())}
+    found = {}
+    for emoji, name in object_names().items():
+        code = "-".join(f"{ord(character):04x}" for character in emoji)
+        file = next((path for path in (folder / f"{code}.png", folder / f"{code}-fe0f.png") if path.exists()), None)
+        if file is not None and name.removeprefix("=") in index:
+            image = Image.open(file).convert("RGBA")
+            found[index[name.removeprefix("=")]] = image.crop(image.getbbox())
+    return found
+
+
+def alike(foreign: dict[int, Image.Image]) -> dict[int, Image.Image]:
+    """The objects whose pictographs are most like our own, by the correlation of their pixels."""
+    atlas = Image.open(ATLAS).convert("RGBA")
+    likeness = {}
+    for i, image in foreign.items():
+        x, y = i % COLUMNS * SPRITE, i // COLUMNS * SPRITE
+        own = atlas.crop((x, y, x + SPRITE, y + SPRITE))
+        likeness[i] = float(np.corrcoef(pixels(own.crop(own.getbbox())), pixels(image))[0, 1])
+    kept = sorted(likeness, key=lambda i: -likeness[i])[: round(len(likeness) * ALIKE_SHARE)]
+    return {i: foreign[i] for i in sorted(kept)}
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """A pictograph on mid gray as 32 × 32 numbers a channel, flat."""
+    ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
+    small = Image.alpha_composite(ground, image).convert("RGB").resize((32, 32), Image.Resampling.BOX)
+    return np.asarray(small, dtype=float).ravel()
+
+
+def draw_scene(rng: random.Random, allowed: list[int], ground: str) -> Scene:
+    """A held-out scene of the allowed objects; only a painted ground has a colour that a caption could name."""
+    while True:
+        layout = rng.choice(list(PLACES))
+        chosen = tuple(rng.sample(allowed, 2 if layout in ("beside", "above") else 1))
+        colours = (rng.choice(list(COLOURS)),) if ground == "painted" else ()
+        scene = Scene(chosen, ("",) * len(chosen), layout, "", "plain", colours, "plain")
+        if held_out(scene) and (layout != "two" or objects()[chosen[0]].plural):
+            return scene
+
+
+def crop(rng: random.Random, photograph: Image.Image) -> Image.Image:
+    """A square piece of a photograph."""
+    side = rng.randrange(180, 400)
+    x, y = rng.randrange(photograph.width - side), rng.randrange(photograph.height - side)
+    return photograph.crop((x, y, x + side, y + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def painted(rng: random.Random, colour: str) -> Image.Image:
+    """Ground in one colour as a brush leaves it: strokes of uneven light along a slant, and a gradient."""
+    numbers = np.random.default_rng(rng.getrandbits(32))
+    noise = Image.fromarray((numbers.random((SIDE * 2, SIDE // 8)) * 255).astype(np.uint8)).resize((SIDE * 2, SIDE * 2))
+    strokes = noise.filter(ImageFilter.GaussianBlur(1.5)).rotate(rng.uniform(0, 180), Image.Resampling.BILINEAR)
+    inside = strokes.crop((SIDE // 2, SIDE // 2, SIDE // 2 + SIDE, SIDE // 2 + SIDE))
+    slope = np.linspace(-0.12, 0.12, SIDE)[:, None] * rng.choice((-1, 1))
+    light = 1 + slope + (np.asarray(inside, dtype=float) / 255 - 0.5) * 0.5
+    rgb = np.array(COLOURS[colour])[None, None] * light[..., None]
+    return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+
+
+def place(rng: random.Random, canvas: Image.Image, sprite: Image.Image, centre: tuple[float, float], share: float) -> None:
+    """Paste a pictograph, a little turned and shifted, into the canvas."""
+    side = SIDE * share * rng.uniform(0.85, 1.1)
+    factor = side / max(sprite.size)
+    size = (max(1, round(sprite.width * factor)), max(1, round(sprite.height * factor)))
+    turned = sprite.resize(size, Image.Resampling.BICUBIC).rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
+    x, y = (round(SIDE * (c + rng.uniform(-0.03, 0.03))) for c in centre)
+    canvas.paste(turned, (x - turned.width // 2, y - turned.height // 2), turned)
+
+
+if __name__ == "__main__":
+    main()
