@@ -154,7 +154,7 @@ def load_clip(name: str = "picturebook", device: str | torch.device | None = Non
         return _load_transformers(name, chosen, dtype)
     if (folder / "open_clip_config.json").is_file():
         return _create_open_clip(name, f"local-dir:{folder}", None, False, chosen, dtype)
-    if folder.is_dir():
+    if name and folder.is_dir():
         raise InputError(f"the folder {name!r} holds no config.json or open_clip_config.json: give {NAMES}")
     if folder.is_file():
         raise InputError(f"{name!r} does not say of which architecture it is: give for example ViT-L-14/{name}")
@@ -192,12 +192,15 @@ def _load_open_clip(name: str, device: torch.device, dtype: torch.dtype) -> Clip
 def _create_open_clip(
     name: str, model_name: str, pretrained: str | None, quick: bool, device: torch.device, dtype: torch.dtype
 ) -> Clip:
-    """Through open_clip's own factory. quick: the weights were trained with OpenAI's approximate GELU."""
+    """Through open_clip's own factory, which unpickles nothing but tensors.
+
+    quick: the weights were trained with OpenAI's approximate GELU.
+    """
     local = pretrained is None or Path(pretrained).is_file()
     try:
         with _quiet(local):
             model, _, preprocess = open_clip.create_model_and_transforms(
-                model_name, pretrained=pretrained, force_quick_gelu=quick, load_weights_only=True
+                model_name, pretrained=pretrained, force_quick_gelu=quick
             )
             tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:  # the libraries raise anything from OSError to KeyError here

@@ -1,0 +1,267 @@
+"""Every adapter computes what its own library computes, on no more positions than the prompt has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invert.clip import Clip, load_clip
+from invert.errors import InputError
+from invert.tower import TextTower
+
+PROMPTS = ["a fox", "", "two owls on a striped blue and white background, pencil sketch", "an x ray above the sun"]
+TOLERANCE = 1e-5
+
+
+def positions_run(clip: Clip, action: Callable[[], Any]) -> list[int]:
+    """How many positions went through the first norm of each layer, in order."""
+    seen: list[int] = []
+    hooks = [
+        layer.norm_1.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[1]))
+        for layer in clip.tower.layers
+    ]
+    action()
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_encoding_token_rows_is_the_models_own_encode_text(adapted) -> None:
+    with torch.no_grad():
+        ids, eot = adapted.clip.tokenize(PROMPTS)
+        ours = adapted.clip.encode_embeddings(adapted.clip.embed(ids), eot)
+        assert (ours - adapted.encode_text(PROMPTS)).abs().max() < TOLERANCE
+        torch.testing.assert_close(adapted.clip.encode_text(PROMPTS), ours)
+
+
+def test_images_are_encoded_as_the_model_does_it(adapted) -> None:
+    clip = adapted.clip
+    pixels = torch.rand(2, 3, clip.image_size, clip.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = adapted.encode_image(clip.normalise(pixels))
+    torch.testing.assert_close(clip.encode_image(pixels), theirs)
+
+
+def test_a_picture_of_the_models_size_reads_the_same_as_pil_image_and_as_pixels(adapted) -> None:
+    from torchvision.transforms.functional import to_pil_image
+
+    size = adapted.clip.image_size
+    pixels = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    from_pil = adapted.clip.encode_image([to_pil_image(pixels)])
+    assert (from_pil - adapted.clip.encode_image(pixels[None] / 255)).abs().max() < TOLERANCE
+
+
+def test_what_comes_after_end_of_text_cannot_change_the_latent(adapted) -> None:
+    clip = adapted.clip
+    ids, eot = clip.tokenize(["a fox above a house"])
+    rows = clip.embed(ids)
+    noise = torch.randn(1, 9, rows.shape[2], generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([rows, noise], 1)
+    assert torch.equal(clip.encode_embeddings(padded, eot), clip.encode_embeddings(rows, eot))
+
+
+def test_no_position_beyond_end_of_text_is_run(adapted) -> None:
+    clip = adapted.clip
+    rows = clip.embed(torch.full((3, clip.context_length), clip.end_id))
+    eot = torch.tensor([4, 2, 6])
+    assert positions_run(clip, lambda: clip.encode_embeddings(rows, eot)) == [7] * len(clip.tower.layers)
+    assert max(positions_run(clip, lambda: clip.encode_text(["a fox"]))) == 4
+
+
+def test_the_gradient_in_the_embeddings_is_the_models_own(adapted) -> None:
+    """Ours, with packed weights, against autograd through a plain reading of the same layers."""
+    clip = adapted.clip
+    rows = clip.embed(clip.tokenize(["a red fox"])[0]).clone().requires_grad_(True)
+    direction = F.normalize(torch.randn(clip.encode_text([""]).shape[1], generator=torch.Generator().manual_seed(0)), dim=0)
+    (ours,) = torch.autograd.grad((clip.encode_embeddings(rows) @ direction).sum(), rows)
+    (theirs,) = torch.autograd.grad((F.normalize(slow_encode(clip.tower, rows), dim=-1) @ direction).sum(), rows)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def slow_encode(tower: TextTower, rows: Tensor) -> Tensor:
+    """The textbook transformer: every position in every layer, softmax(QKᵀ/√d) V written out."""
+    x = rows + tower.positions[: rows.shape[1]]
+    later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+    for layer in tower.layers:
+        normed = layer.norm_1(x)
+        both = F.linear(normed, layer.key_value.weight, layer.key_value.bias)
+        q, k, v = map(layer.split, (F.linear(normed, layer.query.weight, layer.query.bias), *both.chunk(2, -1)))
+        seen = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1) @ v
+        x = x + layer.scale_1(F.linear(seen.transpose(1, 2).flatten(2), layer.out.weight, layer.out.bias))
+        hidden = layer.activation(F.linear(layer.norm_2(x), layer.widen.weight, layer.widen.bias))
+        x = x + layer.scale_2(F.linear(hidden, layer.narrow.weight, layer.narrow.bias))
+    return tower.projection(tower.final_norm(x[:, -1]))
+
+
+def test_gradients_pass_the_numerical_check_in_float64(tiny_clip: Clip) -> None:
+    rows = tiny_clip.embed(torch.tensor([[62, 3, 17, 63], [62, 9, 63, 63]])).clone().requires_grad_(True)
+    eot = torch.tensor([3, 2])
+    assert torch.autograd.gradcheck(lambda e: tiny_clip.encode_embeddings(e, eot), (rows,))
+    prefix = tiny_clip.tower.prefix(rows[:1, :1].detach())
+    assert torch.autograd.gradcheck(lambda e: tiny_clip.tower.encode_with_prefix(prefix, e, eot - 1), (rows[:, 1:],))
+
+
+def test_an_embedding_after_end_of_text_has_no_gradient(tiny_clip: Clip) -> None:
+    rows = tiny_clip.embed(torch.tensor([[62, 3, 63, 5, 6]])).clone().requires_grad_(True)
+    tiny_clip.encode_embeddings(rows, torch.tensor([2])).sum().backward()
+    assert rows.grad is not None
+    assert (rows.grad[0, 3:] == 0).all() and (rows.grad[0, :3] != 0).any()
+
+
+def test_a_cached_prefix_changes_nothing(adapted) -> None:
+    clip = adapted.clip
+    ids, eot = clip.tokenize(["a fox above a house", "a fox above", "a fox above the sun and the moon"])
+    with torch.no_grad():
+        rows = clip.embed(ids)
+        whole = clip.tower.encode(rows, eot)
+        cache = clip.tower.prefix(rows[0, :3])
+        assert cache.length == 3
+        cached = clip.tower.encode_with_prefix(cache, rows[:, 3:], eot - 3)
+    torch.testing.assert_close(cached, whole, rtol=1e-4, atol=TOLERANCE)
+
+
+def test_with_a_cached_prefix_only_the_rest_is_run(picturebook: Clip) -> None:
+    rows = picturebook.embed(picturebook.tokenize(["a fox above a house"])[0])
+    cache = picturebook.tower.prefix(rows[:, :4])
+    run = positions_run(picturebook, lambda: picturebook.tower.encode_with_prefix(cache, rows[:, 4:]))
+    assert run == [rows.shape[1] - 4] * len(picturebook.tower.layers)
+
+
+def test_a_prompt_reads_the_same_alone_and_in_a_batch(adapted) -> None:
+    together = adapted.clip.encode_text(PROMPTS)
+    for prompt, latent in zip(PROMPTS, together, strict=True):
+        torch.testing.assert_close(adapted.clip.encode_text([prompt])[0], latent, rtol=1e-4, atol=TOLERANCE)
+        assert abs(float(latent.norm()) - 1) < TOLERANCE
+
+
+def test_prompts_longer_than_the_context_are_cut(picturebook: Clip) -> None:
+    ids, eot = picturebook.tokenize(["fox " * 200])
+    assert ids.shape == (1, 77) and eot.tolist() == [76] and ids[0, -1] == picturebook.end_id
+    with pytest.raises(ValueError, match="78 positions do not fit the model's context of 77"):
+        picturebook.encode_embeddings(picturebook.embed(ids[:, :1]).expand(1, 78, -1))
+
+
+def test_tokens_have_the_text_of_clips_vocabulary(adapted) -> None:
+    tokenizer = adapted.clip.tokenizer
+    ids = tokenizer.encode("two owls, a red fox")
+    assert [adapted.clip.token_text(token) for token in ids] == ["two</w>", "owls</w>", ",</w>", "a</w>", "red</w>", "fox</w>"]
+    assert tokenizer.decode(ids).replace(" ", "") == "twoowls,aredfox"
+    assert (adapted.clip.start_id, adapted.clip.end_id) == (49406, 49407)
+
+
+def test_open_clips_own_factory_reads_the_exported_picturebook(picturebook: Clip, tmp_path: Path) -> None:
+    from invert.picturebook import models
+
+    config, weights = models.export_open_clip("clip", tmp_path)
+    open_clip.add_model_config(config)
+    model, _, preprocess = open_clip.create_model_and_transforms(config.stem, pretrained=str(weights))
+    tokens = open_clip.get_tokenizer(config.stem)(PROMPTS)
+    from PIL import Image
+
+    picture = Image.radial_gradient("L").convert("RGB")
+    with torch.no_grad():
+        text = model.eval().encode_text(tokens, normalize=True)
+        image = model.encode_image(preprocess(picture)[None], normalize=True)
+    assert (text - picturebook.encode_text(PROMPTS)).abs().max() < TOLERANCE
+    assert (image - picturebook.encode_image([picture])).abs().max() < TOLERANCE
+
+
+def test_half_precision_stays_half_and_close(picturebook: Clip) -> None:
+    half = load_clip("picturebook", device="cpu", dtype=torch.bfloat16)
+    latents = half.encode_text(PROMPTS)
+    assert latents.dtype == torch.bfloat16
+    assert ((latents.float() * picturebook.encode_text(PROMPTS)).sum(1) > 0.99).all()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without network: nothing answers at the hub's address."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", ["ViT-L-14/openai", "ViT-H-14/laion2b_s32b_b79k", "hf:invert-tests/not-in-any-cache"])
+def test_weights_that_cannot_be_reached_get_one_sentence_that_says_how_to_get_them(no_network: None, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_clip(name, device="cpu")
+    message = str(caught.value)
+    assert name in message and "cannot be reached" in message and "--model picturebook" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("picturbook", "did you mean picturebook"),
+        ("ViT-L-14/openia", "did you mean ViT-L-14/openai"),
+        ("ViT-L-14/weights/missing.pt", "no checkpoint file 'weights/missing.pt'"),
+        ("./no/such/folder", "no model folder"),
+        ("", "unknown model"),
+    ],
+)
+def test_an_unknown_model_is_one_sentence(name: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        load_clip(name, device="cpu")
+
+
+def test_local_files_that_are_no_models_are_one_sentence(tmp_path: Path) -> None:
+    text = tmp_path / "notes.pt"
+    text.write_text("not weights")
+    with pytest.raises(InputError, match="damaged or of another architecture"):
+        load_clip(f"ViT-B-32/{text}", device="cpu")
+    with pytest.raises(InputError, match="does not say of which architecture"):
+        load_clip(str(text), device="cpu")
+    with pytest.raises(InputError, match=r"holds no config.json"):
+        load_clip(str(tmp_path), device="cpu")
+
+
+def test_damaged_folders_of_both_libraries_are_one_sentence(transformers_clip, tmp_path: Path) -> None:
+    source = Path(transformers_clip.name)
+    for file in source.iterdir():
+        content = file.read_bytes()
+        (tmp_path / file.name).write_bytes(content[:1000] if file.suffix == ".safetensors" else content)
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        load_clip(str(tmp_path), device="cpu")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="type 'bert'"):
+        load_clip(str(tmp_path), device="cpu")
+    (tmp_path / "config.json").rename(tmp_path / "open_clip_config.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_clip(str(tmp_path), device="cpu")
+
+
+def test_a_checkpoint_without_some_weights_is_refused_not_filled_with_random_numbers(transformers_clip, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = Path(transformers_clip.name)
+    for file in source.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = load_file(source / "model.safetensors")
+    del state["text_projection.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        load_clip(str(tmp_path), device="cpu")
+
+
+def test_a_text_tower_of_another_kind_is_refused() -> None:
+    from invert.clip import from_open_clip
+
+    shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+    text = {"vocab_size": 64, "width": 16, "heads": 2, "layers": 1, "no_causal_mask": True}
+    model = open_clip.model.CustomTextCLIP(embed_dim=8, vision_cfg=shape, text_cfg=text)
+    with pytest.raises(InputError, match="not a causal CLIP transformer"):
+        from_open_clip("bidirectional", model, open_clip.image_transform(32, is_train=False))
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="cannot be used here"):
+        load_clip("picturebook", device="warp")
