@@ -1,8 +1,8 @@
-"""Distances between two sets of points, in three formulations and in bounded memory.
+"""Distances between two sets of points, in four formulations and in bounded memory.
 
-In: x (N, D) and y (K, D) on one device; out: (N, K) in their dtype, or its rows chunk by chunk. The three
-formulations (broadcast, einsum, matmul) are the fast.ai lesson's on mean shift; they agree, they differ in speed
-and memory. 16-bit input is worked on in float32: the matmul expansion has no digits to spare.
+In: x (N, D) and y (K, D) on one device; out: (N, K) in their dtype, or its rows chunk by chunk. Broadcast, einsum
+and matmul are the fast.ai lesson's on mean shift, by feature is ours for the plane and space; they agree, and differ
+in speed and memory. 16-bit input is worked on in float32: the matmul expansion has no digits to spare.
 """
 
 from __future__ import annotations
@@ -15,9 +15,28 @@ from torch.nn.functional import normalize
 
 from clustering.arrays import working
 
-MAX_BYTES = 1 << 28  # that a call may write beside its input, the result included
+MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
+CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
 FEW_FEATURES = 4  # up to here the exact differences cost no more than the expansion
 METRICS = ("sqeuclidean", "euclidean", "cosine")
+
+
+def squares_of(points: Tensor, queries: Tensor) -> Tensor:
+    """Squared distances along the last axis of operands that broadcast, (…, D) → (…).
+
+    A few features are added one by one: no array of differences is written, and no sum runs over a short axis.
+    """
+    if points.shape[-1] > FEW_FEATURES:
+        return (points - queries).square_().sum(-1)
+    total = (points[..., 0] - queries[..., 0]).square_()
+    for feature in range(1, points.shape[-1]):
+        total += (points[..., feature] - queries[..., feature]).square_()
+    return total
+
+
+def by_feature(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances (N, K), feature by feature: exact, without the third axis, for few features."""
+    return squares_of(x[:, None], y)
 
 
 def by_broadcast(x: Tensor, y: Tensor) -> Tensor:
@@ -47,6 +66,7 @@ def by_matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 FORMULATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "feature": by_feature,
     "broadcast": by_broadcast,
     "einsum": by_einsum,
     "matmul": by_matmul,
@@ -54,17 +74,17 @@ FORMULATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def choose_formulation(x: Tensor, y: Tensor) -> str:
-    """einsum for one point against many, broadcast for few features, matmul for the rest."""
+    """einsum for one point against many, feature by feature for few of them, matmul for the rest."""
     if len(x) == 1 or len(y) == 1:
         return "einsum"
-    return "broadcast" if x.shape[1] <= FEW_FEATURES else "matmul"
+    return "feature" if x.shape[1] <= FEW_FEATURES else "matmul"
 
 
 def distances(x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: str = "auto", max_bytes: int = MAX_BYTES) -> Tensor:
     """Distances (N, K) between x (N, D) and y (K, D), on their device and in their dtype; never negative.
 
     metric: "sqeuclidean", "euclidean" or "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all).
-    formulation: "auto" picks by shape, or "broadcast", "einsum", "matmul".
+    formulation: "auto" picks by shape, or "feature", "broadcast", "einsum", "matmul".
     max_bytes: bound on all that is written, the result included. Raises ValueError where the result alone is
     larger than that (take `distance_chunks`), for unknown names, and for shapes that do not fit.
 
@@ -75,13 +95,13 @@ def distances(x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: st
     if size > max_bytes:
         raise ValueError(f"{len(x)} × {len(y)} distances take {size} bytes, more than max_bytes={max_bytes}: use distance_chunks")
     out = x.new_empty(len(x), len(y))
-    for part, block in distance_chunks(x, y, metric, formulation, max_bytes - size):
+    for part, block in distance_chunks(x, y, metric, formulation, min(CHUNK_BYTES, max_bytes - size)):
         out[part] = block
     return out
 
 
 def distance_chunks(
-    x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: str = "auto", max_bytes: int = MAX_BYTES
+    x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: str = "auto", max_bytes: int = CHUNK_BYTES
 ) -> Iterator[tuple[slice, Tensor]]:
     """The rows of `distances(x, y)` in chunks (slice, (n, K)) that together with their workspace keep to max_bytes.
 
@@ -101,7 +121,8 @@ def rows_within(max_bytes: int, x: Tensor, y: Tensor, formulation: str) -> int:
     """How many rows of x can be worked on at once: the block, and the differences where they are written."""
     width = y.element_size()
     one_side = formulation == "einsum" and (len(x) == 1 or len(y) == 1)
-    factor = 2 if formulation == "matmul" or one_side else 2 * y.shape[1] + 1  # differences and their squares
+    flat = formulation in ("matmul", "feature") or one_side
+    factor = 2 if flat else 2 * y.shape[1] + 1  # differences and their squares
     row = width * (len(y) * factor + 3 * x.shape[1])  # the row itself, widened and centred
     return max(1, max_bytes // row)
 
