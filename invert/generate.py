@@ -1,0 +1,213 @@
+"""Prompt → image, by any Stable Diffusion that diffusers loads, or by the bundled miniature.
+
+In: prompts, or a `Conditioning` made from soft token rows, and seeds. Out: images (P, S, 3, H, W) in
+0..1, one for each prompt and seed, the same whatever they are batched with. SD 1.x, 2.x and SDXL
+(two text encoders) come through the same door, because the prompt is always encoded by the
+pipeline's own `encode_prompt` or by its own encoders entered after their token tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from invert.clip import pick_device
+from invert.errors import InputError
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """How images are sampled. Raises InputError where a value makes no sense."""
+
+    steps: int = 30  # of the scheduler
+    guidance: float = 7.5  # classifier-free guidance; 1 switches it off
+    negative: str = ""  # what guidance moves away from
+    batch: int = 8  # images at once
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give 1 or more")
+        if self.guidance < 1:
+            raise InputError(f"guidance is {self.guidance}: give 1 (none) or more")
+
+
+PICTUREBOOK = GenerateConfig(steps=12, guidance=2.0, batch=64)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded prompts. hidden: (P, T, D), what the U-Net attends to. pooled: (P, E), SDXL only."""
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def rows(self, indices: Tensor) -> Conditioning:
+        return Conditioning(self.hidden[indices], None if self.pooled is None else self.pooled[indices])
+
+
+class Generator:
+    """A frozen text-to-image pipeline."""
+
+    def __init__(self, pipeline: Any, name: str, config: GenerateConfig | None = None) -> None:
+        """pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline, on its device already."""
+        self.pipeline: Any = pipeline
+        if not isinstance(self.pipeline, StableDiffusionPipeline | StableDiffusionXLPipeline):
+            raise InputError(f"{name!r} is a {type(self.pipeline).__name__}: give a Stable Diffusion 1.x, 2.x or XL pipeline")
+        self.name, self.config = name, config or GenerateConfig()
+        self.pipeline.set_progress_bar_config(disable=True)
+        for part in (self.pipeline.unet, self.pipeline.vae, *self.text_encoders):
+            part.eval().requires_grad_(False)
+
+    @classmethod
+    def load(
+        cls, name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Generator:
+        """ "picturebook", a diffusers id, or a folder. dtype: None for float16 on a GPU, else float32.
+
+        InputError where the pipeline cannot be read or reached, or is of another kind.
+        """
+        chosen = pick_device(device)
+        dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
+        if name == "picturebook":
+            from invert.picturebook import pipeline as bundled
+
+            return cls(bundled.load().to(chosen, dtype), name, PICTUREBOOK)
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(name)
+        except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
+            problem = "is damaged or no diffusers pipeline" if Path(name).is_dir() else "cannot be reached"
+            raise InputError(
+                f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
+                "that holds model_index.json, or use picturebook"
+            ) from error
+        return cls(pipeline.to(chosen, dtype), name)
+
+    @property
+    def text_encoders(self) -> list[Any]:
+        """One text encoder, or SDXL's two."""
+        return [self.pipeline.text_encoder, *self._second("text_encoder_2")]
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        return [self.pipeline.tokenizer, *self._second("tokenizer_2")]
+
+    def _second(self, name: str) -> list[Any]:
+        part = getattr(self.pipeline, name, None)
+        return [] if part is None else [part]
+
+    @property
+    def is_xl(self) -> bool:
+        return isinstance(self.pipeline, StableDiffusionXLPipeline)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipeline.unet.device
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts as the pipeline itself encodes them."""
+        encoded = self.pipeline.encode_prompt(
+            prompt=list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Conditioning(encoded[0], encoded[2] if self.is_xl else None)
+
+    def encode_rows(self, rows: Sequence[Tensor]) -> Conditioning:
+        """Soft prompts → conditioning, differentiable.
+
+        rows: for each text encoder its own token rows (P, L, D) without special tokens. InputError
+        where their number or width is not the encoders', or they are too long for the context.
+        """
+        if len(rows) != len(self.text_encoders):
+            raise InputError(f"{self.name!r} has {len(self.text_encoders)} text encoders but {len(rows)} soft prompts were given")
+        hidden, pooled = [], None
+        for encoder, tokenizer, part in zip(self.text_encoders, self.tokenizers, rows, strict=True):
+            ids = framed_ids(tokenizer, *part.shape[:2]).to(part.device)
+            with replaced_rows(encoder, part):
+                out = encoder(ids, output_hidden_states=self.is_xl)
+            pooled = out[0]  # of the last encoder; a projection only there
+            hidden.append(out.hidden_states[-2] if self.is_xl else out.last_hidden_state)
+        return Conditioning(torch.cat(hidden, -1), pooled if self.is_xl else None)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str] | Conditioning,
+        seeds: Sequence[int] = (0,),
+        config: GenerateConfig | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Images (P, S, 3, H, W) float32 in 0..1 on the pipeline's device: each prompt with each seed.
+
+        A seed fixes the initial noise of its image alone, on the CPU, so neither the batch nor the
+        kind of device changes it. options: fields of `GenerateConfig`, over those of config.
+        """
+        settings = replace(config or self.config, **options)
+        if isinstance(prompts, str):
+            prompts = [prompts]
+        if not len(prompts) or not len(seeds):
+            raise InputError("nothing to generate: give at least one prompt and one seed")
+        conditioning = prompts if isinstance(prompts, Conditioning) else self.encode(prompts)
+        jobs = [(p, seed) for p in range(len(conditioning)) for seed in seeds]
+        parts = [self._sample(conditioning, jobs[i : i + settings.batch], settings) for i in range(0, len(jobs), settings.batch)]
+        return torch.cat(parts).unflatten(0, (len(conditioning), len(seeds)))
+
+    def _sample(self, conditioning: Conditioning, jobs: list[tuple[int, int]], settings: GenerateConfig) -> Tensor:
+        chosen = conditioning.rows(torch.tensor([p for p, _ in jobs], device=conditioning.hidden.device))
+        pooled = {} if chosen.pooled is None else {"pooled_prompt_embeds": chosen.pooled}
+        images = self.pipeline(
+            prompt_embeds=chosen.hidden,
+            **pooled,
+            negative_prompt=[settings.negative] * len(jobs) if settings.guidance > 1 else None,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=[torch.Generator().manual_seed(seed) for _, seed in jobs],
+            output_type="pt",
+        ).images
+        return images.float()
+
+
+def framed_ids(tokenizer: Any, prompts: int, length: int) -> Tensor:
+    """(prompts, context) int64: start, `length` places to be filled, end, padding."""
+    context = tokenizer.model_max_length
+    if length > context - 2:
+        raise InputError(f"a soft prompt of {length} tokens does not fit: this pipeline reads {context - 2}")
+    filler = tokenizer.encode("a", add_special_tokens=False)[0]  # any token but those that mark the end
+    padding = [tokenizer.pad_token_id] * (context - length - 2)
+    row = [tokenizer.bos_token_id, *[filler] * length, tokenizer.eos_token_id, *padding]
+    return torch.tensor([row] * prompts)
+
+
+@contextmanager
+def replaced_rows(encoder: Any, rows: Tensor) -> Iterator[None]:
+    """Within the context, the encoder's token table answers with `rows` (P, L, D) at positions 1…L."""
+    table = encoder.get_input_embeddings()
+    if rows.shape[-1] != table.weight.shape[1]:
+        raise InputError(f"soft prompts are {rows.shape[-1]} wide, but this text encoder's rows are {table.weight.shape[1]}")
+
+    def answer(module: Any, inputs: Any, output: Tensor) -> Tensor:
+        last = 1 + rows.shape[1]
+        return torch.cat([output[:, :1], rows.to(output.dtype), output[:, last:]], 1)
+
+    handle = table.register_forward_hook(answer)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Images (…, 3, H, W) in 0..1 → Pillow images in the same order."""
+    return [to_pil_image(image) for image in images.detach().float().cpu().flatten(0, -4).clamp(0, 1)]

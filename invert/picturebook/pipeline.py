@@ -1,0 +1,47 @@
+"""picturebook's generator as a `StableDiffusionPipeline`: prompt → 64×64 picture, offline.
+
+The folder `generator/` beside this file holds the U-Net, the autoencoder and the scheduler in
+diffusers' own format (fp16); text encoder and tokenizer are the bundled CLIP's. Saved whole with
+`save_pretrained`, the pipeline is an ordinary Stable Diffusion folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+from invert.errors import InputError
+from invert.picturebook.text_encoder import text_encoder, tokenizer
+
+FOLDER = Path(__file__).parent / "generator"
+PARTS = ("unet", "vae", "scheduler")
+
+
+def load(folder: Path = FOLDER) -> Any:
+    """The trained `StableDiffusionPipeline`, float32 on the CPU; InputError where its weights are not there."""
+    if not all((folder / part).is_dir() for part in PARTS):
+        raise InputError(
+            f"the generator's weights are not in {folder}: make them with `python scripts/train_generator.py`, "
+            "or give a diffusers pipeline with --generator"
+        )
+    return assemble(
+        UNet2DConditionModel.from_pretrained(folder / "unet"),
+        AutoencoderTiny.from_pretrained(folder / "vae"),
+        DDIMScheduler.from_pretrained(folder / "scheduler"),
+    )
+
+
+def assemble(unet: UNet2DConditionModel, vae: AutoencoderTiny, scheduler: DDIMScheduler) -> Any:
+    """A `StableDiffusionPipeline` of the given parts and picturebook's own text encoder."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
