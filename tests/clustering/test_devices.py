@@ -5,9 +5,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clustering import KMeans, distances, kmeans_plusplus
+from clustering import DBSCAN, KMeans, MeanShift, MiniBatchKMeans, NearestNeighbors, distances, kmeans_plusplus
 from clustering.lloyd import means_of, segment_totals
 from clustering.seeding import draw, left_over, reach
+from clustering.shift import Kernel, towards_all, towards_random
 from kernels import nearest_centres
 
 GPU = torch.device("cuda")
@@ -66,3 +67,28 @@ def test_kmeans_plusplus_reads_nothing_back_and_a_fit_one_value_or_two_an_iterat
     with NoTransfers() as fit:
         model = KMeans(12, init=x[:12], max_iter=50, tol=0).fit(x, sample_weight=weights)
     assert fit.read_back <= 2 * model.n_iter_ + 10
+
+
+def test_a_step_of_mean_shift_stays_on_the_gpu_and_reads_nothing_back(monkeypatch):
+    randint = torch.randint
+    monkeypatch.setattr(torch, "randint", lambda high, shape, generator, device: randint(high, shape, device=device))
+    with FakeTensorMode():
+        x = torch.empty(300, 2, device=GPU)
+        for kernel in ("gaussian", "triangular", "flat"):
+            assert towards_all(x, x, x[:, 0], Kernel(kernel, 1.0)).device.type == "cuda"
+            assert towards_random(x, x, x[:, 0], Kernel(kernel, 1.0), 50, None).device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda x: MeanShift(1.0, neighbours=("nearest", 8), method="grid", max_iter=5).fit(x),
+        lambda x: MeanShift(1.0, "flat", neighbours="radius", method="grid", blurring=False, max_iter=5).fit(x),
+        lambda x: DBSCAN(0.3, method="grid").fit(x),
+        lambda x: NearestNeighbors(5, method="lsh").fit(x).kneighbors(x),
+        lambda x: MiniBatchKMeans(4).fit(x),
+    ],
+)
+def test_whole_fits_move_nothing_to_another_device(fit):
+    with NoTransfers():
+        fit(torch.randn(400, 2, generator=torch.Generator().manual_seed(0)))
