@@ -6,7 +6,7 @@ and device. "auto" picks the backend that measurement says is the fastest for th
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
     array([[1., 2.],
            [3., 4.]])
     """
-    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL:
+    if backend == "auto" and block is None and _plain(a) and _plain(b) and a.device == b.device:
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
         try:
             return torch.mm(a, b)
@@ -47,6 +47,10 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
             check_pair(a, b)
             raise
     return _matmul(a, b, backend, block)
+
+
+def _plain(matrix: Any) -> bool:
+    return type(matrix) is Tensor and matrix.dtype in _REAL and matrix.layout is torch.strided
 
 
 def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> Matrix:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.arrays import widened
 
+
+@widened  # the products are stored, and 16 bits would round each of them
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), any float dtype, any device."""
     return torch.stack([(row[:, None] * b).sum(0) for row in a])  # (K, 1) * (K, N) -> (N,)

@@ -66,7 +66,10 @@ def check_block(block: tuple[int, int]) -> None:
 
 
 def _host_view(argument: Any) -> Any:
-    return argument.detach().numpy() if isinstance(argument, Tensor) else argument
+    """The simulator's array over a CPU tensor's memory; a plain NumPy array it would copy, and refuse if it has gaps."""
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    return FakeCUDAArray(argument.detach().numpy()) if isinstance(argument, Tensor) else argument
 
 
 def _device_view(argument: Any) -> Any:

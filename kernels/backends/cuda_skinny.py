@@ -36,28 +36,53 @@ def suits(a: Tensor, b: Tensor) -> bool:
     return small and aligned
 
 
+def make_add_lanes(results: int, number: Any, threads: int) -> Any:
+    """A device function: each lane adds to its sums those of the lane `distance` away, by shuffles between registers.
+
+    The simulator has no shuffles; there the sums cross through shared memory.
+    """
+    slots = results * threads
+
+    def simulated(sums, distance):  # type: ignore[no-untyped-def]
+        exchange, thread = cuda.shared.array(slots, number), cuda.threadIdx.x
+        exchange[thread * results : (thread + 1) * results] = sums
+        cuda.syncthreads()
+        other = thread ^ distance
+        sums += exchange[other * results : (other + 1) * results]
+        cuda.syncthreads()
+
+    @cuda.jit(device=True)
+    def add_lanes(sums, distance):  # type: ignore[no-untyped-def]
+        for i in range(results):
+            sums[i] += cuda.shfl_xor_sync(ALL_LANES, sums[i], distance)
+
+    return simulated if SIMULATED else add_lanes
+
+
 @cache
-def kernel_of(dtype: str, depths: int, columns: int) -> Any:
+def kernel_of(dtype: str, depths: int, columns: int, warps: int = WARPS) -> Any:
     """The kernel for one shape of b: N sums in registers for each row, so N must be a constant of the machine code."""
     number, zero, lanes = from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0), BYTES // np.dtype(dtype).itemsize
 
     size, part, results = depths * columns, ROWS * lanes, ROWS * columns
+    threads = WARP * warps
+    add_lanes = make_add_lanes(results, number, threads)
 
-    @kernel_for(WARP * WARPS, BLOCKS_EACH)
+    @kernel_for(threads, BLOCKS_EACH)
     def product(a, a_row, b, b_k, b_column, c, rows):  # type: ignore[no-untyped-def]
         if SIMULATED:  # it knows no alignment
             b_shared = cuda.shared.array(size, number)
         else:
             b_shared = cuda.shared.array(size, number, alignment=BYTES)
-        for i in range(cuda.threadIdx.x, size, WARP * WARPS):
+        for i in range(cuda.threadIdx.x, size, threads):
             k, column = i // columns, i % columns
             b_shared[column * depths + k] = b[k * b_k + column * b_column]
         cuda.syncthreads()
         lane = cuda.threadIdx.x % WARP
-        warp = cuda.blockIdx.x * WARPS + cuda.threadIdx.x // WARP
+        warp = cuda.blockIdx.x * warps + cuda.threadIdx.x // WARP
         a_part, b_part = cuda.local.array(part, number), cuda.local.array(lanes, number)
         sums = cuda.local.array(results, number)
-        for row0 in range(warp * ROWS, rows, cuda.gridDim.x * WARPS * ROWS):
+        for row0 in range(warp * ROWS, rows, cuda.gridDim.x * warps * ROWS):
             for i in range(results):
                 sums[i] = zero
             for k in range(lane * lanes, depths, WARP * lanes):
@@ -71,8 +96,7 @@ def kernel_of(dtype: str, depths: int, columns: int) -> Any:
                             sums[r * columns + column] += a_part[r * lanes + i] * b_part[i]
             distance = WARP // 2
             while distance:
-                for i in range(results):
-                    sums[i] += cuda.shfl_xor_sync(ALL_LANES, sums[i], distance)
+                add_lanes(sums, distance)
                 distance //= 2
             for i in range(results):
                 if lane == i % WARP and row0 + i // columns < rows:
@@ -81,11 +105,16 @@ def kernel_of(dtype: str, depths: int, columns: int) -> Any:
     return product
 
 
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) times b (K, N), float32 or float64 on CUDA; only for operands that `suits` approves."""
+def skinny(a: Tensor, b: Tensor, warps: int) -> Tensor:
+    """a (M, K) times b (K, N) in blocks of so many warps; only for operands that `suits` approves."""
     (rows, depths), columns = a.shape, b.shape[1]
     c = a.new_empty(rows, columns)
-    blocks = min(-(-rows // (ROWS * WARPS)), multiprocessors(a.device) * BLOCKS_EACH)
-    kernel = kernel_of(dtype_name(a), depths, columns)
-    launch(kernel, blocks, WARP * WARPS, flat(a), a.stride(0), flat(b), *b.stride(), flat(c), rows)
+    blocks = min(-(-rows // (ROWS * warps)), multiprocessors(a.device) * BLOCKS_EACH)
+    kernel = kernel_of(dtype_name(a), depths, columns, warps)
+    launch(kernel, blocks, WARP * warps, flat(a), a.stride(0), flat(b), *b.stride(), flat(c), rows)
     return c
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, K) times b (K, N), float32 or float64 on CUDA; only for operands that `suits` approves."""
+    return skinny(a, b, WARPS)

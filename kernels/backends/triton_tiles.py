@@ -10,6 +10,7 @@ for each float32 one (error as in float32), "high" and "medium" are one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -43,8 +44,10 @@ class Tile:
 
 
 # Large tiles use each number loaded more often; small ones keep every multiprocessor busy when the result is small.
-TILES = {2: (Tile(128, 256, 64, 3, 8), Tile(128, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(64, 16, 64, 4, 4))}
-TILES[4] = (Tile(128, 128, 32, 3, 8), Tile(64, 64, 32, 4, 4), Tile(64, 16, 64, 4, 4))
+TILES = {  # by bytes of a number
+    2: [Tile(128, 256, 64, 3, 8), Tile(128, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(64, 16, 64, 4, 4)],
+    4: [Tile(128, 128, 32, 3, 8), Tile(64, 64, 32, 4, 4), Tile(64, 16, 64, 4, 4)],
+}
 
 
 def choose_tile(rows: int, columns: int, itemsize: int, multiprocessors: int, shared: int) -> Tile:
@@ -123,6 +126,6 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float16, bfloat16 or float32 on CUDA."""
     multiprocessors, shared = 1, 1 << 30  # the interpreter has no limit
     if not INTERPRETED:
-        device = torch.cuda.get_device_properties(a.device)
+        device: Any = torch.cuda.get_device_properties(a.device)  # torch's annotations lack the second property
         multiprocessors, shared = device.multi_processor_count, device.shared_memory_per_block_optin
     return tiled(a, b, choose_tile(a.shape[0], b.shape[1], a.element_size(), multiprocessors, shared))

@@ -1,0 +1,160 @@
+"""What only a GPU can show: `python -m kernels.bench --check`.
+
+The simulator and the interpreter show that indices, barriers and sums are right; they show neither registers, nor
+alignment faults, nor streams, nor speed. Each check is a function that raises AssertionError with one sentence,
+and returns what it saw. Sizes are small except where the issue is speed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kernels.accuracy import error_share
+from kernels.api import matmul
+from kernels.pairwise import nearest_centres
+from kernels.registry import BACKENDS, available
+from kernels.timing import take_turns
+
+SHAPES = ((1, 1, 1), (33, 47, 17), (300, 784, 10), (10, 784, 300), (257, 130, 129), (512, 512, 512))
+BLOCKS = ((16, 16), (1, 256), (256, 1), (1024, 1), (1, 1024), (32, 32))
+DEVICE = torch.device("cuda")
+
+
+def layouts(rows: int, columns: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """One random matrix as memory may hold it: in rows, in columns, off by one number, with gaps between numbers."""
+    wide = torch.randn(rows + 1, 2 * columns + 1, device=DEVICE, dtype=torch.float32).to(dtype)
+    return {
+        "rows": wide[:rows, :columns].contiguous(),
+        "columns": wide[:rows, :columns].T.contiguous().T,
+        "shifted": wide.flatten()[1 : rows * columns + 1].view(rows, columns),
+        "gaps": wide[:rows, ::2][:, :columns],
+    }
+
+
+def products_are_right_in_every_layout() -> str:
+    """Every backend, dtype, shape and memory layout, on output memory that held NaN before."""
+    count = 0
+    torch.use_deterministic_algorithms(True, warn_only=True)  # with it, torch fills new memory with NaN
+    try:
+        for name, (m, k, n) in itertools.product(available("cuda"), SHAPES):
+            for dtype in (getattr(torch, dtype) for dtype in BACKENDS[name].dtypes):
+                for (la, a), (lb, b) in itertools.product(layouts(m, k, dtype).items(), layouts(k, n, dtype).items()):
+                    share = error_share(matmul(a, b, name), a, b, tf32=name == "triton")
+                    assert share <= 1, f"{name} {dtype} {(m, k, n)} {la} by {lb}: {share:.3g} of the error bound"
+                    count += 1
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return f"{count} products"
+
+
+def every_block_shape_launches() -> str:
+    """Blocks up to 1,024 threads: the register caps hold, or the launch would fail."""
+    names = [name for name in available("cuda") if BACKENDS[name].takes_block]
+    a, b = torch.randn(100, 70, device=DEVICE), torch.randn(70, 90, device=DEVICE)
+    for name, block, dtype in itertools.product(names, BLOCKS, (torch.float32, torch.float64)):
+        share = error_share(matmul(a.to(dtype), b.to(dtype), name, block=block), a.to(dtype), b.to(dtype))
+        assert share <= 1, f"{name} in blocks of {block}: {share:.3g} of the error bound"
+    return f"{len(names)} backends, {len(BLOCKS)} blocks"
+
+
+def kernels_run_on_the_current_stream() -> str:
+    """A product waits for what its own stream wrote before, with no synchronisation in between."""
+    stream = torch.cuda.Stream()
+    for name in available("cuda"):
+        a, b = torch.zeros(1024, 1024, device=DEVICE), torch.eye(1024, device=DEVICE)
+        matmul(a, b, name)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(50_000_000)  # clock ticks, tens of milliseconds
+            a.fill_(1.0)
+            c = matmul(a, b, name)
+        stream.synchronize()
+        assert bool((c == 1).all()), f"{name} did not wait for its stream"
+    return ", ".join(available("cuda"))
+
+
+def no_operand_is_copied() -> str:
+    """Transposed float32 operands are read where they lie: the only new memory is the result."""
+    names = [name for name in available("cuda") if name.startswith("numba") or name == "triton"]
+    a, b = torch.randn(2048, 2048, device=DEVICE).T, torch.randn(2048, 2048, device=DEVICE).T
+    for name in names:
+        matmul(a, b, name)
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        c = matmul(a, b, name)
+        grown = torch.cuda.max_memory_allocated() - before
+        assert grown <= c.nbytes + 4096, f"{name} took {grown} bytes for a result of {c.nbytes}"
+        del c
+    return ", ".join(names)
+
+
+def nearest_centres_needs_no_matrix() -> str:
+    """Labels and distances agree with float64, and the memory stays far below N x K."""
+    x, centres = torch.randn(200_000, 96, device=DEVICE), torch.randn(1000, 96, device=DEVICE)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    labels, distances = nearest_centres(x, centres)
+    grown = torch.cuda.max_memory_allocated() - before
+    assert grown < len(x) * len(centres) * 4 // 20, f"it took {grown} bytes"
+    exact = torch.cdist(x[:5000].double(), centres.double()).square()
+    chosen = exact.gather(1, labels[:5000, None])[:, 0]
+    assert bool((chosen <= exact.min(1).values * (1 + 1e-5)).all()), "a label is not the nearest centre's"
+    assert torch.allclose(distances[:5000].double(), chosen, rtol=1e-5), "a distance is not that of its label"
+    return f"{grown / 1e6:.1f} MB beside points and centres"
+
+
+def speed_targets() -> str:
+    """The project's aims, each as a ratio of one run: skinny and blocked float32, bfloat16 on the tensor cores."""
+    torch.set_float32_matmul_precision("highest")
+    aims = (
+        ("numba-cuda", (50_000, 784, 10), torch.float32, 1.0),
+        ("numba-cuda", (4096, 4096, 4096), torch.float32, 0.6),
+        ("triton", (4096, 4096, 4096), torch.bfloat16, 0.8),
+    )
+    said = []
+    for name, (m, k, n), dtype, aim in aims:
+        a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
+        seconds = take_turns({"torch": partial(torch.mm, a, b), name: partial(matmul, a, b, name)}, DEVICE)
+        share = seconds["torch"] / seconds[name]
+        said.append(f"{name} ({m}×{k})·({k}×{n}) {share:.0%} of cuBLAS (aim {aim:.0%})")
+        assert share >= aim, "; ".join(said)
+    return "; ".join(said)
+
+
+CHECKS: tuple[Callable[[], str], ...] = (
+    products_are_right_in_every_layout,
+    every_block_shape_launches,
+    kernels_run_on_the_current_stream,
+    no_operand_is_copied,
+    nearest_centres_needs_no_matrix,
+    speed_targets,
+)
+
+
+def name_of(check: Callable[[], str]) -> str:
+    """A check's name as a sentence."""
+    return check.__name__.replace("_", " ")
+
+
+def main(console: Console) -> int:
+    """Run all checks; 0 if all pass, 1 if one fails, 2 if there is no GPU to check."""
+    if not torch.cuda.is_available():
+        console.print("The checks need a CUDA GPU, and there is none here. They would show that:")
+        for check in CHECKS:
+            console.print(f"  {name_of(check)}")
+        return 2
+    failed = 0
+    for check in CHECKS:
+        try:
+            console.print(f"[green]holds[/] {name_of(check)}: {check()}")
+        except AssertionError as error:
+            failed = 1
+            console.print(f"[red]fails[/] {name_of(check)}: {error}")
+    return failed

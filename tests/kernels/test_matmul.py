@@ -1,0 +1,138 @@
+"""`matmul` on the CPU: every backend against float64, in every layout, and what it says to bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels import BACKENDS, BackendUnavailable, available, matmul
+from kernels.accuracy import error_share
+from kernels.registry import why_not
+
+CPU = available("cpu")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SIZES = st.integers(1, 40)
+
+
+def random(rows: int, columns: int, dtype: torch.dtype, layout: str, seed: int) -> Tensor:
+    """A random matrix, and NaN in all memory around it: a kernel that reads what is not its own is found out."""
+    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    if layout == "rows":
+        return numbers
+    if layout == "columns":
+        return numbers.T.contiguous().T
+    around = torch.full((2 * rows + 1, 3 * columns + 1), torch.nan, dtype=dtype)
+    inside = around[1::2, 1::3]
+    inside.copy_(numbers)
+    return inside
+
+
+LAYOUTS = st.sampled_from(("rows", "columns", "gaps"))
+
+
+@pytest.mark.parametrize("backend", CPU)
+@settings(max_examples=15, deadline=None)
+@given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), LAYOUTS, LAYOUTS, st.integers(0, 2**31))
+def test_every_product_is_right_within_its_dtype(
+    backend: str, shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
+) -> None:
+    m, k, n = shape
+    a, b = random(m, k, dtype, la, seed), random(k, n, dtype, lb, seed + 1)
+    c = matmul(a, b, backend)
+    assert c.dtype == dtype and c.shape == (m, n)
+    assert error_share(c, a, b) <= 1
+
+
+@pytest.mark.parametrize("shape", [(1030, 300, 70), (257, 513, 129), (3, 700, 500), (500, 784, 10)])
+def test_the_blocked_cpu_backend_is_right_across_its_own_blocks(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    for dtype in (torch.float32, torch.float64):
+        a, b = random(m, k, dtype, "rows", 0), random(k, n, dtype, "columns", 1)
+        assert error_share(matmul(a, b, "numba"), a, b) <= 1
+
+
+def test_the_error_bound_finds_a_wrong_number() -> None:
+    a, b = random(20, 30, torch.float32, "rows", 0), random(30, 20, torch.float32, "rows", 1)
+    c = a @ b
+    c[3, 4] += 1e-3
+    assert error_share(c, a, b) > 1
+    c[3, 4] = torch.nan
+    assert error_share(c, a, b) == torch.inf
+
+
+@pytest.mark.parametrize("backend", [*CPU, "auto"])
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
+def test_an_empty_product_has_its_shape_and_is_zero(backend: str, shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    c = matmul(torch.ones(m, k), torch.ones(k, n), backend)
+    assert torch.equal(c, torch.zeros(m, n))
+
+
+@pytest.mark.parametrize("backend", [*CPU, "auto"])
+def test_numpy_in_numpy_out(backend: str) -> None:
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(4, 3).T
+    c = matmul(a, b, backend)
+    assert isinstance(c, np.ndarray) and c.dtype == a.dtype
+    np.testing.assert_allclose(c, a @ b)
+
+
+def test_numpy_memory_that_torch_cannot_describe_is_read_all_the_same() -> None:
+    a = np.arange(6.0).reshape(2, 3)
+    for odd in (a[::-1], a.astype(">f8"), np.asfortranarray(a)):
+        np.testing.assert_allclose(matmul(odd, np.eye(3)), odd)
+    a.flags.writeable = False
+    np.testing.assert_allclose(matmul(a, np.eye(3)), a)
+
+
+def test_auto_gives_torch_s_own_product_and_its_gradient() -> None:
+    a, b = torch.randn(5, 6, requires_grad=True), torch.randn(6, 7)
+    c = matmul(a, b)
+    assert torch.equal(c, a @ b)
+    c.sum().backward()
+    torch.testing.assert_close(a.grad, b.sum(1).expand(5, 6))
+
+
+WRONG = [
+    (torch.ones(2, 3), torch.ones(4, 5), ValueError, r"cannot multiply \(2, 3\) by \(4, 5\): 3 columns meet 4 rows"),
+    (torch.ones(3), torch.ones(3, 3), ValueError, "a must have 2 dimensions, not 1"),
+    (torch.ones(2, 2), torch.ones(2, 2, 2), ValueError, "b must have 2 dimensions, not 3"),
+    (torch.ones(2, 2), torch.ones(2, 2).double(), TypeError, "one dtype, not float32 and float64"),
+    (torch.ones(2, 2).long(), torch.ones(2, 2).long(), TypeError, "a has dtype int64, which matmul does not take"),
+    (torch.ones(2, 2), np.ones((2, 2)), TypeError, "both be NumPy arrays or both be torch tensors"),
+    ([[1.0]], torch.ones(1, 1), TypeError, "a must be a NumPy array or a torch tensor, not list"),
+    (np.array([["x"]]), np.array([["y"]]), TypeError, "a has dtype <U1, which matmul does not take"),
+    (torch.ones(2, 2).to_sparse(), torch.ones(2, 2), TypeError, "a is a sparse tensor"),
+    (torch.ones(2, 2), torch.ones(2, 2, device="meta"), TypeError, "on one device, not cpu and meta"),
+]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "auto"])
+@pytest.mark.parametrize(("a", "b", "kind", "sentence"), WRONG)
+def test_bad_operands_are_named_in_one_sentence(backend: str, a: object, b: object, kind: type[Exception], sentence: str) -> None:
+    with pytest.raises(kind, match=sentence):
+        matmul(a, b, backend)  # type: ignore[type-var]
+
+
+def test_bad_backends_and_blocks_are_named_in_one_sentence() -> None:
+    a = torch.ones(2, 2)
+    with pytest.raises(ValueError, match="unknown backend 'blas': choose auto, python"):
+        matmul(a, a, "blas")
+    with pytest.raises(ValueError, match="backend 'torch' has no block to choose: numba-cuda-naive, numba-cuda-tiled have"):
+        matmul(a, a, "torch", block=(16, 16))
+    with pytest.raises(ValueError, match="backend 'numba' has no gradient"):
+        matmul(a.requires_grad_(), a, "numba")
+    with pytest.raises(TypeError, match="backend 'triton' takes float16, bfloat16, float32, not float64"):
+        matmul(a.detach().double(), a.detach().double(), "triton")
+
+
+def test_a_backend_that_cannot_run_here_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendUnavailable, match="'triton' takes cuda tensors, not cpu"):
+        matmul(torch.ones(2, 2), torch.ones(2, 2), "triton")
+    monkeypatch.setattr("kernels.registry.find_spec", lambda module: None)
+    assert why_not("jax", "cpu") == "backend 'jax' needs jax, which is not installed: pip install 'prompt-inversion[jax]'"
+    assert "pip install 'prompt-inversion[gpu]'" in str(why_not("numba-cuda", "cuda"))
+    assert available("cpu") == [name for name in BACKENDS if BACKENDS[name].needs is None]

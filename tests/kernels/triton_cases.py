@@ -1,0 +1,100 @@
+"""Triton kernels in Triton's interpreter; `test_emulated.py` runs this file in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels import matmul, nearest_centres
+from kernels.accuracy import error_share
+from kernels.backends import triton_tiles
+from kernels.pairwise_triton import Tile
+from kernels.pairwise_triton import nearest_centres as fused
+
+assert triton_tiles.INTERPRETED, "run this file through test_emulated.py"
+HALF_AND_SINGLE = st.sampled_from((torch.float16, torch.bfloat16, torch.float32))
+SIZES = st.integers(1, 40)
+LAYOUTS = st.sampled_from(("rows", "columns", "gaps"))
+SMALL = triton_tiles.Tile(rows=16, columns=32, depth=16, stages=1, warps=1)
+
+
+def limit(dtype: torch.dtype) -> float:
+    """The interpreter cuts float32 off to bfloat16 where a GPU rounds: up to twice the error."""
+    return 2 if dtype == torch.bfloat16 else 1
+
+
+def matrix(rows: int, columns: int, dtype: torch.dtype, layout: str, seed: int) -> Tensor:
+    """A random matrix, with NaN in the memory around it."""
+    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    if layout == "gaps":
+        around = torch.full((2 * rows + 1, 2 * columns + 2), torch.nan, dtype=dtype)
+        around[1::2, 2::2] = numbers
+        return around[1::2, 2::2]
+    return numbers if layout == "rows" else numbers.T.contiguous().T
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAYOUTS, LAYOUTS, st.integers(0, 2**31))
+def test_tiles_are_right_across_edges_and_groups(
+    shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
+) -> None:
+    m, k, n = shape
+    a, b = matrix(m, k, dtype, la, seed), matrix(k, n, dtype, lb, seed + 1)
+    for c in (triton_tiles.tiled(a, b, SMALL), matmul(a, b, "triton")):
+        assert c.dtype == dtype and c.shape == (m, n)
+        assert error_share(c, a, b) <= limit(dtype)
+
+
+def test_more_rows_of_tiles_than_one_group_holds() -> None:
+    a, b = matrix(16 * (2 * triton_tiles.GROUP + 3), 5, torch.float32, "rows", 0), matrix(5, 100, torch.float32, "rows", 1)
+    assert error_share(triton_tiles.tiled(a, b, SMALL), a, b) <= 1
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_every_tile_that_a_gpu_runs_is_right(itemsize: int) -> None:
+    dtype = {2: torch.bfloat16, 4: torch.float32}[itemsize]
+    for tile in triton_tiles.TILES[itemsize]:
+        a, b = matrix(tile.rows + 5, tile.depth + 3, dtype, "rows", 0), matrix(tile.depth + 3, tile.columns + 1, dtype, "columns", 1)
+        assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= limit(dtype)
+
+
+def test_the_tile_follows_the_result_and_the_device() -> None:
+    hopper, small = (132, 227 * 1024), (132, 99 * 1024)
+    assert triton_tiles.choose_tile(4096, 4096, 2, *hopper).columns == 256
+    assert triton_tiles.choose_tile(4096, 4096, 2, *small).shared(2) <= small[1]
+    assert triton_tiles.choose_tile(50_000, 10, 2, *hopper).columns == 16
+    assert triton_tiles.choose_tile(256, 256, 4, *hopper).rows == 64
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAYOUTS, st.floats(-30, 30), st.integers(0, 2**31))
+def test_fused_nearest_centres_agree_with_float64(
+    shape: tuple[int, int, int], dtype: torch.dtype, layout: str, far: float, seed: int
+) -> None:
+    n, k, d = shape
+    x, centres = matrix(n, d, dtype, layout, seed), matrix(k, d, dtype, layout, seed + 1)
+    x += far
+    centres += far
+    exact = torch.cdist(x.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    eps = torch.finfo(torch.float32).eps
+    scale = exact.max(1).values + 3 * (x.double().square().sum(1) + centres.double().square().sum(1).max()) * (dtype.itemsize == 2)
+    scale += (x.double() - centres.double().mean(0)).square().sum(1) + eps * 30 * d * far**2
+    for labels, distances in (nearest_centres(x, centres), fused(x, centres, Tile(16, 16, 16))):
+        chosen = exact.gather(1, labels[:, None])[:, 0]
+        assert bool((chosen - exact.min(1).values <= (d + 8) * eps * scale).all())
+        assert bool(((distances - chosen).abs() <= (d + 8) * eps * chosen).all())
+
+
+def test_of_equal_distances_the_smallest_label_wins_across_blocks_of_centres() -> None:
+    labels, _ = fused(torch.zeros(20, 2), torch.ones(50, 2), Tile(16, 16, 16))
+    assert labels.tolist() == [0] * 20
+
+
+def test_float64_points_and_points_without_dimensions_take_the_plain_path() -> None:
+    labels, distances = nearest_centres(torch.tensor([[0.0], [4.0]]).double(), torch.tensor([[5.0], [1.0]]).double())
+    assert labels.tolist() == [1, 0] and distances.tolist() == [1.0, 1.0]
+    labels, distances = nearest_centres(torch.zeros(4, 0), torch.ones(5, 0))
+    assert labels.tolist() == [0] * 4 and distances.tolist() == [0.0] * 4
