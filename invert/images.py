@@ -25,7 +25,7 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
     """The image as RGB; raises InputError where there is none."""
     if isinstance(source, Image.Image):
         return to_rgb(source)
-    name = str(source)
+    name = str(source) or "the empty path"
     stream: Path | io.BytesIO = Path(source)
     if name.startswith(("http://", "https://")):
         stream = io.BytesIO(_download(name))
@@ -76,8 +76,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Integer or float samples of unknown depth: 0..1, 0..255 or 0..65535, told by the largest."""
-    values = values.astype(np.float32)
-    top = float(values.max(initial=0))
-    scale = 255 if top <= 1 and values.dtype.kind == "f" else (1 if top <= 255 else 255 / 65535)
-    return (values * scale).clip(0, 255).round().astype(np.uint8)
+    """Integer or float samples to uint8: 16 bits by their type, 32 by the largest (0..1, 0..255 or 0..65535)."""
+    top = float(np.nan_to_num(values).max(initial=0))
+    if values.dtype.itemsize == 2 or top > 255:
+        scale = 255 / 65535
+    else:
+        scale = 255 if values.dtype.kind == "f" and top <= 1 else 1
+    return np.nan_to_num(values.astype(np.float32) * scale).clip(0, 255).round().astype(np.uint8)
