@@ -26,6 +26,7 @@ class InvertConfig:
     init_prompt: str = ""  # the search starts here too
     must_include: tuple[str, ...] = ()  # words the prompt has to hold
     ban: tuple[str, ...] = ()  # words it may not hold
+    generator: str = "picturebook"  # diffusion pipeline: "picturebook", a diffusers id, or a folder
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:

@@ -63,9 +63,9 @@ class Generator:
 
     def __init__(self, pipeline: Any, name: str, config: GenerateConfig | None = None) -> None:
         """pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline, on its device already."""
-        self.pipeline: Any = pipeline
-        if not isinstance(self.pipeline, StableDiffusionPipeline | StableDiffusionXLPipeline):
-            raise InputError(f"{name!r} is a {type(self.pipeline).__name__}: give a Stable Diffusion 1.x, 2.x or XL pipeline")
+        self.pipeline = pipeline
+        if not (self.is_xl or isinstance(pipeline, StableDiffusionPipeline)):
+            raise InputError(f"{name!r} is a {type(pipeline).__name__}: give a Stable Diffusion 1.x, 2.x or XL pipeline")
         self.name, self.config = name, config or GenerateConfig()
         self.pipeline.set_progress_bar_config(disable=True)
         for part in (self.pipeline.unet, self.pipeline.vae, *self.text_encoders):

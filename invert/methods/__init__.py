@@ -31,6 +31,8 @@ METHODS = {
     "gcg": ("invert.methods.gcg", "gcg"),
     "random": ("invert.methods.random_search", "random_search"),
     "retrieve": ("invert.methods.retrieve", "retrieve"),
+    "ph2p": ("invert.methods.ph2p", "ph2p"),
+    "textual-inversion": ("invert.methods.textual_inversion", "textual_inversion"),
     "interrogator": ("invert.methods.interrogator", "best"),
     "interrogator-fast": ("invert.methods.interrogator", "fast"),
     "interrogator-classic": ("invert.methods.interrogator", "classic"),
@@ -61,12 +63,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """What every method gives back. prompts: distinct, best first, each with its cosine."""
+    """What every method gives back.
+
+    prompts: distinct, best first, each with its cosine. soft: the best soft prompt's token rows
+    (L, D), where the method has one.
+    """
 
     prompts: list[tuple[str, float]]
     soft_score: float | None = None
     projections: list[Projection] = field(default_factory=list)
     concepts: list[Concept] = field(default_factory=list)
+    soft: Tensor | None = None
 
 
 Method = Callable[[Problem], Solution]

@@ -19,7 +19,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from invert.generate import Generator
-from invert.picturebook.text_encoder import tokenizer
+from invert.picturebook.text_encoder import text_encoder, tokenizer
 
 KINDS = ("SD 1", "SD 2", "SDXL")
 
@@ -66,7 +66,7 @@ def random_pipeline(kind: str) -> Any:
     scheduler = (
         PNDMScheduler(skip_prk_steps=True, steps_offset=1)
         if kind == "SD 1"
-        else DDIMScheduler(prediction_type="v_prediction", clip_sample=False)
+        else DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1)
     )
     return StableDiffusionPipeline(
         text_encoder=CLIPTextModel(text_config(32)), unet=random_unet(32), scheduler=scheduler,
@@ -92,3 +92,14 @@ def generators(pipeline_folders: dict[str, Path]) -> dict[str, Generator]:
 @pytest.fixture(params=KINDS)
 def generator(request: pytest.FixtureRequest, generators: dict[str, Generator]) -> Generator:
     return generators[request.param]
+
+
+@pytest.fixture(scope="session")
+def picturebook_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random pipeline with picturebook's own text encoder, as methods that write its tokens need."""
+    torch.manual_seed(0)
+    pipeline = random_pipeline("SD 1")
+    pipeline.register_modules(text_encoder=text_encoder(), unet=random_unet(192), tokenizer=tokenizer())
+    folder = tmp_path_factory.mktemp("pipelines") / "reads picturebook"
+    pipeline.save_pretrained(folder)
+    return folder

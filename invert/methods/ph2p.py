@@ -1,0 +1,102 @@
+"""PH2P, "prompting hard or hardly prompting" (Mahajan et al., CVPR 2024, arXiv 2312.12416).
+
+The prompt's embeddings are optimised by L-BFGS through the denoiser's own loss, at the noisy
+timesteps only, where the caption decides what is drawn; the projection onto the vocabulary is
+delayed to the end of each round, and the next round starts from it. The U-Net's passes are not
+token passes: they show in the seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invert.denoise import Denoising, Draw
+from invert.generate import Generator
+from invert.methods import Problem, Solution
+from invert.methods.denoiser import denoising_of, generator_of
+from invert.methods.tokens import decoded, random_ids, score_text
+
+
+@dataclass(frozen=True)
+class Ph2pConfig:
+    """How long and on what the embeddings are optimised."""
+
+    rounds: int = 8  # projections
+    iterations: int = 8  # of L-BFGS before each
+    cases: int = 8  # noises and timesteps of a round
+    judged: int = 24  # and those that every projected prompt is judged by, the same for all
+    noisiest: float = 0.5  # share of the timesteps, counted from the noisy end
+
+
+class Ph2p:
+    """One run of the method: the problem with its denoiser, and what was found so far."""
+
+    def __init__(self, problem: Problem, config: Ph2pConfig) -> None:
+        self.problem, self.config = problem, config
+        self.generator: Generator = generator_of(problem)
+        self.denoising: Denoising = denoising_of(problem, self.generator)
+        self.yardstick: Draw = self.denoising.draw(config.judged, config.noisiest, problem.generator)
+        self.errors: dict[tuple[int, ...], float] = {}  # token ids of a projected prompt → its error
+
+    def descend(self) -> None:
+        """From random words, round after round, until the rounds or the meter are spent."""
+        problem, config = self.problem, self.config
+        rows = problem.vocabulary.rows.detach()
+        ids = random_ids(problem, (problem.config.tokens,))
+        for step in range(config.rounds):
+            draw = self.denoising.draw(config.cases, config.noisiest, problem.generator)
+            soft = self.optimised(problem.clip.embed(ids), draw)
+            nearest = (F.normalize(soft, dim=1) @ F.normalize(rows, dim=1).T).argmax(1)  # (L,) by cosine
+            ids = problem.vocabulary.token_ids[nearest]
+            self.judge(tuple(ids.tolist()), step)
+            if problem.meter.exhausted:
+                break
+
+    def optimised(self, start: Tensor, draw: Draw) -> Tensor:
+        """Rows (L, D) after L-BFGS on the error over one draw, which stays the same meanwhile."""
+        rows = start.detach().clone().requires_grad_(True)
+        optimizer = torch.optim.LBFGS([rows], max_iter=self.config.iterations, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            loss = self.error(rows, draw)
+            (rows.grad,) = torch.autograd.grad(loss, rows)
+            self.problem.meter.spend(forward=self.positions, backward=self.positions)
+            return loss
+
+        optimizer.step(closure)
+        return rows.detach()
+
+    @property
+    def positions(self) -> int:
+        return int(self.generator.tokenizers[0].model_max_length)
+
+    def error(self, rows: Tensor, draw: Draw) -> Tensor:
+        return self.denoising.loss(self.generator.encode_rows([rows[None]]), draw)[0]
+
+    @torch.no_grad()
+    def judge(self, ids: tuple[int, ...], step: int) -> None:
+        """Measure a projected prompt on the yardstick and keep it."""
+        problem = self.problem
+        error = float(self.error(problem.clip.embed(torch.tensor(ids, device=problem.clip.device)), self.yardstick))
+        problem.meter.spend(forward=self.positions)
+        prompt = decoded(problem, ids)
+        best = error < min(self.errors.values(), default=float("inf"))
+        self.errors[ids] = error
+        problem.meter.offer(prompt, -error)
+        problem.meter.record("ph2p", step, -error, prompt if best else "")
+
+
+def ph2p(problem: Problem, config: Ph2pConfig = Ph2pConfig()) -> Solution:
+    """Prompts of `tokens` tokens from `restarts` starts, the lowest denoising error first."""
+    run = Ph2p(problem, config)
+    for _ in range(problem.config.restarts):
+        run.descend()
+        if problem.meter.exhausted:
+            break
+    best = sorted(run.errors, key=lambda ids: run.errors[ids])[: problem.config.top]
+    texts = dict.fromkeys(decoded(problem, ids) for ids in best)
+    return Solution([(text, score_text(problem, text)) for text in texts])
