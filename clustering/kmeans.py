@@ -162,18 +162,40 @@ class KMeans(CentroidModel):
         for _ in range(self.n_init if isinstance(self.init, str) else 1):
             yield self._lloyd(points, None, self._start(start, None, generator), limit)
 
-    def _lloyd(self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float) -> Run:
-        """Iterate over a source of chunks, one of which may be everything, until the centers rest."""
-        dtype, centers = centers.dtype, working(centers)
-        for iteration in range(1, self.max_iter + 1):  # noqa: B007
-            found = settled(points, weights, centers)
-            moved = means_of(found, centers)
+    def steps(self, x: Any, lr: float = 1.0) -> Iterator[Any]:
+        """Centers (K, D) of x (N, D) at the start and after each iteration, for animations.
+
+        lr: the share of the way to their means that centers go in an iteration; below 1 slows the movement down.
+        """
+        points = read_points(self, x, reset=True)
+        self._check_clusters(len(points))
+        points = normalize(points, dim=1) if self.spherical else points
+        start = working(self._start(points, None, generator_on(points.device, self.seed)))
+        yield give_back(start.to(points.dtype), x)
+        for centers in self._iterations([points], None, start, self.tol * mean_variance([points]), lr):
+            yield give_back(centers.to(points.dtype), x)
+
+    def _iterations(
+        self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float, lr: float = 1.0
+    ) -> Iterator[Tensor]:
+        """Centers, in the working dtype, after each iteration, until they rest."""
+        centers = working(centers)
+        for _ in range(self.max_iter):
+            means = means_of(settled(points, weights, centers), centers)
+            moved = centers + lr * (means - centers) if lr != 1 else means
             moved = normalize(moved, dim=1) if self.spherical else moved
             shift = float((moved - centers).square().sum())
             centers = moved
-            if shift <= limit:
-                break
-        centers = centers.to(dtype)
+            yield centers
+            if shift <= limit * lr * lr:
+                return
+
+    def _lloyd(self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float) -> Run:
+        """Iterate over a source of chunks, one of which may be everything, until the centers rest."""
+        dtype = centers.dtype
+        for iteration, moved in enumerate(self._iterations(points, weights, centers, limit), 1):  # noqa: B007
+            pass
+        centers = moved.to(dtype)
         labels, nearest = zip(*(assign(chunk, centers) for chunk in points), strict=True)
         loss = sum(inertia(near, weigh) for near, weigh in zip(nearest, weights or [None] * len(nearest), strict=True))
         return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iteration)
