@@ -1,11 +1,10 @@
 """Train picturebook's generator: `python scripts/train_generator.py vae`, then `unet`, then `export`.
 
-A miniature Stable Diffusion in diffusers' own classes: AutoencoderTiny (64×64 pixels → 8×8×16
-latents), UNet2DConditionModel on the hidden states of picturebook's text tower, v-prediction with a
-zero terminal signal (Lin et al., arXiv 2305.08891). Scenes are drawn by seed and step, so a resumed
-run sees exactly the data that an unbroken one would. Runs on CUDA or on the CPU (bfloat16 autocast);
-under torchrun several workers train apart and average their weights now and then (local SGD, Stich,
-arXiv 1805.09767), which on a busy machine wastes less than threads that wait for each other.
+The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
+beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are drawn by
+seed and step, so a resumed run sees exactly the data that an unbroken one would. Runs on CUDA or on
+the CPU (bfloat16 autocast); under torchrun several workers train apart and average their weights now
+and then (local SGD, Stich, arXiv 1805.09767): on a busy machine they wait less than threads do.
 """
 
 from __future__ import annotations
@@ -24,17 +23,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 
-from invert.picturebook import models
+from invert.picturebook import models, pipeline
 from invert.picturebook.grammar import fragment, spoken_caption
+from invert.picturebook.networks import build_scheduler, build_unet, build_vae
 from invert.picturebook.render import render
 from invert.picturebook.text_encoder import text_encoder, tokenizer
 from invert.picturebook.world import Scene, draw_scenes
 
-LATENT_CHANNELS = 24
-QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 SEEDS = {"vae": 3, "unet": 4}
 EMPTY, FRAGMENTS = 0.06, 0.06  # shares of captions dropped for guidance, and cut to a part
 LATENT_NOISE = 0.08  # standard deviation, of latents of unit variance
@@ -61,100 +59,6 @@ class Plan:
     def rate_at(self, step: int) -> float:
         warm = min(1.0, (step + 1) / 100)
         return self.rate * warm * min(1.0, (self.steps - step) / max(1, self.cooling * self.steps))
-
-
-def build_vae() -> AutoencoderTiny:
-    """The encoder in closed form, the decoder fresh; most of its work is done at 8 to 32 pixels."""
-    vae = AutoencoderTiny(
-        encoder_block_out_channels=(3 * 16,) * 4,
-        decoder_block_out_channels=(48,) * 4,
-        num_encoder_blocks=(0,) * 4,
-        num_decoder_blocks=(3, 2, 1, 0),
-        latent_channels=LATENT_CHANNELS,
-        scaling_factor=3.0,  # the decoder squashes latents at ± 3: it is given them smaller than the U-Net
-    )
-    set_patch_projection(vae.encoder, *principal_patches())
-    vae.encoder.requires_grad_(False)
-    for module in vae.decoder.modules():  # the class's own initialisation fades out over the depth
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return vae
-
-
-@torch.no_grad()
-def principal_patches() -> tuple[Tensor, Tensor]:
-    """The linear map from an 8×8 patch (3·8·8 pixels in 0..1) to latents: (K, 192) and offset (K,).
-
-    Principal components, each scaled by the root of its standard deviation: between plain pixels,
-    where the U-Net would see coarse shapes only, and whitening, where noise would weigh as much.
-    """
-    images = render(draw_scenes(1536, SEEDS["vae"]), models.IMAGE_SIZE)
-    patches = F.unfold(images, 8, stride=8).transpose(1, 2).flatten(0, 1)  # (N, 192)
-    variances, directions = torch.linalg.eigh(patches.T.cov())
-    variances, directions = variances.flip(0)[:LATENT_CHANNELS], directions.flip(1)[:, :LATENT_CHANNELS]
-    scale = variances**-0.25
-    scale = scale / (scale.square() * variances).mean().sqrt()  # unit mean variance
-    weight = directions.T * scale[:, None]
-    return weight, -weight @ patches.mean(0)
-
-
-@torch.no_grad()
-def set_patch_projection(encoder: nn.Module, weight: Tensor, offset: Tensor) -> None:
-    """Make EncoderTiny without blocks compute weight @ patch + offset, a third of it, exactly.
-
-    Its two first strided convolutions only gather 2×2 pixels into channels; the third projects.
-    """
-    convolutions = [layer for layer in encoder.layers.modules() if isinstance(layer, nn.Conv2d)]
-    for layer in convolutions:
-        layer.weight.zero_()
-        if layer.bias is not None:
-            layer.bias.zero_()
-    first, *strided, last = convolutions
-    first.weight[range(3), range(3), 1, 1] = 1
-    for layer, inputs in zip(strided[:2], (3, 12), strict=True):
-        for channel in range(inputs):
-            for dy, dx in QUARTERS:
-                layer.weight[4 * channel + 2 * dy + dx, channel, 1 + dy, 1 + dx] = 1
-    patch = weight.view(-1, 3, 8, 8)
-    for dy, dx in QUARTERS:  # the four 4×4 quarters of the patch, 48 channels each
-        quarter = patch[:, :, 4 * dy : 4 * dy + 4, 4 * dx : 4 * dx + 4]
-        # y = 2·y1 + y0 within a quarter: channels are ordered colour, (y0, x0), (y1, x1).
-        ordered = quarter.reshape(-1, 3, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4).flatten(1)
-        strided[2].weight[: len(weight), :, 1 + dy, 1 + dx] = ordered
-    outputs = range(len(weight))
-    last.weight[outputs, outputs, 1, 1] = 1 / 3
-    last.bias.copy_(offset / 3)
-
-
-def build_unet() -> UNet2DConditionModel:
-    """8×8 convolutions around a 4×4 core with attention; the pooled caption joins the timestep."""
-    return UNet2DConditionModel(
-        sample_size=models.IMAGE_SIZE // 8,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 160),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),  # diffusers' name for the number of heads
-        cross_attention_dim=models.CONFIGS["clip"]["text_cfg"]["width"],
-        addition_embed_type="text",
-        addition_embed_type_num_heads=8,
-        resnet_time_scale_shift="scale_shift",
-        time_embedding_dim=768,
-        norm_num_groups=16,
-    )
-
-
-def build_scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-    )
 
 
 def scenes_of(plan: Plan, step: int) -> tuple[list[Scene], random.Random, torch.Generator]:
@@ -289,22 +193,29 @@ class Run:
         torch._foreach_lerp_(ours, theirs, weight)
 
 
-def trained_vae(folder: Path) -> AutoencoderTiny:
-    vae = build_vae()
-    vae.load_state_dict(torch.load(folder / "generator-vae.ckpt", map_location="cpu")["average"])
-    return vae
+def averaged(model: Any, checkpoint: Path) -> Any:
+    """The model with the moving average of a checkpoint's weights."""
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    return model
+
+
+def export(folder: Path, out: Path) -> None:
+    """Write what `invert.picturebook.pipeline` loads: both networks in fp16, and the scheduler."""
+    vae = averaged(build_vae(), folder / "generator-vae.ckpt")
+    unet = averaged(build_unet(), folder / "generator-unet.ckpt")
+    for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
+        part.save_pretrained(out / name)
 
 
 def train(plan: Plan, every: int) -> None:
     torch.manual_seed(SEEDS[plan.name])  # a script of its own: initialisation has no other seed to take
     model: Any
-    match plan.name:
-        case "vae":
-            model = build_vae().to(memory_format=torch.channels_last)
-            loss = vae_loss(plan, model)
-        case _:
-            model = build_unet()
-            loss = unet_loss(plan, model, build_vae())
+    if plan.name == "vae":
+        model = build_vae().to(memory_format=torch.channels_last)
+        loss = vae_loss(plan, model)
+    else:
+        model = build_unet()
+        loss = unet_loss(plan, model, averaged(build_vae(), plan.folder / "generator-vae.ckpt"))
     run = Run(plan, model)
     with (plan.folder / f"generator-{plan.name}.jsonl").open("a") as log:
         for row in run.go(loss, every):
@@ -315,7 +226,7 @@ def train(plan: Plan, every: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("vae", "unet"))
+    parser.add_argument("part", choices=("vae", "unet", "export"))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
@@ -323,8 +234,11 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.995, help="of the moving average of the weights")
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")
+    parser.add_argument("--out", type=Path, default=pipeline.FOLDER, help="where export writes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     o = parser.parse_args()
+    if o.part == "export":
+        return export(o.folder, o.out)
     o.folder.mkdir(parents=True, exist_ok=True)
     worker, workers = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if workers > 1:

@@ -1,0 +1,101 @@
+"""The generator's training script: repeatable, resumable, and what it writes is what the package loads."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from invert.picturebook import pipeline
+from invert.picturebook.world import draw_scenes
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_generator.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_generator", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train_generator"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def plan(script: ModuleType, folder: Path, **changes: Any) -> Any:
+    settings = {"name": "vae", "steps": 4, "batch": 2, "rate": 1e-3, "cooling": 0.5, "decay": 0.99}
+    return script.Plan(**{**settings, **changes}, folder=folder, device=torch.device("cpu"))
+
+
+def vae_run(script: ModuleType, folder: Path) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    model, settings = script.build_vae(), plan(script, folder)
+    return script.Run(settings, model), script.vae_loss(settings, model)
+
+
+def test_a_resumed_run_is_the_unbroken_one(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "broken").mkdir()
+    unbroken, loss = vae_run(script, tmp_path / "unbroken")
+    losses = [row["loss"] for row in unbroken.go(loss, every=2)]
+    first, loss = vae_run(script, tmp_path / "broken")
+    assert next(first.go(loss, every=2))["loss"] == losses[0]
+    resumed, loss = vae_run(script, tmp_path / "broken")
+    assert resumed.step == 2
+    assert [row["loss"] for row in resumed.go(loss, every=2)] == losses[1:]
+    for name, value in unbroken.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_workers_see_different_scenes_and_a_step_always_the_same(script: ModuleType, tmp_path: Path) -> None:
+    plans = [plan(script, tmp_path, worker=k, workers=2) for k in range(2)]
+    seen = [script.scenes_of(p, step)[0] for step in range(3) for p in plans]
+    assert len({scene.seed for scenes in seen for scene in scenes}) == 12
+    assert script.scenes_of(plans[1], 2)[0] == seen[5]
+
+
+def test_workers_meet_at_their_mean(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = script.Run(plan(script, tmp_path, workers=2), nn.Linear(3, 2))
+    mine, theirs = nn.utils.parameters_to_vector(run.model.parameters()).clone(), torch.arange(8.0)
+    monkeypatch.setattr(script.dist, "all_reduce", lambda flat: flat.add_(theirs / 2))
+    run.meet()
+    torch.testing.assert_close(nn.utils.parameters_to_vector(run.model.parameters()), (mine + theirs) / 2)
+
+
+def test_the_rate_warms_up_stays_and_cools(script: ModuleType, tmp_path: Path) -> None:
+    settings = plan(script, tmp_path, steps=1000, rate=1.0, cooling=0.2)
+    assert settings.rate_at(0) == 0.01
+    assert settings.rate_at(100) == settings.rate_at(800) == 1
+    assert settings.rate_at(900) == pytest.approx(0.5)
+
+
+def test_a_quarter_of_the_timesteps_is_the_last_and_the_rest_lean_to_noise(script: ModuleType) -> None:
+    drawn = script.timesteps(4000, 1000, torch.Generator().manual_seed(0))
+    assert (drawn == 999).float().mean() == pytest.approx(0.25, abs=0.01)
+    assert (drawn[1000:] < 500).float().mean() == pytest.approx(0.25, abs=0.03)  # of a density that grows linearly
+
+
+def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:
+    scenes = draw_scenes(2000, 0)
+    spoken = script.captions_of(scenes, script.random.Random(0))
+    assert spoken.count("") / 2000 == pytest.approx(script.EMPTY, abs=0.02)
+    assert spoken == script.captions_of(scenes, script.random.Random(0))
+
+
+def test_the_commands_train_both_networks_and_write_what_the_package_loads(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ["--steps", "2", "--batch", "2", "--every", "2", "--folder", str(tmp_path), "--device", "cpu"]
+    for arguments in (["vae", *short], ["unet", *short], ["export", "--folder", str(tmp_path), "--out", str(tmp_path / "out")]):
+        monkeypatch.setattr(sys, "argv", ["train_generator.py", *arguments])
+        script.main()
+    assert len((tmp_path / "generator-unet.jsonl").read_text().splitlines()) == 1
+    trained = torch.load(tmp_path / "generator-unet.ckpt")["average"]["conv_in.weight"]
+    loaded = pipeline.load(tmp_path / "out")
+    torch.testing.assert_close(loaded.unet.conv_in.weight, trained.half().float())
