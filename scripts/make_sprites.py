@@ -3,7 +3,8 @@
 In: the font and CLDR files (Debian: fonts-noto-color-emoji, unicode-cldr-core) and
 `object_names.tsv`, which renames or drops what CLDR alone would name badly.
 Out: `invert/picturebook/sprites.png`, a 32-column atlas of 72-pixel RGBA sprites whose text
-chunks hold the object table and both licences. Run once: `python scripts/make_sprites.py`.
+chunks hold the object table and both licences, which also lie beside it as files. Run once:
+`python scripts/make_sprites.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-CLDR = Path("/usr/share/unicode/cldr/common")
+FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # below the root of a Debian system
+CLDR = "usr/share/unicode/cldr/common"
+PACKAGES = ("fonts-noto-color-emoji", "unicode-cldr-core")
 OUTPUT = Path(__file__).parent.parent / "invert" / "picturebook" / "sprites.png"
 OVERRIDES = Path(__file__).parent / "object_names.tsv"
 SIZE, COLUMNS, FONT_SIZE = 72, 32, 109  # pixels; Noto's bitmaps come in one size only, 109
@@ -51,13 +53,28 @@ IRREGULAR = {
 UNCOUNTED = {
     "broccoli", "coral", "sushi", "oden", "ice", "spaghetti", "money", "jewelry", "luggage", "bread",
     "salt", "cloth", "tempura", "karate", "tennis", "lacrosse", "badminton", "popcorn", "bacon",
-    "curry rice", "flying money", "shaved ice", "herb", "fondue", "custard", "soap",
-    "milky way", "camping", "construction", "cooking",
+    "curry rice", "flying money", "shaved ice", "fondue", "custard", "soap",
+    "milky way", "camping", "construction", "cooking", "wood", "heart hands", "bookmarked pages",
+    "mount fuji", "tokyo tower", "santa claus", "mrs claus",
+}  # fmt: skip
+# Plurals of whole phrases, for which no rule would do; "" forbids a pair.
+PLURALS = {
+    "wood": "pieces of wood", "heart hands": "pairs of heart hands",
+    "bookmarked pages": "stacks of bookmarked pages", "mount fuji": "mount fujis",
+    "tokyo tower": "tokyo towers", "santa claus": "santa clauses", "mrs claus": "mrs clauses", "herb": "",
+    "sheaf of rice": "sheaves of rice", "fleur de lis": "fleur de lis",
+    "hammer and pick": "hammers and picks", "hammer and wrench": "hammers and wrenches",
+    "fork with a knife": "forks with knives", "face rolling its eyes": "faces rolling eyes",
+    "monkey covering its eyes": "monkeys covering eyes", "monkey covering its ears": "monkeys covering ears",
+    "monkey covering its mouth": "monkeys covering mouths",
+    "woman in a headscarf": "women in headscarves", "man in a round cap": "men in round caps",
 }  # fmt: skip
 
 
 def plural(name: str) -> str:
     """ "slice of cake" → "slices of cake": English plural of the phrase's head noun."""
+    if name in PLURALS:
+        return PLURALS[name]
     head, *rest = re.split(r"( (?:of|in|on|at|with|and|holding|covering|rolling|blowing|crying|facing) )", name, maxsplit=1)
     words = head.split(" ")
     if words[-1] in ("up", "down", "out") and len(words) > 1:
@@ -74,21 +91,21 @@ def plural(name: str) -> str:
     return " ".join([*words[:-1], noun]) + "".join(rest)
 
 
-def cldr_names() -> dict[str, str]:
+def cldr_names(cldr: Path) -> dict[str, str]:
     """Emoji → CLDR short name, from the plain and the derived (joined sequences) annotations."""
     names = {}
     for folder in ("annotations", "annotationsDerived"):
-        for row in ElementTree.parse(CLDR / folder / "en.xml").getroot().iter("annotation"):
+        for row in ElementTree.parse(cldr / folder / "en.xml").getroot().iter("annotation"):
             if row.get("type") == "tts":
                 names[row.get("cp", "")] = row.text or ""
     return names
 
 
-def object_names() -> dict[str, str]:
+def object_names(cldr: Path) -> dict[str, str]:
     """Emoji → name in captions, after the overrides; every name once."""
     overrides = dict(line.rstrip("\n").split("\t") for line in OVERRIDES.open(encoding="utf8") if not line.startswith("#"))
     chosen: dict[str, str] = {}
-    for emoji, name in cldr_names().items():
+    for emoji, name in cldr_names(cldr).items():
         if emoji in overrides:
             name = overrides[emoji]
         elif len(emoji) > 1 or NOT_AN_OBJECT.search(name) or not (ord(emoji) >= FIRST_EMOJI or ord(emoji) in LOW_EMOJI):
@@ -126,32 +143,44 @@ def table_row(name: str) -> str:
     name = name.removeprefix("=")
     flip = not NO_FLIP.search(name)
     tint = not COLOURS_IN_NAME.search(name)
-    return "\t".join([name, plural(name) if countable else "", *(str(int(x)) for x in (countable, flip, tint))])
+    return "\t".join(
+        [name, plural(name) if countable or name in PLURALS else "", *(str(int(x)) for x in (countable, flip, tint))]
+    )
+
+
+def pictures(root: Path) -> tuple[list[Image.Image], list[str]]:
+    """(sprites, their rows of the object table), in CLDR's order."""
+    font = ImageFont.truetype(str(root / FONT), FONT_SIZE)
+    sprites, rows, seen = [], [], set()
+    for emoji, name in object_names(root / CLDR).items():
+        sprite = draw(emoji, font)
+        if sprite is None or sprite.tobytes() in seen:  # two names for one picture help nobody
+            continue
+        seen.add(sprite.tobytes())
+        sprites.append(sprite)
+        rows.append(table_row(name))
+    return sprites, rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    output = parser.parse_args().output
-    font = ImageFont.truetype(str(FONT), FONT_SIZE)
-    sprites, rows, pictures = [], [], set()
-    for emoji, name in object_names().items():
-        sprite = draw(emoji, font)
-        if sprite is None or sprite.tobytes() in pictures:  # two names for one picture help nobody
-            continue
-        pictures.add(sprite.tobytes())
-        sprites.append(sprite)
-        rows.append(table_row(name))
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where the two Debian packages are unpacked")
+    options = parser.parse_args()
+    sprites, rows = pictures(options.root)
     atlas = Image.new("RGBA", (COLUMNS * SIZE, -(-len(sprites) // COLUMNS) * SIZE))
     for i, sprite in enumerate(sprites):
         atlas.paste(sprite, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
     info = PngImagePlugin.PngInfo()
     info.add_itxt("objects", "\n".join(rows), zip=True)
-    for package in ("fonts-noto-color-emoji", "unicode-cldr-core"):
-        text = Path(f"/usr/share/doc/{package}/copyright").read_text(encoding="utf8")
+    licences = options.output.parent / "licences"
+    licences.mkdir(parents=True, exist_ok=True)
+    for package in PACKAGES:
+        text = (options.root / f"usr/share/doc/{package}/copyright").read_text(encoding="utf8")
         info.add_itxt(f"licence {package}", text, zip=True)
-    atlas.save(output, pnginfo=info, optimize=True)
-    print(f"{len(sprites)} sprites, {output.stat().st_size / 2**20:.1f} MiB: {output}")
+        (licences / f"{package}.txt").write_text(text, encoding="utf8")
+    atlas.save(options.output, pnginfo=info, optimize=True)
+    print(f"{len(sprites)} sprites, {options.output.stat().st_size / 2**20:.1f} MiB: {options.output}")
 
 
 if __name__ == "__main__":

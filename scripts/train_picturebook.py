@@ -1,4 +1,5 @@
-"""Train picturebook's CLIP or its judge: `python scripts/train_picturebook.py clip --steps 2400`.
+"""Train picturebook's CLIP or its judge: `python scripts/train_picturebook.py clip --steps 2400`; check the
+committed weights: `python scripts/train_picturebook.py clip --evaluate`.
 
 Scenes are drawn by seed and step, so a resumed run sees exactly the data that an unbroken one
 would. Besides CLIP's contrastive loss, one linear reader shared by both towers names a latent's
@@ -13,7 +14,9 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -21,6 +24,7 @@ import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
+from invert.clip import load_clip
 from invert.picturebook import models
 from invert.picturebook.augment import augment
 from invert.picturebook.grammar import caption, fragment, spoken_caption
@@ -41,6 +45,9 @@ from invert.picturebook.world import (
 SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
 NEAR_MISSES = 0.25  # share of a batch that is another scene of it with one attribute changed
+RANKED = 512  # captions that retrieval ranks
+WARM_UP = 150  # steps until the learning rate's peak
+LOG_EVERY = 100  # steps, also between checkpoints
 IGNORED = -100  # cross_entropy's label for "not said"
 
 
@@ -149,79 +156,124 @@ def said(labels: Tensor, scenes: list[Scene], captions: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def retrieval(model: nn.Module, n: int, seed: int, device: torch.device) -> float:
-    """Share of n held-out pictures whose own caption ranks first among 512."""
-    model.eval()
-    tokenize = CompactTokenizer()
+def retrieval(pictures: Callable[[Tensor], Tensor], texts: Callable[[list[str]], Tensor], n: int, seed: int) -> float:
+    """Share of n held-out pictures (512 at least) whose own caption ranks first among 512.
+
+    pictures: pixels (B, 3, S, S) in 0..1 → latents (B, E). texts: captions → latents (B, E).
+    """
     scenes = draw_scenes(n, seed, "held-out")
-    pictures, texts = [], []
-    for part in (scenes[i : i + 256] for i in range(0, n, 256)):
-        pictures.append(model.visual(normalise(render(part, models.IMAGE_SIZE, device))))
-        texts.append(encode_text(model, tokenize([caption(s) for s in part]).to(device)))
-    model.train()
-    scores = F.normalize(torch.cat(pictures).float(), dim=1) @ F.normalize(torch.cat(texts).float(), dim=1).T
+    parts = [scenes[i : i + 256] for i in range(0, n, 256)]
+    images = torch.cat([pictures(render(part, models.IMAGE_SIZE)) for part in parts]).float()
+    captions = torch.cat([texts([caption(scene) for scene in part]) for part in parts]).float()
+    scores = F.normalize(images, dim=1) @ F.normalize(captions, dim=1).T
     hits = 0
     for i in range(n):  # each picture against its own caption and 511 of the others
-        others = torch.arange(i, i + 512, device=device) % n
+        others = torch.arange(i, i + RANKED, device=scores.device) % n
         hits += int(scores[i, others].argmax() == 0)
     return hits / n
 
 
-def train(name: str, steps: int, batch: int, rate: float, folder: Path, device: torch.device) -> None:
-    torch.manual_seed(SEEDS[name])  # a script of its own: initialisation has no other seed to take
-    model = models.build(name, len(models.known_tokens())).to(device)
-    if name == "clip":
-        model.visual.to(memory_format=torch.channels_last)
-    reader = Reader(models.CONFIGS[name]["embed_dim"]).to(device)
-    decayed = [p for p in [*model.parameters(), *reader.parameters()] if p.ndim > 1]
-    plain = [p for p in [*model.parameters(), *reader.parameters()] if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-    checkpoint, log = folder / f"{name}.ckpt", folder / f"{name}.jsonl"
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device)
-        model.load_state_dict(state["model"])
-        reader.load_state_dict(state["reader"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    tokenize = CompactTokenizer()
-    began = time.monotonic()
-    for step in range(first, steps):
-        progress = step / steps
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 150) * 0.5 * (1 + math.cos(math.pi * progress))
-        scenes, captions = training_batch(step, SEEDS[name], batch)
-        noise = torch.Generator(device).manual_seed(step)
-        images = normalise(augment(render(scenes, models.IMAGE_SIZE, device, wildness=1.0), noise))
-        ids = tokenize(captions).to(device)
-        labels = torch.tensor([attributes(scene) for scene in scenes], device=device)
-        with torch.autocast(device.type, torch.bfloat16):
-            picture, text = model.visual(images), encode_text(model, ids)
+def evaluate(name: str, n: int, device: torch.device) -> float:
+    """`retrieval` of the committed weights, seed 0, loaded as users load them."""
+    clip = load_clip("picturebook" if name == "clip" else "picturebook-judge", device)
+    return retrieval(clip.encode_image, clip.encode_text, n, 0)
+
+
+class Training:
+    """A model with its reader, its optimiser and the step that it has reached."""
+
+    def __init__(self, name: str, steps: int, batch: int, rate: float, device: torch.device) -> None:
+        """steps: of the whole training; the rate falls along a cosine to the last of them."""
+        torch.manual_seed(SEEDS[name])  # a script of its own: initialisation has no other seed to take
+        self.name, self.steps, self.batch, self.rate, self.device = name, steps, batch, rate, device
+        self.model = models.build(name, len(models.known_tokens())).to(device)
+        if name == "clip":
+            self.model.visual.to(memory_format=torch.channels_last)
+        self.reader = Reader(models.CONFIGS[name]["embed_dim"]).to(device)
+        parameters = [*self.model.parameters(), *self.reader.parameters()]
+        decayed, plain = ([p for p in parameters if (p.ndim > 1) == wide] for wide in (True, False))
+        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        self.tokenize = CompactTokenizer()
+        self.step = 0
+
+    def parts(self) -> dict[str, Any]:
+        return {"model": self.model, "reader": self.reader, "optimizer": self.optimizer}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; a training killed while writing leaves the one before."""
+        state = {name: part.state_dict() for name, part in self.parts().items()}
+        torch.save({**state, "step": self.step}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device)
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns its losses."""
+        progress = self.step / self.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
+        scenes, captions = training_batch(self.step, SEEDS[self.name], self.batch)
+        noise = torch.Generator(self.device).manual_seed(self.step)
+        images = normalise(augment(render(scenes, models.IMAGE_SIZE, self.device, wildness=1.0), noise))
+        ids = self.tokenize(captions).to(self.device)
+        labels = torch.tensor([attributes(scene) for scene in scenes], device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            picture, text = self.model.visual(images), encode_text(self.model, ids)
         picture, text = picture.float(), text.float()
-        logits = model.logit_scale.exp().clamp(max=100) * F.normalize(picture, dim=1) @ F.normalize(text, dim=1).T
-        own = torch.arange(len(logits), device=device)
-        contrast = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-        reading = reader.loss(picture, labels) + reader.loss(text, said(labels, scenes, captions))
+        contrast = contrastive_loss(picture, text, self.model.logit_scale)
+        reading = self.reader.loss(picture, labels) + self.reader.loss(text, said(labels, scenes, captions))
         loss = contrast + (0.5 - 0.4 * progress) * reading
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            row = {"step": step + 1, "loss": loss.item(), "contrast": contrast.item(), "reading": reading.item()}
-            row["seconds"] = time.monotonic() - began
-            if (step + 1) % 200 == 0 or step + 1 == steps:
-                row["held_out_top1"] = retrieval(model, 512, 7, device)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return {"loss": loss.item(), "contrast": contrast.item(), "reading": reading.item()}
+
+    def held_out(self, n: int, seed: int) -> float:
+        """`retrieval` of the model as it stands."""
+        self.model.eval()
+        share = retrieval(
+            lambda pixels: self.model.visual(normalise(pixels.to(self.device))),
+            lambda captions: encode_text(self.model, self.tokenize(captions).to(self.device)),
+            n,
+            seed,
+        )
+        self.model.train()
+        return share
+
+
+def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+    """CLIP's loss (Radford et al., arXiv 2103.00020) over latents (B, E) whose i-th rows belong together."""
+    logits = logit_scale.exp().clamp(max=100) * F.normalize(picture, dim=1) @ F.normalize(text, dim=1).T
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def train(training: Training, folder: Path, weights: Path) -> None:
+    """Run to the end from where the folder's checkpoint stands; write the weights in fp16."""
+    checkpoint, log = folder / f"{training.name}.ckpt", folder / f"{training.name}.jsonl"
+    if checkpoint.exists():
+        training.load(checkpoint)
+    began = time.monotonic()
+    while training.step < training.steps:
+        losses = training.advance()
+        last = training.step == training.steps
+        if training.step % LOG_EVERY == 0 or last:
+            row = {"step": training.step, **losses, "seconds": time.monotonic() - began}
+            if training.step % (2 * LOG_EVERY) == 0 or last:
+                row["held_out_top1"] = training.held_out(RANKED, 7)
             with log.open("a") as lines:
                 lines.write(json.dumps(row) + "\n")
             print(row, flush=True)
-            state = {"model": model.state_dict(), "reader": reader.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1}, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-    models.WEIGHTS.mkdir(exist_ok=True)
-    models.save_weights(model, models.WEIGHTS / f"{name}.safetensors")
-    print({"held_out_top1_of_512_on_1000": retrieval(model, 1000, 0, device)})
+            training.save(checkpoint)
+    weights.mkdir(parents=True, exist_ok=True)
+    models.save_weights(training.model, weights / f"{training.name}.safetensors")
 
 
 def main() -> None:
@@ -231,10 +283,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")
+    parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="where the trained weights go")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--evaluate", action="store_true", help="train nothing: how well the committed weights retrieve")
+    parser.add_argument("--scenes", type=int, default=1000, help=f"held-out scenes for --evaluate, {RANKED} or more")
     options = parser.parse_args()
+    device = torch.device(options.device)
+    if options.evaluate:
+        if options.scenes < RANKED:
+            parser.error(f"--scenes {options.scenes}: a caption is ranked among {RANKED}, so give {RANKED} or more")
+        share = evaluate(options.model, options.scenes, device)
+        print(f"{options.model}: {share:.1%} of {options.scenes} held-out scenes rank first among {RANKED}")
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
-    train(options.model, options.steps, options.batch, options.rate, options.folder, torch.device(options.device))
+    train(Training(options.model, options.steps, options.batch, options.rate, device), options.folder, options.weights)
 
 
 if __name__ == "__main__":

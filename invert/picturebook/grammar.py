@@ -23,6 +23,7 @@ STYLE_FORMS = {
     "neon": ("a neon picture of {}", "{}, neon"),
     "sepia": ("a sepia picture of {}", "{}, sepia"),
 }
+ONE_OF_A_KIND = frozenset(["milky way", "kaaba", "statue of liberty"])  # named with "the"
 STOP_WORDS = frozenset(["a", "an", "the", "of", "to", "on", "in", "at", "and", "is", "with", "picture", "background", ",", "."])
 
 
@@ -37,6 +38,8 @@ def with_article(phrase: str) -> str:
 
 def _noun(thing: Object, tint: str, size: str = "") -> str:
     phrase = " ".join(word for word in (size, tint, thing.name) if word)
+    if thing.name in ONE_OF_A_KIND:
+        return f"the {phrase}"
     return with_article(phrase) if thing.countable else phrase
 
 
@@ -115,27 +118,35 @@ def content_words(text: str) -> list[str]:
 
 
 @cache
-def _phrases() -> dict[str, tuple[int, bool]]:
-    """Object phrase → (index, whether it is the plural)."""
-    found: dict[str, tuple[int, bool]] = {}
-    for i, thing in enumerate(objects()):
-        found.setdefault(thing.name, (i, False))
-        if thing.plural:
-            found.setdefault(thing.plural, (i, True))
-    return found
+def _singulars() -> dict[str, int]:
+    """Object name → index."""
+    return {thing.name: i for i, thing in enumerate(objects())}
+
+
+@cache
+def _plurals() -> dict[str, int]:
+    """Plural → index of the object."""
+    return {thing.plural: i for i, thing in enumerate(objects()) if thing.plural}
 
 
 @cache
 def _object_pattern() -> re.Pattern[str]:
-    names = sorted(_phrases(), key=len, reverse=True)  # the longest name wins: "cat face" before "cat"
+    names = sorted({*_singulars(), *_plurals()}, key=len, reverse=True)  # the longest name wins: "cat face" before "cat"
     colours = "|".join(COLOURS)
-    return re.compile(rf"\b(?:({colours}) )?({'|'.join(map(re.escape, names))})\b")
+    return re.compile(rf"\b(two )?(?:({colours}) )?({'|'.join(map(re.escape, names))})\b")
 
 
 def mentioned_objects(text: str) -> list[tuple[int, str, bool]]:
-    """(object index, tint or "", plural) for every object named in the text, in order."""
+    """(object index, tint or "", plural) for every object named in the text, in order.
+
+    "houses" alone is a pictograph of its own; "two houses" are two of another, the house.
+    """
     text = " ".join(re.findall(r"[a-z]+", _without_style(text.lower())))
-    return [(*_phrases()[m[2]][:1], m[1] or "", _phrases()[m[2]][1]) for m in _object_pattern().finditer(text)]
+    found = []
+    for two, tint, name in _object_pattern().findall(text):
+        plural = name in _plurals() and (bool(two) or name not in _singulars())
+        found.append((_plurals()[name] if plural else _singulars()[name], tint, plural))
+    return found
 
 
 def _without_style(text: str) -> str:
@@ -204,11 +215,16 @@ def parse(text: str, seed: int = 0) -> Scene:
     )
 
 
-@cache
-def lexicon() -> tuple[str, ...]:
-    """Every word that a caption can hold, sorted."""
+def phrases() -> tuple[str, ...]:
+    """Every piece that a caption is made of: names, plurals, styles, colours, patterns, corners, joining words."""
     said = [*(thing.name for thing in objects()), *(thing.plural for thing in objects())]
     said += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
     said += [*COLOURS, *PATTERNS[1:], *CORNERS]
     said += ["a an two small to the left right of above below under in corner and on background"]
-    return tuple(sorted({word for phrase in said for word in re.findall(r"[a-z]+", phrase)}))
+    return tuple(phrase for phrase in said if phrase)
+
+
+@cache
+def lexicon() -> tuple[str, ...]:
+    """Every word that a caption can hold, sorted."""
+    return tuple(sorted({word for phrase in phrases() for word in re.findall(r"[a-z]+", phrase)}))

@@ -18,10 +18,10 @@ from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invert.picturebook.grammar import STYLE_FORMS
-from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, objects
+from invert.picturebook.grammar import phrases
 
 WEIGHTS = Path(__file__).parent / "weights"
+TOKENS = WEIGHTS / "tokens.txt"
 VOCAB_SIZE, CONTEXT = 49408, 77
 START_OF_TEXT, END_OF_TEXT = 49406, 49407
 IMAGE_SIZE = 64  # pixels
@@ -44,13 +44,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @cache
 def known_tokens() -> tuple[int, ...]:
-    """Sorted ids of every token that a caption can hold, start and end of text included."""
+    """Sorted ids of every token that training met, special tokens included: the rows of the stored tables."""
+    return tuple(int(line) for line in TOKENS.read_text().split())
+
+
+def spoken_tokens() -> tuple[int, ...]:
+    """Sorted ids of every token that a caption can hold, start and end of text included.
+
+    A training of both models on a changed vocabulary begins by writing these to TOKENS.
+    """
     encode = open_clip.get_tokenizer("ViT-B-32").encode
-    phrases = [thing.name for thing in objects()] + [thing.plural for thing in objects()]
-    phrases += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
-    phrases += [*COLOURS, *PATTERNS, *CORNERS, "a an and two small to the left right of above below under"]
-    phrases += ["in corner on background"]
-    ids = {token for phrase in phrases for token in encode(phrase)}
+    ids = {token for phrase in phrases() for token in encode(phrase)}
     return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
 
 
