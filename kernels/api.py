@@ -6,7 +6,7 @@ and device. "auto" picks the backend that measurement says is the fastest for th
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
     return _matmul(a, b, backend, block)
 
 
-def _plain(matrix: Any) -> bool:
+def _plain(matrix: Any) -> TypeGuard[Tensor]:
     return type(matrix) is Tensor and matrix.dtype in _REAL and matrix.layout is torch.strided
 
 

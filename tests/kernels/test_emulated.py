@@ -17,7 +17,9 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize(("switch", "cases"), [("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"), ("TRITON_INTERPRET", "triton_cases.py")])
+@pytest.mark.parametrize(
+    ("switch", "cases"), [("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"), ("TRITON_INTERPRET", "triton_cases.py")]
+)
 def test_kernels_are_right_without_a_gpu(switch: str, cases: str) -> None:
     command = [sys.executable, "-m", "pytest", str(HERE / cases), "-p", "no:cacheprovider", "-rs", "--no-header", "-q"]
     ran = subprocess.run(command, env={**os.environ, switch: "1"}, capture_output=True, text=True, cwd=HERE.parent.parent)

@@ -33,7 +33,9 @@ def test_labels_and_distances_agree_with_float64(
     scale += 0 if dtype in (torch.float32, torch.float64) else x.double().square().sum(1) + centres.double().square().sum(1).max()
     assert bool((chosen - exact.min(1).values <= (d + 8) * eps * scale).all())
     offset_rounding = eps * (x.double().abs() + centres.double()[labels].abs() + abs(far)).square().sum(1).sqrt()
-    assert bool(((distances - chosen).abs() <= (d + 8) * eps * chosen + 8 * offset_rounding * (chosen.sqrt() + offset_rounding)).all())
+    assert bool(
+        ((distances - chosen).abs() <= (d + 8) * eps * chosen + 8 * offset_rounding * (chosen.sqrt() + offset_rounding)).all()
+    )
     assert labels.dtype == torch.int64 and distances.dtype == torch.promote_types(dtype, torch.float32)
 
 
@@ -65,7 +67,12 @@ def test_no_points_give_no_labels_and_no_dimensions_no_distance() -> None:
         (torch.ones(3, 2), torch.ones(3, 1), ValueError, "must share D"),
         (torch.ones(3, 2), torch.ones(0, 2), ValueError, "K at least 1"),
         (torch.ones(3, 2), torch.ones(3, 2).double(), TypeError, "must be alike"),
-        (torch.ones(3, 2).int(), torch.ones(3, 2).int(), TypeError, "points must be of float16, bfloat16, float32, float64, not int32"),
+        (
+            torch.ones(3, 2).int(),
+            torch.ones(3, 2).int(),
+            TypeError,
+            "points must be of float16, bfloat16, float32, float64, not int32",
+        ),
     ],
 )
 def test_bad_points_are_named_in_one_sentence(

@@ -57,7 +57,10 @@ def test_more_rows_of_tiles_than_one_group_holds() -> None:
 def test_every_tile_that_a_gpu_runs_is_right(itemsize: int) -> None:
     dtype = {2: torch.bfloat16, 4: torch.float32}[itemsize]
     for tile in triton_tiles.TILES[itemsize]:
-        a, b = matrix(tile.rows + 5, tile.depth + 3, dtype, "rows", 0), matrix(tile.depth + 3, tile.columns + 1, dtype, "columns", 1)
+        a, b = (
+            matrix(tile.rows + 5, tile.depth + 3, dtype, "rows", 0),
+            matrix(tile.depth + 3, tile.columns + 1, dtype, "columns", 1),
+        )
         assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= limit(dtype)
 
 
@@ -80,7 +83,9 @@ def test_fused_nearest_centres_agree_with_float64(
     centres += far
     exact = torch.cdist(x.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     eps = torch.finfo(torch.float32).eps
-    scale = exact.max(1).values + 3 * (x.double().square().sum(1) + centres.double().square().sum(1).max()) * (dtype.itemsize == 2)
+    scale = exact.max(1).values + 3 * (x.double().square().sum(1) + centres.double().square().sum(1).max()) * (
+        dtype.itemsize == 2
+    )
     scale += (x.double() - centres.double().mean(0)).square().sum(1) + eps * 30 * d * far**2
     for labels, distances in (nearest_centres(x, centres), fused(x, centres, Tile(16, 16, 16))):
         chosen = exact.gather(1, labels[:, None])[:, 0]

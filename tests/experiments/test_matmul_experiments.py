@@ -1,0 +1,76 @@
+"""The count of memory transactions, and what the matmul experiments make of figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments._transactions import L1, LINE, SECTOR, WARP, count, loads_of, traffic
+from experiments.matmul_blocks import BLOCKS, THREAD_MS
+from experiments.matmul_ladder import speed_ups
+from kernels.bench import Row
+
+
+def test_a_thread_reads_a_row_of_a_and_a_column_of_b_as_the_kernel_s_code_says() -> None:
+    a, b = loads_of((2, 3), m=5, k=7, n=10)
+    assert a == [4 * (2 * 7 + k) for k in range(7)]
+    assert [address - b[0] for address in b] == [4 * 10 * k for k in range(7)]
+
+
+def test_a_thread_outside_the_result_reads_nothing() -> None:
+    assert loads_of((5, 0), m=5, k=7, n=10) == ([], [])
+    assert loads_of((0, 10), m=5, k=7, n=10) == ([], [])
+
+
+def test_a_row_of_threads_over_columns_shares_a_and_reads_b_in_whole_sectors() -> None:
+    found = traffic(1, 8, 32, (1, 32))
+    assert found.requested == 8 * (1 + WARP * 4 // SECTOR)  # one sector of a, four of b, at each of 8 steps
+    assert found.fetched == 1 + 8 * 4
+    assert found.working == 1
+
+
+def test_a_column_of_threads_over_rows_reads_a_sector_for_each_row() -> None:
+    found = traffic(32, 64, 1, (32, 1))
+    assert found.requested == 64 * (32 + 1)
+    assert found.working == 1
+
+
+def test_threads_beside_the_result_count_as_idle() -> None:
+    assert traffic(50_000, 784, 10, (1, 256)).working == pytest.approx(10 / 256)
+    assert traffic(20, 8, 20, (16, 16)).working == pytest.approx(400 / 1024)
+
+
+def test_lines_that_do_not_fit_l1_are_fetched_at_every_step() -> None:
+    wide = traffic(50_000, 784, 10, (256, 1))
+    assert 2048 * LINE > L1 and wide.fetched == wide.requested
+    assert traffic(50_000, 784, 10, (16, 16)).fetched < traffic(50_000, 784, 10, (16, 16)).requested / 10
+
+
+def test_sectors_are_counted_by_address() -> None:
+    assert count([0, 4, 31], 32) == 1 and count([31, 32], 32) == 2 and count([], 32) == 0
+
+
+def test_speed_ups_compare_neighbours_on_the_largest_size_of_both() -> None:
+    def row(backend: str, size: int, seconds: float) -> Row:
+        return Row(backend, size, size, size, "float32", seconds, 1.0, 1.0, 1.0, 1.0)
+
+    rows = [row("python", 64, 8.0), row("numpy", 64, 1.0), row("python", 128, 60.0), row("numpy", 128, 2.0), row("numpy", 256, 9.0)]
+    assert speed_ups(rows) == [{"from": "python", "to": "numpy", "size": 128, "times": 30.0}]
+
+
+def test_the_model_ranks_the_thread_s_blocks_as_the_thread_measured_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments", "run", "matmul-blocks", "--results", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "matmul-blocks.json").read_text())
+    assert (tmp_path / "matmul-blocks-blocks.png").stat().st_size > 10_000
+    assert len(found["rows"]) == 2 * len(BLOCKS)
+    assert found["predicted_ranking"]["product"] == found["thread_ranking"] == [[16, 16], [1, 256], [256, 1]]
+    times = {(row["product"], tuple(row["block"])): row["predicted_clocks"] for row in found["rows"]}
+    assert THREAD_MS["transpose"][1, 256] < THREAD_MS["product"][16, 16]
+    assert times["transpose", (1, 256)] < times["transpose", (16, 16)]

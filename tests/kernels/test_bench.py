@@ -1,0 +1,103 @@
+"""`python -m kernels.bench` as a person runs it, and what it makes of its figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from kernels.bench import LESSON, app, bearable, compare, operands, read_resources, sizes
+from kernels.checks import CHECKS, name_of
+from kernels.timing import take_turns
+
+CPU = torch.device("cpu")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "kernels.bench", *arguments], capture_output=True, text=True)
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
+    ran = run("32", "8x16x4", "--backends", "einsum,numba", "--budget", "0.1", "--json", str(tmp_path / "bench.json"))
+    assert ran.returncode == 0, ran.stderr
+    assert "GFLOP/s" in ran.stdout and "einsum" in ran.stdout
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [(row["backend"], row["m"], row["k"], row["n"]) for row in found["rows"]] == [
+        ("einsum", 32, 32, 32),
+        ("numba", 32, 32, 32),
+        ("einsum", 8, 16, 4),
+        ("numba", 8, 16, 4),
+    ]
+    assert found["copy_bytes_per_second"] > 0 and found["threads"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("3x",), "is no product: write MxKxN"),
+        (("0",), "is no product"),
+        (("8", "--backends", "blas"), "unknown backend 'blas'"),
+        (("8", "--dtype", "int8"), "unknown dtype 'int8'"),
+    ],
+)
+def test_bad_arguments_end_with_status_2_and_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 2
+    assert sentence in " ".join(ran.output.replace("│", " ").split())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the checks run for minutes: python -m kernels.bench --check")
+def test_without_a_gpu_the_checks_name_what_only_a_gpu_can_show() -> None:
+    ran = run("--check")
+    assert ran.returncode == 2
+    assert all(name_of(check) in ran.stdout for check in CHECKS)
+
+
+def test_rates_and_shares_follow_from_seconds() -> None:
+    rows = compare(["torch", "einsum"], *operands(30, 20, 10, torch.float32, CPU), bandwidth=1e9, budget=0.05)
+    torch_row, einsum = rows
+    assert torch_row.of_torch == 1
+    assert einsum.of_torch == pytest.approx(torch_row.seconds / einsum.seconds)
+    assert einsum.gflops == pytest.approx(2 * 30 * 20 * 10 / einsum.seconds / 1e9)
+    assert einsum.gbytes == pytest.approx(4 * (600 + 200 + 300) / einsum.seconds / 1e9)
+    assert einsum.of_copy == pytest.approx(einsum.gbytes)
+
+
+def test_a_backend_that_does_not_take_the_dtype_or_would_not_end_is_left_out() -> None:
+    assert compare(["triton"], *operands(4, 4, 4, torch.float64, CPU), bandwidth=1e9, budget=0.01) == []
+    assert bearable("python", 64, 64, 64) and not bearable("python", 256, 256, 256)
+    assert bearable("broadcast", 50_000, 784, 10) and bearable("torch", 8192, 8192, 8192)
+
+
+def test_operands_depend_on_nothing_but_the_seed() -> None:
+    assert torch.equal(operands(3, 4, 5, torch.float32, CPU, 1)[0], operands(3, 4, 5, torch.float32, CPU, 1)[0])
+    assert not torch.equal(operands(3, 4, 5, torch.float32, CPU, 1)[0], operands(3, 4, 5, torch.float32, CPU, 2)[0])
+
+
+def test_sizes() -> None:
+    assert sizes("64") == (64, 64, 64) and sizes(LESSON) == (50_000, 784, 10)
+    with pytest.raises(typer.BadParameter):
+        sizes("1x2")
+
+
+def test_calls_take_turns_and_the_first_round_is_not_counted() -> None:
+    order: list[str] = []
+    seconds = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, CPU, budget=10, most=3)  # type: ignore[misc]
+    assert "".join(order) == "ab" + "ab" * 3
+    assert set(seconds) == {"a", "b"} and min(seconds.values()) >= 0
+
+
+def test_resources_are_those_of_the_longest_kernel() -> None:
+    events = [
+        {"cat": "kernel", "dur": 3, "args": {"registers per thread": 40, "shared memory": 0}},
+        {"cat": "kernel", "dur": 9, "args": {"registers per thread": 128, "shared memory": 33792}},
+        {"cat": "cpu_op", "dur": 99, "args": {}},
+    ]
+    assert read_resources({"traceEvents": events}) == {"registers": 128, "shared_bytes": 33792}
+    assert read_resources({"traceEvents": []}) == {"registers": None, "shared_bytes": None}

@@ -1,0 +1,123 @@
+"""The CUDA kernels compiled for Hopper (sm_90) without a GPU: what the machine code must and must not hold.
+
+No simulator shows these: that every access meant to be 16 bytes wide is, and that nothing meant for registers
+lies in memory ("local" memory is main memory by another name). What time that saves, only a GPU can tell.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numba.cuda.dispatcher
+import pytest
+import triton
+from numba import cuda, float32, float64, int64, types
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels import pairwise_triton
+from kernels.backends import cuda_blocked, cuda_naive, cuda_skinny, cuda_tiled, triton_tiles
+from kernels.backends.cuda_launch import REGISTERS
+
+NUMBERS = {"float32": float32, "float64": float64}
+ASSEMBLER = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas-blackwell"
+WORD = {"float32": "v4.f32", "float64": "v2.f64"}
+
+
+@pytest.fixture(autouse=True)
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba asks the current device what to compile device functions for; here there is none."""
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
+
+
+def ptx_of(kernel: Any, *arguments: Any) -> str:
+    text, _ = cuda.compile(kernel.py_func, types.void(*arguments), cc=(9, 0), device=False, abi="numba")
+    return text
+
+
+def assembled(ptx: str, folder: Path, registers: int) -> str:
+    """The assembler's report under a cap of registers for each thread."""
+    source = folder / "kernel.ptx"
+    source.write_text(ptx)
+    command = [ASSEMBLER, "-v", "-arch=sm_90", f"-maxrregcount={registers}", source, "-o", folder / "kernel.cubin"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("a_along", "b_along"), [("k", "side"), ("side", "k")])
+def test_register_blocks_stay_in_registers_two_blocks_to_a_multiprocessor(
+    dtype: str, a_along: str, b_along: str, tmp_path: Path
+) -> None:
+    tile, flat = cuda_blocked.TILES[dtype], types.Array(NUMBERS[dtype], 1, "C")
+    kernel = cuda_blocked.kernel_of(tile, dtype, a_along, b_along)
+    ptx = ptx_of(kernel, flat, int64, int64, flat, int64, int64, flat, int64, int64, int64)
+    loads = re.findall(r"ld\.global\.(\S+)", ptx)
+    assert loads and set(loads) == {WORD[dtype]}
+    assert set(re.findall(r"ld\.shared\.(\S+)", ptx)) == {WORD[dtype]}
+    assert re.findall(r"\.shared \.align (\d+)", ptx) == ["16"]
+    report = assembled(ptx, tmp_path, REGISTERS // (2 * tile.threads))
+    assert "0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@pytest.mark.parametrize(("dtype", "columns"), [("float32", 1), ("float32", 10), ("float32", 16), ("float64", 4)])
+def test_the_narrow_product_reads_16_bytes_at_a_time_and_keeps_its_sums_in_registers(
+    dtype: str, columns: int, tmp_path: Path
+) -> None:
+    flat = types.Array(NUMBERS[dtype], 1, "C")
+    ptx = ptx_of(cuda_skinny.kernel_of(dtype, 384, columns), flat, int64, flat, int64, int64, flat, int64)
+    assert ptx.count(f"ld.global.{WORD[dtype]}") >= cuda_skinny.ROWS
+    assert f"ld.shared.{WORD[dtype]}" in ptx and ".local" not in ptx
+    cap = REGISTERS // (cuda_skinny.BLOCKS_EACH * cuda_skinny.WARP * cuda_skinny.WARPS)
+    assert "0 bytes spill stores, 0 bytes spill loads" in assembled(ptx, tmp_path, cap)
+
+
+@pytest.mark.parametrize("block", [(32, 8), (1024, 1), (1, 1024), (5, 7)])
+def test_every_block_of_the_tiled_kernel_fits_shared_memory(block: tuple[int, int], tmp_path: Path) -> None:
+    matrix = types.Array(float64, 2, "A")
+    report = assembled(ptx_of(cuda_tiled.kernel_of(*block, "float64"), matrix, matrix, matrix), tmp_path, 64)
+    used = re.search(r"(\d+) bytes smem", report)
+    assert used is not None and int(used[1]) <= cuda_tiled.SHARED_BYTES
+
+
+def test_the_naive_kernel_leaves_registers_for_1024_threads(tmp_path: Path) -> None:
+    for number in NUMBERS.values():
+        matrix = types.Array(number, 2, "A")
+        report = assembled(ptx_of(cuda_naive.product, matrix, matrix, matrix), tmp_path, 255)
+        used = re.search(r"Used (\d+) registers", report)
+        assert used is not None and int(used[1]) * 1024 <= REGISTERS
+
+
+def triton_ptx(function: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, stages: int) -> str:
+    """PTX for sm_90, as Triton specialises it for contiguous operands with sizes that are multiples of 16."""
+    names = function.arg_names
+    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
+    aligned: Any = {(index,): [["tt.divisibility", 16]] for index, name in enumerate(names) if name not in constants}
+    source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=aligned)
+    options = {"num_warps": warps, "num_stages": stages}
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+
+
+@pytest.mark.parametrize("number", ["bf16", "fp32"])
+def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: str) -> None:
+    tile = triton_tiles.TILES[2 if number == "bf16" else 4][0]
+    constants = {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "GROUP": triton_tiles.GROUP, "WIDEN": False}
+    constants |= {"PRECISION": "tf32x3", "a_k": 1, "b_column": 1}
+    ptx = triton_ptx(triton_tiles._product, dict.fromkeys("abc", f"*{number}"), constants, tile.warps, tile.stages)
+    assert "wgmma.mma_async" in ptx and "cp.async" in ptx
+    assert ".local" not in ptx
+
+
+@pytest.mark.parametrize("number", ["bf16", "fp32"])
+def test_nearest_centres_store_nothing_but_labels_and_distances(number: str) -> None:
+    tile = pairwise_triton.TILES[2 if number == "bf16" else 4]
+    pointers = dict.fromkeys(("x", "centres", "shifted"), f"*{number}")
+    pointers |= {"offset": "*fp32", "half_norms": "*fp32", "labels": "*i64", "distances": "*fp32"}
+    constants = {"POINTS": tile.points, "CENTRES": tile.centres, "DEPTH": tile.depth, "WIDEN": False}
+    constants |= {"PRECISION": pairwise_triton.PRECISION, "x_dim": 1, "c_dim": 1}
+    ptx = triton_ptx(pairwise_triton._nearest, pointers, constants, pairwise_triton.WARPS, pairwise_triton.STAGES)
+    assert "wgmma.mma_async" in ptx and ".local" not in ptx
+    assert len(re.findall(r"st\.global", ptx)) == 2
