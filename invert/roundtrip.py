@@ -1,0 +1,86 @@
+"""The round trip: prompts → images → how near they come to the picture that the prompts were found for.
+
+In: a `Generator`, a judge (a `Clip` that nobody optimised against), the picture, prompts and seeds.
+Out: the regenerated images with their similarity under the judge and two plain distances. The cosine
+of a prompt predicts its images badly (arXiv 2408.06502), so the final choice is better made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from invert.clip import Clip
+from invert.generate import Conditioning, Generator, to_pil
+
+COMPARED = 64  # pixels: the side that pictures are brought to before pixels and colours are compared
+BINS = 4  # of each colour channel in the histogram
+
+
+@dataclass(frozen=True)
+class Regenerated:
+    """What P prompts draw with S seeds, and how near that is to the picture.
+
+    images: (P, S, 3, H, W) in 0..1. judge: cosine of the two images' latents. pixels: root mean square
+    difference, 0..1. colours: share of the picture that has another colour. All three (P, S).
+    """
+
+    images: Tensor
+    judge: Tensor
+    pixels: Tensor
+    colours: Tensor
+
+    def best_first(self) -> list[int]:
+        """Prompts by their mean similarity under the judge; the earlier one where they tie."""
+        return self.judge.mean(1).sort(descending=True, stable=True).indices.tolist()
+
+
+@torch.no_grad()
+def regenerate(
+    generator: Generator, judge: Clip, picture: Image.Image, prompts: Sequence[str] | Conditioning, seeds: Sequence[int]
+) -> Regenerated:
+    """Draw every prompt with every seed and compare each image with the picture."""
+    images = generator.generate(prompts, seeds)
+    prompt_count, seed_count = images.shape[:2]
+    latents = judge.encode_image(to_pil(images))  # (P·S, E)
+    target = judge.encode_image([picture])[0]
+    wanted = compared(pil_to_tensor(picture.convert("RGB"))[None] / 255)
+    drawn = compared(images.flatten(0, 1).cpu())
+
+    def table(values: Tensor) -> Tensor:
+        return values.float().cpu().view(prompt_count, seed_count)
+
+    return Regenerated(
+        images,
+        table(latents @ target),
+        table(pixel_distance(drawn, wanted)),
+        table(colour_distance(drawn, wanted)),
+    )
+
+
+def compared(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) at the side at which they are compared."""
+    return F.interpolate(images, (COMPARED, COMPARED), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def pixel_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square difference (B,) of images (B, 3, S, S) in 0..1."""
+    return (a - b).square().mean((1, 2, 3)).sqrt()
+
+
+def colour_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Total variation (B,), 0..1, between the colour histograms of images (B, 3, S, S)."""
+    return 0.5 * (colour_histogram(a) - colour_histogram(b)).abs().sum(1)
+
+
+def colour_histogram(images: Tensor) -> Tensor:
+    """Share (B, BINS³) of an image's pixels in each cell of the colour cube."""
+    cells = (images * BINS).long().clamp(max=BINS - 1)
+    index = (cells[:, 0] * BINS + cells[:, 1]) * BINS + cells[:, 2]  # (B, S, S)
+    return F.one_hot(index.flatten(1), BINS**3).float().mean(1)
