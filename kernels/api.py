@@ -6,7 +6,7 @@ and device. "auto" picks the backend that measurement says is the fastest for th
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,18 +39,16 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
     array([[1., 2.],
            [3., 4.]])
     """
-    if backend == "auto" and block is None and _plain(a) and _plain(b) and a.device == b.device:
+    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL:
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
+        # It refuses all that we do but sparse operands, which it multiplies, and memory without a device.
         try:
-            return torch.mm(a, b)
+            product: Any = torch.mm(a, b)
+            return product
         except RuntimeError:
             check_pair(a, b)
             raise
     return _matmul(a, b, backend, block)
-
-
-def _plain(matrix: Any) -> TypeGuard[Tensor]:
-    return type(matrix) is Tensor and matrix.dtype in _REAL and matrix.layout is torch.strided
 
 
 def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> Matrix:

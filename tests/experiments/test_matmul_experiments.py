@@ -46,7 +46,7 @@ def test_threads_beside_the_result_count_as_idle() -> None:
 
 
 def test_lines_that_do_not_fit_l1_are_fetched_at_every_step() -> None:
-    wide = traffic(50_000, 784, 10, (256, 1))
+    wide = traffic(51_200, 784, 10, (256, 1))
     assert 2048 * LINE > L1 and wide.fetched == wide.requested
     assert traffic(50_000, 784, 10, (16, 16)).fetched < traffic(50_000, 784, 10, (16, 16)).requested / 10
 
