@@ -155,25 +155,31 @@ def _without_style(text: str) -> str:
     return text
 
 
-def relation(text: str) -> tuple[str, tuple[int, ...]]:
-    """(layout, object indices with the left or upper one first) that a prompt states."""
+def _arranged(text: str) -> tuple[str, list[tuple[int, str, bool]]]:
+    """(layout, the one or two objects mentioned first, the left or upper one leading)."""
     text = text.lower()
-    found = [index for index, _, _ in mentioned_objects(text)][:2]
+    found = mentioned_objects(text)[:2]
     if len(found) == 2:
         if re.search(r"\b(right of|below|under)\b", text):
             found.reverse()
         layout = "beside" if re.search(r"\b(left|right) of\b", text) else "above"
         stated = re.search(r"\b((left|right) of|above|below|under)\b", text)
-        return (layout if stated else "unstated", tuple(found))
+        return (layout if stated else "unstated"), found
     if any(corner in text for corner in CORNERS):
-        return "corner", tuple(found)
+        return "corner", found
     if re.search(r"\btwo\b", text):
-        return "two", tuple(found)
-    return ("small" if re.search(r"\bsmall\b", text) else "one"), tuple(found)
+        return "two", found
+    return ("small" if re.search(r"\bsmall\b", text) else "one"), found
+
+
+def relation(text: str) -> tuple[str, tuple[int, ...]]:
+    """(layout, object indices with the left or upper one first) that a prompt states."""
+    layout, found = _arranged(text)
+    return layout, tuple(index for index, _, _ in found)
 
 
 def _parse_background(text: str) -> tuple[str, tuple[str, ...]]:
-    words = text.split(" on ")[-1] if " background" in text else ""
+    words = text.split(" on ")[-1].split(" background")[0] if " background" in text else ""
     pattern = next((p for p in PATTERNS if p in words), "plain")
     named = tuple(colour for colour in COLOURS if re.search(rf"\b{colour}\b", words))
     if not named:
@@ -189,23 +195,22 @@ def parse(text: str, seed: int = 0) -> Scene:
     """
     lowered = " ".join(text.lower().replace("-", " ").split())
     head = lowered.split(" on ")[0] if " background" in lowered else lowered
-    named = mentioned_objects(head)[:2]
+    layout, named = _arranged(head)
     if not named:
         raise InputError(
             f"no object of picturebook is named in {text!r}: try for example 'a fox' or 'two owls' "
             "(`invert --list-objects` prints all names)"
         )
-    layout, order = relation(head)
-    layout = "beside" if layout == "unstated" else layout
-    by_index = {index: tint for index, tint, _ in reversed(named)}
-    if named[0][2] and layout == "one":
+    if layout == "unstated":
+        layout = "beside"
+    elif layout == "one" and named[0][2]:
         layout = "two"
     pattern, colours = _parse_background(lowered)
     tail = lowered.replace(" and white background", "").replace(" and black background", "")
     style = next((s for s in STYLES[1:] if s in tail), "plain")
     return Scene(
-        objects=order,
-        tints=tuple(by_index[i] for i in order),
+        objects=tuple(index for index, _, _ in named),
+        tints=tuple(tint for _, tint, _ in named),
         layout=layout,
         corner=next((c for c in CORNERS if c in lowered), "top left") if layout == "corner" else "",
         pattern=pattern,

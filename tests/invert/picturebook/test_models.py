@@ -1,0 +1,118 @@
+"""The stored weights fit the world, and training goes on exactly where it was stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from invert.picturebook import models
+from invert.picturebook.grammar import caption, lexicon
+from invert.picturebook.world import draw_scenes, held_out
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "train_picturebook.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_picturebook", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
+    assert set(models.spoken_tokens()) <= set(models.known_tokens())
+    known = set(models.known_tokens())
+    for scene in draw_scenes(300, 0, "held-out"):
+        assert known.issuperset(picturebook.tokenizer.encode(caption(scene)))
+    assert all(known.issuperset(picturebook.tokenizer.encode(word)) for word in lexicon())
+
+
+def test_rows_that_training_never_met_are_zero_and_the_others_are_not() -> None:
+    for name in models.CONFIGS:
+        table = models.full_state(models.WEIGHTS / f"{name}.safetensors")[models.TOKEN_TABLE]
+        met = table.abs().sum(1) > 0
+        assert tuple(met.nonzero()[:, 0].tolist()) == models.known_tokens()
+
+
+def test_all_weights_together_are_small() -> None:
+    assert sum(file.stat().st_size for file in models.WEIGHTS.iterdir()) <= 40 * 2**20
+
+
+def test_the_judge_is_of_another_kind_than_the_clip() -> None:
+    clip, judge = models.build("clip", 8), models.build("judge", 8)
+    assert type(clip.visual) is not type(judge.visual)
+    assert len(clip.transformer.resblocks) != len(judge.transformer.resblocks)
+
+
+def test_saved_weights_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)  # open_clip takes no generator
+    model = models.build("judge", len(models.known_tokens()))
+    models.save_weights(model, tmp_path / "judge.safetensors")
+    state = models.full_state(tmp_path / "judge.safetensors")
+    rows = state.pop(models.TOKEN_TABLE)[list(models.known_tokens())]
+    assert torch.equal(rows, model.token_embedding.weight.detach().half().float())
+    own = model.state_dict()
+    assert all(torch.equal(value, own[name].half().to(value.dtype)) for name, value in state.items() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(("name", "least"), [("clip", 0.90), ("judge", 0.85)])
+def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleType, name: str, least: float) -> None:
+    assert script.evaluate(name, 512, torch.device("cpu")) >= least
+
+
+def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(batch) -> torch.Tensor:
+        return torch.randn(len(batch), 8, generator=generator)
+
+    assert script.retrieval(noise, noise, 512, 0) < 0.05
+
+
+@pytest.mark.parametrize("name", ["clip", "judge"])
+def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, name: str, tmp_path: Path) -> None:
+    device = torch.device("cpu")
+    unbroken, stopped, resumed = (script.Training(name, 2, 8, 1e-3, device) for _ in range(3))
+    unbroken.advance()
+    losses = unbroken.advance()
+    stopped.advance()
+    stopped.save(tmp_path / "training.ckpt")
+    resumed.load(tmp_path / "training.ckpt")
+    assert resumed.step == 1 and resumed.advance() == losses
+    for whole, part in ((unbroken.model, resumed.model), (unbroken.reader, resumed.reader)):
+        theirs = part.state_dict()
+        assert all(torch.equal(value, theirs[key]) for key, value in whole.state_dict().items())
+
+
+def test_a_training_run_writes_weights_that_load(script: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "judge", "--steps", "2", "--batch", "4", "--device", "cpu"]
+    command += ["--folder", str(tmp_path / "run"), "--weights", str(tmp_path / "weights")]
+    subprocess.run(command, check=True, capture_output=True)
+    state = models.full_state(tmp_path / "weights" / "judge.safetensors")
+    models.build("judge").load_state_dict(state)
+    assert (tmp_path / "run" / "judge.jsonl").read_text().count('"step": 2') == 1
+
+
+def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
+    for step in range(12):
+        scenes, captions = script.training_batch(step, 1, 64)
+        assert len(scenes) == len(captions) == 64
+        assert not any(map(held_out, scenes))
+        assert (scenes, captions) == script.training_batch(step, 1, 64)
+
+
+def test_a_caption_that_leaves_something_out_is_not_asked_for_it(script: ModuleType) -> None:
+    scenes = draw_scenes(64, 0)
+    labels = torch.tensor([script.attributes(scene) for scene in scenes])
+    whole = script.said(labels, scenes, [caption(scene) for scene in scenes])
+    assert (whole[:, 0] == labels[:, 0]).all() and (whole[:, 8] == labels[:, 8]).all()
+    nothing = script.said(labels, scenes, ["picture"] * 64)
+    assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == script.IGNORED).all()
