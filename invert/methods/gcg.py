@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invert.methods import Problem, Solution
-from invert.methods.pez import remember, score_and_gradient
+from invert.methods.pez import remember, runs, score_and_gradient
 from invert.methods.tokens import Found, random_ids, reads_back, score_ids, solution
 
 
@@ -28,22 +28,27 @@ class GcgConfig:
 
 
 def gcg(problem: Problem, config: GcgConfig = GcgConfig()) -> Solution:
-    """One prompt of `tokens` tokens by greedy swaps; stops early when the budget is spent."""
-    ids = random_ids(problem, (problem.config.tokens,))
+    """The best prompt of `tokens` tokens: one run, or with a budget as many from new words as it pays for."""
     found: Found = {}
+    for _ in runs(problem.meter):
+        climb(problem, config, found)
+    return solution(problem, found)
+
+
+def climb(problem: Problem, config: GcgConfig, found: Found) -> None:
+    """One run from random tokens; every prompt that it stands at goes into `found`."""
+    ids = random_ids(problem, (problem.config.tokens,))
     for step in range(config.steps):
         score, gradient = score_and_gradient(problem, problem.clip.embed(ids))
         problem.meter.spend(forward=len(ids) + 2, backward=len(ids) + 2)
         if not step:
             remember(problem, found, tuple(ids.tolist()), score, step)
         candidates = readable(problem, swaps(problem, ids, gradient, config))
-        if len(candidates):
-            scores = score_ids(problem, candidates)
-            ids = candidates[scores.argmax()]
-            remember(problem, found, tuple(ids.tolist()), float(scores.max()), step)
+        scores = score_ids(problem, candidates)
+        ids = candidates[scores.argmax()]
+        remember(problem, found, tuple(ids.tolist()), float(scores.max()), step)
         if problem.meter.exhausted:
             break
-    return solution(problem, found)
 
 
 def swaps(problem: Problem, ids: Tensor, gradient: Tensor, config: GcgConfig) -> Tensor:

@@ -7,12 +7,14 @@ are the paper's; only the positions after end-of-text, which cannot matter, are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invert.meter import Meter
 from invert.methods import Problem, Solution
 from invert.methods.tokens import Found, decoded, random_ids, solution
 from invert.soft import framed
@@ -28,12 +30,26 @@ class PezConfig:
 
 
 def pez(problem: Problem, config: PezConfig = PezConfig()) -> Solution:
-    """One prompt of `tokens` tokens by projected gradient descent; stops early when the budget is spent."""
+    """The best prompt of `tokens` tokens: one run, or with a budget as many from new words as it pays for."""
+    found: Found = {}
+    for _ in runs(problem.meter):
+        descend(problem, config, found)
+    return solution(problem, found)
+
+
+def runs(meter: Meter) -> Iterator[int]:
+    """Once; again and again while a budget of token passes has something left."""
+    yield 0
+    while meter.max_token_passes is not None and not meter.exhausted:
+        yield 0
+
+
+def descend(problem: Problem, config: PezConfig, found: Found) -> None:
+    """One run from random tokens; every projection that it meets goes into `found`."""
     clip, meter, rows = problem.clip, problem.meter, problem.vocabulary.rows.detach()
     directions = F.normalize(rows, dim=1)  # (T, D)
     free = clip.embed(random_ids(problem, (problem.config.tokens,))).clone().requires_grad_(True)  # (L, D)
     optimizer = torch.optim.AdamW([free], lr=config.rate, weight_decay=config.weight_decay)
-    found: Found = {}
     positions = len(free) + 2
     for step in range(config.steps):
         nearest = (F.normalize(free.detach(), dim=1) @ directions.T).argmax(1)  # (L,) by cosine, as published
@@ -43,7 +59,6 @@ def pez(problem: Problem, config: PezConfig = PezConfig()) -> Solution:
         optimizer.step()
         if meter.exhausted:
             break
-    return solution(problem, found)
 
 
 def score_and_gradient(problem: Problem, embeddings: Tensor) -> tuple[float, Tensor]:

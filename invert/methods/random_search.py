@@ -6,6 +6,7 @@ kept if it is better. It is the floor that every other method has to clear at th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +24,15 @@ class RandomConfig:
 
 
 def random_search(problem: Problem, config: RandomConfig = RandomConfig()) -> Solution:
-    """Hill climbing by random single-word changes; stops early when the budget is spent."""
+    """Hill climbing by random single-word changes, for `steps` steps or as long as a budget lasts."""
     scorer = Scorer(problem.clip, problem.vocabulary, problem.target, problem.meter)
-    row: Row = tuple(problem.vocabulary.words[draw(problem, len(problem.vocabulary))] for _ in range(problem.config.tokens // 2))
+    words = problem.vocabulary.words
+    row: Row = tuple(words[draw(problem, len(words))] for _ in range(max(1, problem.config.tokens // 2)))
     best = {row: scorer.score([row])[0]}
-    for step in range(config.steps):
+    problem.meter.offer(text_of(row), best[row])
+    limited = problem.meter.max_token_passes is not None
+    for step in itertools.count() if limited else range(config.steps):
+        before = problem.meter.token_passes
         changed = (change(problem, row) for _ in range(config.width))
         candidates = [c for c in dict.fromkeys(changed) if len(scorer.ids(c)) <= problem.config.max_tokens and scorer.fits(c)]
         scores = scorer.score(candidates) if candidates else []
@@ -37,7 +42,8 @@ def random_search(problem: Problem, config: RandomConfig = RandomConfig()) -> So
             best[row] = better[0]
             problem.meter.offer(text_of(row), best[row])
         problem.meter.record("random", step, best[row], text_of(row))
-        if problem.meter.exhausted:
+        nothing_new = limited and problem.meter.token_passes == before  # every change was tried before
+        if nothing_new or problem.meter.exhausted:
             break
     ranked = sorted(best.items(), key=lambda pair: -pair[1])[: problem.config.top]
     return Solution([(text_of(kept), score) for kept, score in ranked])

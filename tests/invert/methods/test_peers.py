@@ -101,3 +101,11 @@ def test_retrieval_gives_the_nearest_captions_best_first(problem, clip, monkeypa
 
 def test_every_method_of_the_table_can_be_had_by_name():
     assert all(callable(get_method(name)) for name in METHODS)
+
+
+def test_with_a_budget_left_a_finished_run_starts_again_from_new_words(problem):
+    once, again = problem(), problem(budget=2000)
+    pez(once, PezConfig(steps=20))
+    pez(again, PezConfig(steps=20))
+    assert once.meter.token_passes < 500
+    assert again.meter.token_passes >= 2000

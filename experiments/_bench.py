@@ -1,0 +1,213 @@
+"""The bench that methods are compared on: pictures of known truth in, one row a run out.
+
+A row holds the prompt, how right it is, and what it cost. Rows go into a JSONL file outside the
+repository as soon as they are measured, so that an experiment of hours can be stopped and taken up
+again; a row counts only as long as the weights and the method's own code are those that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+import invert as package
+from experiments._measures import Judge, objects_right, relation_right, word_f1
+from invert.inverter import Inverter
+from invert.methods import METHODS, interrogator, interrogator_lite, retrieve
+from invert.picturebook import models
+from invert.picturebook.grammar import mentioned_objects, paraphrases
+from invert.picturebook.render import render
+from invert.picturebook.world import Scene, draw_scenes, objects
+from invert.target import image_latent
+from invert.vocabulary import cache_folder
+
+FOREIGN = Path(__file__).parent / "foreign"
+OURS = ("invert", "nearest")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test picture. kind: its split, or "foreign"; scene: its truth."""
+
+    name: str
+    kind: str
+    image: Image.Image
+    scene: Scene
+
+    @property
+    def truth(self) -> str:
+        """The true caption; it is silent about a background that has no name."""
+        return paraphrases(self.scene)[0].removesuffix(" on a  background")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as it enters: options of the inversion, whether seeds differ, on how many pictures of a kind at most."""
+
+    name: str
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    seeded: bool = True
+    most: int | None = None
+
+
+def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:
+    """n scenes of a split as our renderer draws them."""
+    scenes = draw_scenes(n, seed, split)
+    images = [to_pil_image(render([scene], models.IMAGE_SIZE)[0]) for scene in scenes]
+    return [Picture(f"scene-{i:03}", split, x, s) for i, (x, s) in enumerate(zip(images, scenes, strict=True))]
+
+
+def foreign_pictures(n: int) -> list[Picture]:
+    """The first n pictures that our renderer did not make."""
+    index = {thing.name: i for i, thing in enumerate(objects())}
+    found = []
+    for truth in json.loads((FOREIGN / "truths.json").read_text())[:n]:
+        file, _ = truth.pop("file"), truth.pop("ground")
+        truth["objects"] = [index[name] for name in truth["objects"]]
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in truth.items()}
+        scene = Scene(**fields)
+        found.append(Picture(Path(file).stem, "foreign", Image.open(FOREIGN / file).convert("RGB"), scene))
+    return found
+
+
+@cache
+def fingerprint(method: str) -> str:
+    """Changes with the weights and with the code that decides a method's prompts: of ours all, of a peer its modules."""
+    root = Path(package.__path__[0])
+    files = sorted(models.WEIGHTS.glob("*.safetensors"))
+    if method in METHODS:
+        files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
+        files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels", "retrieve")]
+    if method in OURS:
+        files += sorted(root.glob("*.py")) + sorted((root / "methods").glob("*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def prepare(inverter: Inverter, method: str) -> None:
+    """Build what a method builds once per model (tables, corpus, vocabulary), so that no picture is charged for it."""
+    inverter.vocabulary()
+    if method.startswith("interrogator-lite"):
+        interrogator_lite.tables(inverter.clip)
+    elif method.startswith("interrogator"):
+        interrogator.interrogator(inverter.clip)
+    if method.startswith(("interrogator", "retrieve")):
+        retrieve.encoded_corpus(inverter.clip)
+
+
+class Bench:
+    """Runs contenders on pictures and keeps every row under `name`."""
+
+    def __init__(self, name: str, inverter: Inverter, judge: Judge) -> None:
+        self.inverter, self.judge = inverter, judge
+        self.file = cache_folder() / "experiments" / f"{name}.jsonl"
+        self.known = {row["key"]: row for row in read_rows(self.file)}
+
+    def rows(
+        self, contenders: Iterable[Contender], pictures: list[Picture], seeds: int, say: Callable[[str], None] = print
+    ) -> Iterator[Row]:
+        """Every row of every contender, those measured before first read back; `say` is told of new ones."""
+        for contender in contenders:
+            for kind in dict.fromkeys(picture.kind for picture in pictures):
+                for picture in [p for p in pictures if p.kind == kind][: contender.most]:
+                    for seed in range(seeds if contender.seeded else 1):
+                        yield self.row(contender, picture, seed, say)
+
+    def row(self, contender: Contender, picture: Picture, seed: int, say: Callable[[str], None]) -> Row:
+        content = hashlib.sha256(picture.image.tobytes()).hexdigest()[:12]
+        parts = (contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed)
+        key = json.dumps(parts, sort_keys=True)
+        if key not in self.known:
+            row = {"key": key, **self.measure(contender, picture, seed)}
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            self.known[key] = row
+            say(f"{row['method']:24} {row['picture']:10} F1 {row['word_f1']:.2f}  {row['seconds']:6.1f} s  {row['prompt']}")
+        return self.known[key]
+
+    def measure(self, contender: Contender, picture: Picture, seed: int) -> Row:
+        """Run once; the prompt's quality and its cost."""
+        if contender.method == "oracle":
+            cost: Row = {"seconds": 0.0, "forward": 0, "backward": 0, "images": 0, "peak_mib": None}
+            return {**self.rated(contender, picture, seed, picture.truth), **cost}
+        prepare(self.inverter, contender.method)
+        with peak_memory(self.inverter.clip.device) as peak:
+            result = self.inverter.invert(picture.image, method=contender.method, seed=seed, **contender.options)
+        return {
+            **self.rated(contender, picture, seed, result.prompt),
+            "seconds": result.seconds,
+            "forward": result.forward_tokens,
+            "backward": result.backward_tokens,
+            "images": result.image_passes,
+            "peak_mib": peak[0],
+        }
+
+    def rated(self, contender: Contender, picture: Picture, seed: int, prompt: str) -> Row:
+        """Words, objects and relation against the truth; similarity under the optimised model and the judge."""
+        clip = self.inverter.clip
+        return {
+            "method": contender.name,
+            "picture": picture.name,
+            "kind": picture.kind,
+            "seed": seed,
+            "prompt": prompt,
+            "word_f1": word_f1(prompt, picture.scene),
+            "named": named(prompt, picture.scene),
+            "objects": float(objects_right(prompt, picture.scene)),
+            "relation": float(relation_right(prompt, picture.scene)),
+            "judge": float(self.judge.similarity([prompt], [picture.image])[0]),
+            "optimised": float(clip.encode_text([prompt])[0] @ image_latent(clip, [picture.image])),
+            "tokens": len(clip.tokenizer.encode(prompt)),
+        }
+
+
+def named(prompt: str, scene: Scene) -> float:
+    """Share of the scene's objects that the prompt names, whatever else it names: kind to long prompts."""
+    said = {index for index, _, _ in mentioned_objects(prompt)}
+    return len(said & set(scene.objects)) / len(set(scene.objects))
+
+
+def read_rows(file: Path) -> list[Row]:
+    """Whole lines only: an interrupted run may have left half of one."""
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
+    """Peak MiB within the block: of the card's allocator, or of the process where Linux lets its mark be reset."""
+    peak: list[float | None] = [None]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak[0] = torch.cuda.max_memory_allocated(device) / 2**20
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        resettable = True
+    except OSError:
+        resettable = False
+    yield peak
+    if resettable:
+        status = Path("/proc/self/status").read_text()
+        peak[0] = int(status.split("VmHWM:")[1].split()[0]) / 1024

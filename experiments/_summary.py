@@ -1,0 +1,96 @@
+"""Rows of the bench → means with intervals, paired differences, and a Markdown table.
+
+A picture's runs with several seeds are averaged first: pictures are the sample, seeds are not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from experiments._bench import Row
+from experiments._measures import bootstrap_interval
+
+QUALITY = ("word_f1", "named", "objects", "relation", "judge", "optimised")
+COST = ("tokens", "seconds", "forward", "backward", "images", "peak_mib")
+TITLES = {
+    "word_f1": "word F1",
+    "named": "objects named",
+    "objects": "exactly the objects",
+    "relation": "relation right",
+    "judge": "judge",
+    "optimised": "optimised CLIP",
+}
+
+Table = dict[str, dict[str, dict[str, float]]]  # method → picture → measure → mean over seeds
+
+
+def by_picture(rows: Iterable[Row], kind: str | None = None) -> Table:
+    """Method → picture → measure, averaged over seeds; of one kind of picture, or of all."""
+    grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if kind in (None, row["kind"]):
+            grouped[row["method"]][f"{row['kind']}/{row['picture']}"].append(row)
+    return {
+        method: {picture: {m: mean(run[m] for run in runs) for m in (*QUALITY, *COST)} for picture, runs in pictures.items()}
+        for method, pictures in grouped.items()
+    }
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """NaN where nothing was measured."""
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def means(table: Table, seed: int = 0) -> dict[str, Any]:
+    """Method → measure → {"mean", "low", "high"} (95 % bootstrap over pictures), and the number of pictures."""
+    found: dict[str, Any] = {}
+    for method, pictures in table.items():
+        found[method] = {"pictures": len(pictures)}
+        for measure in (*QUALITY, *COST):
+            values = [row[measure] for row in pictures.values() if not np.isnan(row[measure])]
+            if values:
+                low, high = bootstrap_interval(values, seed)
+                found[method][measure] = {"mean": float(np.mean(values)), "low": low, "high": high}
+    return found
+
+
+def paired(table: Table, ours: str, seed: int = 0) -> dict[str, Any]:
+    """Other method → measure → ours minus theirs on the pictures of both: mean, 95 % interval, Wilcoxon's p."""
+    found: dict[str, Any] = {}
+    for method, pictures in table.items():
+        shared = [name for name in pictures if name in table.get(ours, {})]
+        if method == ours or not shared:
+            continue
+        found[method] = {"pictures": len(shared)}
+        for measure in (*QUALITY, "seconds"):
+            differences = np.array([table[ours][name][measure] - pictures[name][measure] for name in shared])
+            low, high = bootstrap_interval(differences, seed)
+            p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+            found[method][measure] = {"mean": float(differences.mean()), "low": low, "high": high, "p": p}
+        theirs = sum(pictures[name]["forward"] + pictures[name]["backward"] for name in shared)
+        own = sum(table[ours][name]["forward"] + table[ours][name]["backward"] for name in shared)
+        found[method]["token_passes_ratio"] = theirs / own if own else None
+    return found
+
+
+def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
+    """One row a method: means with half-widths of their intervals, seconds and token passes."""
+    lines = [
+        "| method | pictures | " + " | ".join(TITLES[m] for m in measures) + " | seconds | token passes |",
+        "| --- |" + " ---: |" * (len(measures) + 3),
+    ]
+    for method, row in summary.items():
+        cells = [interval(row[m]) for m in measures]
+        passes = row["forward"]["mean"] + row["backward"]["mean"]
+        lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {row['seconds']['mean']:.1f} | {passes:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(cell: dict[str, float]) -> str:
+    return f"{cell['mean']:.3f} ± {(cell['high'] - cell['low']) / 2:.3f}"

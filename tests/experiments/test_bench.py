@@ -1,0 +1,143 @@
+"""The comparison's bench: rows survive a stop, ties to truth hold, statistics say what they should."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import _bench
+from experiments._bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
+from experiments._measures import objects_right, relation_right, word_f1
+from experiments._summary import QUALITY, by_picture, markdown, means, paired
+from experiments.compare import agreement
+from invert.picturebook.grammar import parse
+from invert.picturebook.world import held_out
+
+
+class Still:
+    """Stands in for a model: the bench of these tests measures nothing, it only keeps rows."""
+
+
+class CountingBench(Bench):
+    measured = 0
+
+    def measure(self, contender, picture, seed):
+        self.measured += 1
+        cost = {"tokens": 3, "seconds": 1.0, "forward": 10, "backward": 0, "images": 1, "peak_mib": None}
+        quality = dict.fromkeys(QUALITY, 0.5)
+        return {
+            "method": contender.name,
+            "picture": picture.name,
+            "kind": picture.kind,
+            "seed": seed,
+            "prompt": "a fox",
+            **cost,
+            **quality,
+        }
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    return lambda: CountingBench("test", Still(), Still())
+
+
+def row(method: str, picture: str, value: float, seed: int = 0, prompt: str = "a fox") -> dict:
+    cost = {"tokens": 3, "seconds": value, "forward": 10, "backward": 2, "images": 1, "peak_mib": None}
+    quality = dict.fromkeys(QUALITY, value)
+    return {"method": method, "picture": picture, "kind": "foreign", "seed": seed, "prompt": prompt, **cost, **quality}
+
+
+def test_a_second_run_measures_nothing_again(bench):
+    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
+    first, second = bench(), bench()
+    rows = list(first.rows(contenders, pictures, 2, lambda line: None))
+    second = bench()
+    assert list(second.rows(contenders, pictures, 2, lambda line: None)) == rows
+    assert (first.measured, second.measured) == (4, 0)
+
+
+def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):
+    pictures = scene_pictures(1, 0)
+    list(bench().rows([Contender("random", "random")], pictures, 1, lambda line: None))
+    other = bench()
+    list(other.rows([Contender("random", "random", {"tokens": 4})], pictures, 1, lambda line: None))
+    monkeypatch.setattr(_bench, "fingerprint", lambda method: "other code")
+    list(other.rows([Contender("random", "random")], pictures, 1, lambda line: None))
+    assert other.measured == 2
+
+
+def test_half_a_line_left_by_an_interrupt_is_passed_over(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"key": "whole"}) + '\n{"key": "ha')
+    assert read_rows(file) == [{"key": "whole"}]
+
+
+def test_a_contender_without_seeds_or_with_a_limit_runs_less(bench):
+    pictures = scene_pictures(3, 0)
+    once = Contender("retrieve", "retrieve", seeded=False, most=2)
+    assert len(list(bench().rows([once], pictures, 3, lambda line: None))) == 2
+
+
+@pytest.mark.parametrize("pictures", [scene_pictures(20, 0), foreign_pictures(100)], ids=["scenes", "foreign"])
+def test_the_true_caption_is_fully_right(pictures):
+    for picture in pictures:
+        assert word_f1(picture.truth, picture.scene) == 1, picture
+        assert objects_right(picture.truth, picture.scene)
+        assert relation_right(picture.truth, picture.scene)
+        assert named(picture.truth, picture.scene) == 1
+
+
+def test_foreign_scenes_are_held_out_and_distinct():
+    pictures = foreign_pictures(100)
+    assert len({picture.truth for picture in pictures}) == 100
+    assert all(held_out(picture.scene) for picture in pictures)
+
+
+def test_naming_more_than_the_objects_costs_nothing_in_the_share_of_named_ones():
+    scene = parse("a fox above an umbrella on a red background")
+    assert named("a fox, an owl, a tree, an umbrella", scene) == 1
+    assert named("a fox, an owl", scene) == 0.5
+
+
+def test_pictures_are_the_sample_and_seeds_are_averaged():
+    rows = [row("a", "p", 0.0, 0), row("a", "p", 1.0, 1), row("a", "q", 0.5, 0)]
+    summary = means(by_picture(rows))
+    assert summary["a"]["pictures"] == 2
+    assert summary["a"]["word_f1"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+
+
+def test_the_paired_difference_uses_the_pictures_of_both_only():
+    rows = [row("invert", name, 0.6) for name in "pqrs"] + [row("pez", name, 0.5) for name in "pq"]
+    difference = paired(by_picture(rows), "invert")["pez"]
+    assert difference["pictures"] == 2
+    assert difference["word_f1"]["mean"] == pytest.approx(0.1)
+    assert difference["token_passes_ratio"] == 1
+
+
+def test_a_clear_difference_is_significant_and_none_is_not():
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, value in enumerate(rng.random(40)):
+        rows += [row("invert", str(i), value), row("worse", str(i), value - 0.2 + 0.1 * rng.random()), row("same", str(i), value)]
+    difference = paired(by_picture(rows), "invert")
+    assert difference["worse"]["word_f1"]["low"] > 0 and difference["worse"]["word_f1"]["p"] < 0.001
+    assert difference["same"]["word_f1"]["p"] == 1.0
+
+
+def test_agreement_counts_pictures_with_the_very_same_prompt():
+    rows = [row("interrogator", "p", 1, prompt="a"), row("interrogator-lite", "p", 1, prompt="a")]
+    rows += [
+        row("interrogator", "q", 1, prompt="a"),
+        row("interrogator-lite", "q", 1, prompt="b"),
+        row("interrogator-lite", "r", 1),
+    ]
+    assert agreement(rows) == {"pictures": 2, "same": 1}
+
+
+def test_the_table_has_a_line_for_every_method():
+    text = markdown(means(by_picture([row("a", "p", 0.5), row("b", "p", 0.25)])))
+    assert "| `a` | 1 | 0.500 ± 0.000 |" in text
+    assert text.count("\n") == 4
