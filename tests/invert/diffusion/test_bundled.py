@@ -15,7 +15,7 @@ from invert.errors import InputError
 from invert.generate import Generator
 from invert.picturebook import pipeline
 from invert.picturebook.grammar import caption
-from invert.picturebook.networks import build_scheduler, build_unet, build_vae, principal_patches
+from invert.picturebook.networks import as_one_convolution, build_scheduler, build_unet, build_vae, principal_patches
 from invert.picturebook.render import render
 from invert.picturebook.text_encoder import PROMPT_LENGTH, text_encoder, tokenizer
 from invert.picturebook.world import draw_scenes
@@ -57,6 +57,12 @@ def test_the_encoder_is_the_projection_onto_principal_patches() -> None:
     wanted = (patches @ weight.T + offset).transpose(1, 2).unflatten(2, (8, 8))
     latents = vae.encode(images * 2 - 1).latents * vae.config.scaling_factor
     torch.testing.assert_close(latents, wanted, atol=1e-4, rtol=0)
+
+
+def test_the_encoder_is_also_one_convolution() -> None:
+    images, vae = render(draw_scenes(3, 13), 64), build_vae()
+    kernel, bias = as_one_convolution(vae.encoder)
+    torch.testing.assert_close(F.conv2d(images, kernel, bias, stride=8), vae.encode(images * 2 - 1).latents, atol=1e-5, rtol=0)
 
 
 def test_latents_have_zero_mean_and_unit_variance_and_keep_most_of_the_picture() -> None:

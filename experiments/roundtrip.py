@@ -1,0 +1,144 @@
+"""Which method's prompts make the generator draw the picture again, and does a prompt's own score tell?
+
+Every method's prompt for a held-out scene is drawn with a few seeds, and the images are compared with
+the picture: under the judge, by pixels, by colours, and by the objects that the judge sees in them.
+The true caption is drawn too, as the reference. Known pitfall: a prompt's cosine predicts its images
+badly (arXiv 2408.06502), so their correlation is given per method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torchvision.utils import save_image
+
+from experiments._measures import bootstrap_interval
+from experiments.runner import Context
+from invert.clip import Clip, load_clip
+from invert.generate import Generator, to_pil
+from invert.inverter import Inverter
+from invert.picturebook.grammar import caption
+from invert.picturebook.render import render
+from invert.picturebook.world import Scene, draw_scenes
+from invert.roundtrip import regenerate
+
+OWN_FOLDER = True
+TRUTH = "true caption"
+BUDGET = 70_000  # token passes of every search, as in the experiment `compare`
+METHODS: dict[str, dict[str, Any]] = {
+    "invert": {"budget": BUDGET},
+    "nearest": {"budget": BUDGET},
+    "pez": {"budget": BUDGET, "target": "raw"},
+    "interrogator-lite": {"target": "raw"},
+    "ph2p": {"restarts": 2, "tokens": 12},
+}
+SCENES, SEEDS, QUICK_SCENES = 100, 4, 3
+AMONG = 512  # captions among which the judge names a picture's objects
+SHOWN = 8  # scenes on the sheet
+MEASURES = ("judge", "pixels", "colours", "objects")
+
+Row = dict[str, Any]
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Means with intervals per method, paired differences to `invert`, correlations; a sheet and a scatter plot."""
+    scenes = draw_scenes(AMONG, context.seed, "held-out")
+    chosen = scenes[: QUICK_SCENES if context.quick else SCENES]
+    namer = Namer(load_clip("picturebook-judge", context.device), scenes)
+    generator, inverter = Generator.load("picturebook", context.device), Inverter.load(device=context.device)
+    rows, pictures = [], []
+    for scene in chosen:
+        image = render([scene], inverter.clip.image_size, context.device)
+        drawn = [image[0].cpu()]
+        for row in of_scene(scene, image, inverter, generator, namer, context.seed):
+            drawn.append(row.pop("first_image"))
+            rows.append(row)
+        pictures.append(torch.stack(drawn))
+    save_image(torch.cat(pictures[:SHOWN]), context.path("sheet.png"), nrow=len(METHODS) + 2)
+    scatter(rows, context)
+    return {
+        "scenes": len(chosen),
+        "seeds": SEEDS,
+        "methods": {method: summary(rows, method, context.seed) for method in (TRUTH, *METHODS)},
+        "invert_minus_other": {m: paired(rows, "invert", m, context.seed) for m in (TRUTH, *METHODS) if m != "invert"},
+        "prompts": [{key: row[key] for key in ("scene", "method", "prompt")} for row in rows],
+    }
+
+
+class Namer:
+    """Names a picture's objects: those of the caption nearest to it under the judge."""
+
+    def __init__(self, judge: Clip, scenes: list[Scene]) -> None:
+        self.judge, self.scenes = judge, scenes
+        self.texts = judge.encode_text([caption(scene) for scene in scenes])
+
+    def recovered(self, images: torch.Tensor, scene: Scene) -> float:
+        """Share of the images (S, 3, H, W) in which the scene's objects are seen."""
+        nearest = (self.judge.encode_image(to_pil(images)) @ self.texts.T).argmax(1).tolist()
+        return sum(sorted(self.scenes[i].objects) == sorted(scene.objects) for i in nearest) / len(nearest)
+
+
+def of_scene(
+    scene: Scene, image: torch.Tensor, inverter: Inverter, generator: Generator, namer: Namer, seed: int
+) -> Iterator[Row]:
+    """A row for the true caption and for every method; `first_image` is what its first seed drew."""
+    picture, truth = to_pil(image)[0], caption(scene)
+    target = inverter.clip.encode_image([picture])[0]
+    prompts = {TRUTH: truth}
+    for method, options in METHODS.items():
+        prompts[method] = inverter.invert(picture, method=method, seed=seed, **options).prompt
+    again = regenerate(generator, namer.judge, picture, list(prompts.values()), range(SEEDS))
+    for k, (method, prompt) in enumerate(prompts.items()):
+        yield {
+            "scene": truth,
+            "method": method,
+            "prompt": prompt,
+            "cosine": float(inverter.clip.encode_text([prompt])[0] @ target),
+            "judge": float(again.judge[k].mean()),
+            "pixels": float(again.pixels[k].mean()),
+            "colours": float(again.colours[k].mean()),
+            "objects": namer.recovered(again.images[k], scene),
+            "first_image": again.images[k, 0].cpu(),
+        }
+
+
+def column(rows: list[Row], method: str, measure: str) -> np.ndarray:
+    return np.array([row[measure] for row in rows if row["method"] == method])
+
+
+def summary(rows: list[Row], method: str, seed: int) -> dict[str, Any]:
+    """Mean and interval of each measure, and the correlation of the prompt's cosine with the images' similarity."""
+    found: dict[str, Any] = {}
+    for measure in MEASURES:
+        values = column(rows, method, measure)
+        low, high = bootstrap_interval(values, seed)
+        found[measure] = {"mean": float(values.mean()), "low": low, "high": high}
+    cosines, judged = column(rows, method, "cosine"), column(rows, method, "judge")
+    varied = len(cosines) > 2 and min(cosines.std(), judged.std()) > 0
+    return {**found, "correlation": float(np.corrcoef(cosines, judged)[0, 1]) if varied else None}
+
+
+def paired(rows: list[Row], method: str, other: str, seed: int) -> dict[str, float]:
+    """The judge's similarity of the method's images minus the other's, scene by scene."""
+    difference = column(rows, method, "judge") - column(rows, other, "judge")
+    low, high = bootstrap_interval(difference, seed)
+    return {"mean": float(difference.mean()), "low": low, "high": high}
+
+
+def scatter(rows: list[Row], context: Context) -> None:
+    """The prompt's cosine against the similarity of what it draws."""
+    figure, axis = plt.subplots(figsize=(7, 6), layout="constrained")
+    for i, method in enumerate((TRUTH, *METHODS)):
+        colour = "black" if method == TRUTH else f"C{i}"
+        axis.scatter(column(rows, method, "cosine"), column(rows, method, "judge"), s=16, alpha=0.7, color=colour, label=method)
+    axis.set(xlabel="cosine of prompt and picture, optimised model", ylabel="cosine of regenerated image and picture, judge")
+    axis.legend()
+    figure.savefig(context.path("cosine-and-images.png"), dpi=110)
+    plt.close(figure)
