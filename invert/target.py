@@ -19,11 +19,14 @@ from invert.clip import Clip
 from invert.errors import InputError
 
 KINDS = ("raw", "empty", "gap")
+SMALLEST_REST = 1e-3  # norm of a target after a negative: below it, its direction is rounding error
 
 
 @torch.no_grad()
 def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
-    """The unit mean (E,) of the images' unit latents."""
+    """The unit mean (E,) of the images' unit latents; InputError where there is no image."""
+    if not images:
+        raise InputError("there is no image to invert: give one or more")
     return F.normalize(clip.encode_image(list(images)).float().mean(0), dim=0)
 
 
@@ -61,5 +64,11 @@ def corrected(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) 
 
 
 def away_from(target: Tensor, negative: Tensor, weight: float = 0.5) -> Tensor:
-    """The unit target (E,) with `weight` times the negative's unit latent (E,) taken off."""
-    return F.normalize(target - weight * negative, dim=0)
+    """The unit target (E,) with `weight` times the negative's unit latent (E,) taken off.
+
+    Raises InputError where nothing is left to pull on.
+    """
+    rest = target - weight * negative
+    if rest.norm() < SMALLEST_REST:
+        raise InputError("the negative says the same as the image: give another one, or a smaller weight")
+    return F.normalize(rest, dim=0)

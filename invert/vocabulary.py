@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,7 +107,7 @@ class Vocabulary:
         rows = self.rows.detach().float().cpu().numpy()
         index, nearest = _cached_index(np.ascontiguousarray(rows))
         if self.clip.device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
-            index = faiss.index_cpu_to_all_gpus(index)
+            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), self.clip.device.index or 0, index)
         return index, nearest
 
     def nearest_tokens(self, embeddings: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -134,31 +135,37 @@ def cache_folder() -> Path:
 
 def _cached_index(rows: np.ndarray) -> tuple[faiss.Index, np.ndarray]:
     """(exact L2 index, each row's distance to its nearest other row), read back if the table is known."""
-    digest = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(repr(rows.shape).encode() + rows.tobytes()).hexdigest()[:16]
     folder = cache_folder()
     index_file, distances_file = folder / f"{digest}.faiss", folder / f"{digest}.npy"
     try:
-        return faiss.read_index(str(index_file)), np.load(distances_file)
-    except (RuntimeError, OSError, ValueError):
+        index, distances = faiss.read_index(str(index_file)), np.load(distances_file)
+        if (index.ntotal, index.d) == rows.shape and distances.shape == (len(rows),):
+            return index, distances
+    except (RuntimeError, OSError, ValueError, EOFError):
         pass  # not there, or damaged: made again below
     index = faiss.IndexFlatL2(rows.shape[1])
     index.add(rows)
-    squared, _ = index.search(rows, 2)
+    squared, _ = index.search(rows, min(2, len(rows)))
     distances = np.sqrt(np.maximum(squared[:, -1], 0))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(index_file, lambda path: faiss.write_index(index, str(path)))
+        _write_whole(index_file, lambda path: faiss.write_index(index, path))
         _write_whole(distances_file, lambda path: np.save(path, distances))
     except (RuntimeError, OSError):
         pass  # a read-only home costs time, not the result
     return index, distances
 
 
-def _write_whole(path: Path, write) -> None:  # type: ignore[no-untyped-def]
-    """Write under another name, then rename: a second process never reads half a file."""
-    partial = path.with_name(f"{path.stem}-{os.getpid()}{path.suffix}")
-    write(partial)
-    partial.replace(path)
+def _write_whole(path: Path, write: Callable[[str], object]) -> None:
+    """Write under another name, then rename: whoever reads meanwhile never gets half a file."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=path.suffix)
+    os.close(handle)
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
 
 
 def build_vocabulary(clip: Clip, ban: Iterable[str] = (), words: Iterable[str] | None = None) -> Vocabulary:
