@@ -2,7 +2,7 @@
 
 The simulator and the interpreter show that indices, barriers and sums are right; they show neither registers, nor
 alignment faults, nor streams, nor speed. Each check is a function that raises AssertionError with one sentence,
-and returns what it saw. Sizes are small except where the issue is speed.
+or whatever the driver raises, and returns what it saw. Sizes are small except where the issue is speed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from functools import partial
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from kernels.accuracy import error_share
+from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.api import matmul
 from kernels.pairwise import nearest_centres
 from kernels.registry import BACKENDS, available
@@ -26,26 +25,16 @@ BLOCKS = ((16, 16), (1, 256), (256, 1), (1024, 1), (1, 1024), (32, 32))
 DEVICE = torch.device("cuda")
 
 
-def layouts(rows: int, columns: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """One random matrix as memory may hold it: in rows, in columns, off by one number, with gaps between numbers."""
-    wide = torch.randn(rows + 1, 2 * columns + 1, device=DEVICE, dtype=torch.float32).to(dtype)
-    return {
-        "rows": wide[:rows, :columns].contiguous(),
-        "columns": wide[:rows, :columns].T.contiguous().T,
-        "shifted": wide.flatten()[1 : rows * columns + 1].view(rows, columns),
-        "gaps": wide[:rows, ::2][:, :columns],
-    }
-
-
 def products_are_right_in_every_layout() -> str:
-    """Every backend, dtype, shape and memory layout, on output memory that held NaN before."""
-    count = 0
+    """Every backend but torch's own, dtype, shape and memory layout, on output memory that held NaN before."""
+    count, names = 0, [name for name in available("cuda") if not BACKENDS[name].differentiable]
     torch.use_deterministic_algorithms(True, warn_only=True)  # with it, torch fills new memory with NaN
     try:
-        for name, (m, k, n) in itertools.product(available("cuda"), SHAPES):
+        for name, (m, k, n) in itertools.product(names, SHAPES):
             for dtype in (getattr(torch, dtype) for dtype in BACKENDS[name].dtypes):
-                for (la, a), (lb, b) in itertools.product(layouts(m, k, dtype).items(), layouts(k, n, dtype).items()):
-                    share = error_share(matmul(a, b, name), a, b, tf32=name == "triton")
+                for la, lb in itertools.product(LAYOUTS, repeat=2):
+                    a, b = laid_out(la, m, k, dtype, 0, DEVICE), laid_out(lb, k, n, dtype, 1, DEVICE)
+                    share = error_share(matmul(a, b, name), a, b, tf32=name == "triton" and dtype == torch.float32)
                     assert share <= 1, f"{name} {dtype} {(m, k, n)} {la} by {lb}: {share:.3g} of the error bound"
                     count += 1
     finally:
@@ -154,7 +143,7 @@ def main(console: Console) -> int:
     for check in CHECKS:
         try:
             console.print(f"[green]holds[/] {name_of(check)}: {check()}")
-        except AssertionError as error:
+        except Exception as error:  # a launch that fails is a finding like a wrong number
             failed = 1
             console.print(f"[red]fails[/] {name_of(check)}: {error}")
     return failed

@@ -1,7 +1,7 @@
 """CUDA kernels without a GPU: numba's simulator and Triton's interpreter, each in a process of its own.
 
 Both are switched on by an environment variable that is read when the library is imported. What neither can show
-is listed by `python -m kernels.bench --check`, and named in this module's report.
+is named at the end of the test report (`conftest.py`) and checked by `python -m kernels.bench --check`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
     ("switch", "cases"), [("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"), ("TRITON_INTERPRET", "triton_cases.py")]
 )
 def test_kernels_are_right_without_a_gpu(switch: str, cases: str) -> None:
-    command = [sys.executable, "-m", "pytest", str(HERE / cases), "-p", "no:cacheprovider", "-rs", "--no-header", "-q"]
+    command = [sys.executable, "-m", "pytest", str(HERE / cases), "-p", "no:cacheprovider", "-rs", "--no-header"]
     ran = subprocess.run(command, env={**os.environ, switch: "1"}, capture_output=True, text=True, cwd=HERE.parent.parent)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     last = ran.stdout.strip().splitlines()[-1]

@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from kernels import BACKENDS, BackendUnavailable, available, matmul
-from kernels.accuracy import error_share
+from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.registry import why_not
 
 CPU = available("cpu")
@@ -18,30 +17,17 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIZES = st.integers(1, 40)
 
 
-def random(rows: int, columns: int, dtype: torch.dtype, layout: str, seed: int) -> Tensor:
-    """A random matrix, and NaN in all memory around it: a kernel that reads what is not its own is found out."""
-    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    if layout == "rows":
-        return numbers
-    if layout == "columns":
-        return numbers.T.contiguous().T
-    around = torch.full((2 * rows + 1, 3 * columns + 1), torch.nan, dtype=dtype)
-    inside = around[1::2, 1::3]
-    inside.copy_(numbers)
-    return inside
-
-
-LAYOUTS = st.sampled_from(("rows", "columns", "gaps"))
+LAID = st.sampled_from(LAYOUTS)
 
 
 @pytest.mark.parametrize("backend", CPU)
 @settings(max_examples=15, deadline=None)
-@given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), LAYOUTS, LAYOUTS, st.integers(0, 2**31))
+@given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), LAID, LAID, st.integers(0, 2**31))
 def test_every_product_is_right_within_its_dtype(
     backend: str, shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
 ) -> None:
     m, k, n = shape
-    a, b = random(m, k, dtype, la, seed), random(k, n, dtype, lb, seed + 1)
+    a, b = laid_out(la, m, k, dtype, seed), laid_out(lb, k, n, dtype, seed + 1)
     c = matmul(a, b, backend)
     assert c.dtype == dtype and c.shape == (m, n)
     assert error_share(c, a, b) <= 1
@@ -51,12 +37,12 @@ def test_every_product_is_right_within_its_dtype(
 def test_the_blocked_cpu_backend_is_right_across_its_own_blocks(shape: tuple[int, int, int]) -> None:
     m, k, n = shape
     for dtype in (torch.float32, torch.float64):
-        a, b = random(m, k, dtype, "rows", 0), random(k, n, dtype, "columns", 1)
+        a, b = laid_out("rows", m, k, dtype, 0), laid_out("columns", k, n, dtype, 1)
         assert error_share(matmul(a, b, "numba"), a, b) <= 1
 
 
 def test_the_error_bound_finds_a_wrong_number() -> None:
-    a, b = random(20, 30, torch.float32, "rows", 0), random(30, 20, torch.float32, "rows", 1)
+    a, b = laid_out("rows", 20, 30, torch.float32, 0), laid_out("rows", 30, 20, torch.float32, 1)
     c = a @ b
     c[3, 4] += 1e-3
     assert error_share(c, a, b) > 1

@@ -6,10 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from kernels import matmul, nearest_centres
-from kernels.accuracy import error_share
+from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.backends import triton_tiles
 from kernels.pairwise_triton import Tile
 from kernels.pairwise_triton import nearest_centres as fused
@@ -17,7 +16,7 @@ from kernels.pairwise_triton import nearest_centres as fused
 assert triton_tiles.INTERPRETED, "run this file through test_emulated.py"
 HALF_AND_SINGLE = st.sampled_from((torch.float16, torch.bfloat16, torch.float32))
 SIZES = st.integers(1, 40)
-LAYOUTS = st.sampled_from(("rows", "columns", "gaps"))
+LAID = st.sampled_from(LAYOUTS)
 SMALL = triton_tiles.Tile(rows=16, columns=32, depth=16, stages=1, warps=1)
 
 
@@ -26,30 +25,20 @@ def limit(dtype: torch.dtype) -> float:
     return 2 if dtype == torch.bfloat16 else 1
 
 
-def matrix(rows: int, columns: int, dtype: torch.dtype, layout: str, seed: int) -> Tensor:
-    """A random matrix, with NaN in the memory around it."""
-    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    if layout == "gaps":
-        around = torch.full((2 * rows + 1, 2 * columns + 2), torch.nan, dtype=dtype)
-        around[1::2, 2::2] = numbers
-        return around[1::2, 2::2]
-    return numbers if layout == "rows" else numbers.T.contiguous().T
-
-
 @settings(max_examples=12, deadline=None)
-@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAYOUTS, LAYOUTS, st.integers(0, 2**31))
+@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, LAID, st.integers(0, 2**31))
 def test_tiles_are_right_across_edges_and_groups(
     shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
 ) -> None:
     m, k, n = shape
-    a, b = matrix(m, k, dtype, la, seed), matrix(k, n, dtype, lb, seed + 1)
+    a, b = laid_out(la, m, k, dtype, seed), laid_out(lb, k, n, dtype, seed + 1)
     for c in (triton_tiles.tiled(a, b, SMALL), matmul(a, b, "triton")):
         assert c.dtype == dtype and c.shape == (m, n)
         assert error_share(c, a, b) <= limit(dtype)
 
 
 def test_more_rows_of_tiles_than_one_group_holds() -> None:
-    a, b = matrix(16 * (2 * triton_tiles.GROUP + 3), 5, torch.float32, "rows", 0), matrix(5, 100, torch.float32, "rows", 1)
+    a, b = laid_out("rows", 16 * (2 * triton_tiles.GROUP + 3), 5, torch.float32, 0), laid_out("rows", 5, 100, torch.float32, 1)
     assert error_share(triton_tiles.tiled(a, b, SMALL), a, b) <= 1
 
 
@@ -58,8 +47,8 @@ def test_every_tile_that_a_gpu_runs_is_right(itemsize: int) -> None:
     dtype = {2: torch.bfloat16, 4: torch.float32}[itemsize]
     for tile in triton_tiles.TILES[itemsize]:
         a, b = (
-            matrix(tile.rows + 5, tile.depth + 3, dtype, "rows", 0),
-            matrix(tile.depth + 3, tile.columns + 1, dtype, "columns", 1),
+            laid_out("rows", tile.rows + 5, tile.depth + 3, dtype, 0),
+            laid_out("columns", tile.depth + 3, tile.columns + 1, dtype, 1),
         )
         assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= limit(dtype)
 
@@ -73,12 +62,12 @@ def test_the_tile_follows_the_result_and_the_device() -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAYOUTS, st.floats(-30, 30), st.integers(0, 2**31))
+@given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, st.floats(-30, 30), st.integers(0, 2**31))
 def test_fused_nearest_centres_agree_with_float64(
     shape: tuple[int, int, int], dtype: torch.dtype, layout: str, far: float, seed: int
 ) -> None:
     n, k, d = shape
-    x, centres = matrix(n, d, dtype, layout, seed), matrix(k, d, dtype, layout, seed + 1)
+    x, centres = laid_out(layout, n, d, dtype, seed), laid_out(layout, k, d, dtype, seed + 1)
     x += far
     centres += far
     exact = torch.cdist(x.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
