@@ -18,7 +18,7 @@ from torch import Tensor
 from clustering.simd_tile import TILE, lower_scores
 
 GROUP = TILE.centers
-SHARE = 1 << 14  # points below which another thread costs more than it brings
+SHARE = 1 << 21  # multiplications below which another thread costs more than it brings
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
@@ -86,7 +86,7 @@ def lloyd_pass(
     out_labels = np.empty(0, np.int64) if labels is None else labels.numpy()
     out_nearest = nothing if nearest is None else nearest.numpy()
     offset, packed, halves = pack(means)
-    threads = max(1, min(torch.get_num_threads(), len(points) // SHARE))
+    threads = max(1, min(torch.get_num_threads(), len(points), points.size * len(means) // SHARE))
     bounds = np.linspace(0, len(points), threads + 1).astype(int)
     sums = np.zeros((threads, *means.shape) if add_up else (threads, 0, 0))
     counts = np.zeros((threads, len(means)))
