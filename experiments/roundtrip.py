@@ -121,7 +121,7 @@ def summary(rows: list[Row], method: str, seed: int) -> dict[str, Any]:
         low, high = bootstrap_interval(values, seed)
         found[measure] = {"mean": float(values.mean()), "low": low, "high": high}
     cosines, judged = column(rows, method, "cosine"), column(rows, method, "judge")
-    varied = len(cosines) > 2 and min(cosines.std(), judged.std()) > 0
+    varied = len(cosines) > 2 and min(np.ptp(cosines), np.ptp(judged)) > 0
     return {**found, "correlation": float(np.corrcoef(cosines, judged)[0, 1]) if varied else None}
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from invert.picturebook import pipeline
-from invert.picturebook.world import draw_scenes
+from invert.picturebook.world import draw_scenes, held_out
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_generator.py"
 
@@ -79,6 +79,15 @@ def test_a_quarter_of_the_timesteps_is_the_last_and_the_rest_lean_to_noise(scrip
     drawn = script.timesteps(4000, 1000, torch.Generator().manual_seed(0))
     assert (drawn == 999).float().mean() == pytest.approx(0.25, abs=0.01)
     assert (drawn[1000:] < 500).float().mean() == pytest.approx(0.25, abs=0.03)  # of a density that grows linearly
+
+
+def test_easing_makes_backgrounds_plain_and_never_takes_a_held_out_scene(script: ModuleType) -> None:
+    scenes = draw_scenes(2000, 0)
+    easier = script.eased(scenes, script.random.Random(0))
+    assert not any(held_out(scene) for scene in easier)
+    patterned = [(a, b) for a, b in zip(scenes, easier, strict=True) if a.pattern != "plain"]
+    assert sum(b.pattern == "plain" for _, b in patterned) / len(patterned) == pytest.approx(script.EASED, abs=0.06)
+    assert all(a.objects == b.objects and a.colours[0] == b.colours[0] for a, b in patterned)
 
 
 def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:

@@ -1,0 +1,62 @@
+"""The figures of the experiments `generator` and `roundtrip`, on pictures and rows of known worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import generator, roundtrip
+from invert.clip import load_clip
+from invert.picturebook.grammar import caption
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes
+
+
+def test_rendered_pictures_are_recognised_and_mixed_up_ones_are_not() -> None:
+    judge = load_clip("picturebook-judge", device="cpu")
+    scenes = draw_scenes(64, 0, "held-out")
+    latents, texts = judge.encode_image(render(scenes, 64)), judge.encode_text([caption(scene) for scene in scenes])
+    right, wrong = generator.judged(latents[:48], texts, scenes), generator.judged(latents[:48].roll(1, 0), texts, scenes)
+    assert right["own_caption_first"] > 0.9 and right["same_objects_first"] >= right["own_caption_first"]
+    assert wrong["own_caption_first"] == 0
+    assert right["similarity"] > wrong["similarity"] + 0.2
+
+
+def test_objects_are_recovered_from_the_share_of_images_that_show_them() -> None:
+    scenes = draw_scenes(64, 1, "held-out")
+    namer = roundtrip.Namer(load_clip("picturebook-judge", device="cpu"), scenes)
+    shown = render([scenes[0], scenes[0], scenes[5], scenes[9]], 64)
+    assert namer.recovered(shown, scenes[0]) == 0.5
+
+
+def rows(method: str, cosines: list[float], judged: list[float]) -> list[roundtrip.Row]:
+    worth = {"pixels": 0.1, "colours": 0.2, "objects": 1.0}
+    return [{"method": method, "cosine": c, "judge": j, **worth} for c, j in zip(cosines, judged, strict=True)]
+
+
+def test_means_differences_and_correlations_are_of_the_method_alone() -> None:
+    every = rows("invert", [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]) + rows("pez", [0.3, 0.2, 0.1], [0.1, 0.2, 0.3])
+    ours = roundtrip.summary(every, "invert", seed=0)
+    assert ours["judge"]["mean"] == pytest.approx(0.6) and ours["judge"]["low"] <= 0.6 <= ours["judge"]["high"]
+    assert ours["correlation"] == pytest.approx(1)
+    assert roundtrip.summary(every, "pez", seed=0)["correlation"] == pytest.approx(-1)
+    difference = roundtrip.paired(every, "invert", "pez", seed=0)
+    assert (difference["mean"], difference["low"], difference["high"]) == pytest.approx((0.4, 0.4, 0.4))
+
+
+def test_a_correlation_of_equal_scores_is_not_made_up() -> None:
+    assert roundtrip.summary(rows("pez", [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]), "pez", seed=0)["correlation"] is None
+    assert np.array_equal(roundtrip.column(rows("pez", [0.2], [0.1]), "pez", "cosine"), [0.2])
+
+
+def test_a_single_image_is_timed() -> None:
+    class Quick:
+        calls = 0
+
+        def generate(self, prompts: list[str]) -> torch.Tensor:
+            Quick.calls += len(prompts)
+            return torch.zeros(1)
+
+    assert 0 <= generator.seconds_alone(Quick(), ["a fox"] * 9) < 1  # type: ignore[arg-type]
+    assert Quick.calls == generator.TIMED
