@@ -1,0 +1,107 @@
+"""How often does each method write token soup (end-of-text marks, repeats, torn words), and what stops it?
+
+The seed thread saw its prompts end in repeated end-of-text tokens. Every method's prompts are checked for
+four kinds of nonsense. "nearest, whole table" is the seed's idea with nothing done against them; `nearest`
+and `pez` keep to trained tokens, `gcg` also to texts that read back, `random` to whole words, and `invert`
+has a rule on repeats besides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import torch
+
+from experiments._bench import Bench, Contender, Picture, scene_pictures
+from experiments._measures import Judge
+from experiments.compare import BUDGET, CONTENDERS
+from experiments.runner import Context
+from invert.clip import Clip
+from invert.inverter import Inverter
+from invert.meter import Meter
+from invert.picturebook.grammar import STOP_WORDS, lexicon
+from invert.soft import SoftConfig, optimise
+from invert.target import corrected, image_latent
+from invert.vocabulary import Vocabulary, Word
+
+PICTURES = 50
+SHOWN = ("nearest", "pez", "gcg", "random", "interrogator-lite", "invert", "oracle")
+SPECIAL = re.compile(r"<\|?(start|end)[^>]*>|<(start|end)_of_text>")
+KINDS = ("special token", "other than letters", "repeat", "torn word")
+
+
+def run(context: Context) -> dict[str, Any]:
+    inverter = Inverter.load(device=context.device)
+    pictures = scene_pictures(2 if context.quick else PICTURES, context.seed)
+    table = whole_table(inverter.clip)
+    prompts = {"nearest, whole table": [plain(inverter, table, picture, context.seed) for picture in pictures]}
+    bench = Bench("compare", inverter, Judge(context.device))  # shares the rows that `compare` has measured
+    budget = {"budget": BUDGET // 2} if context.quick else {}
+    for name in SHOWN:
+        entry = next(contender for contender in CONTENDERS if contender.name == name)
+        options = {**entry.options, **budget} if "budget" in entry.options else entry.options
+        rows = bench.rows([Contender(name, entry.method, options, entry.seeded)], pictures, 1)
+        prompts[name] = [row["prompt"] for row in rows]
+    known = set(lexicon())
+    found = {
+        name: {kind: sum(kind in nonsense(p, known) for p in said) / len(said) for kind in KINDS}
+        for name, said in prompts.items()
+    }
+    draw(found, context)
+    return {"pictures": len(pictures), "share_of_prompts": found, "examples": {name: said[:5] for name, said in prompts.items()}}
+
+
+def whole_table(clip: Clip) -> Vocabulary:
+    """Every row of the token table as a word, special and untrained ones too."""
+    return Vocabulary(clip, [Word(clip.token_text(token), (token,)) for token in range(len(clip.token_embeddings))])
+
+
+def plain(inverter: Inverter, vocabulary: Vocabulary, picture: Picture, seed: int) -> str:
+    """The seed's plain idea: free embeddings from random rows, each read as its nearest row."""
+    clip = inverter.clip
+    target = corrected(clip, image_latent(clip, [picture.image]), "gap", inverter.gap)
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randint(len(vocabulary.rows), (1, 16), generator=generator).to(clip.device)
+    soft = optimise(clip, vocabulary, target, start, SoftConfig(kind="free", steps=160, rate=0.5), Meter())
+    nearest = torch.cdist(soft.embeddings[0], vocabulary.rows).argmin(1)
+    return clip.tokenizer.decode(vocabulary.token_ids[nearest].tolist()).strip()
+
+
+def nonsense(prompt: str, known: set[str]) -> set[str]:
+    """Which kinds of nonsense a prompt holds.
+
+    A repeat is a word twice in a row or a content word more than twice. picturebook's captions hold
+    letters and commas only, so anything else comes from tokens that it was never trained on; letters
+    that are no word of its lexicon are words torn at a token's edge and glued to others.
+    """
+    found = set()
+    if SPECIAL.search(prompt):
+        found.add("special token")
+    words = SPECIAL.sub(" ", prompt.lower()).replace(",", " ").split()
+    if any(not word.isascii() or not word.isalpha() for word in words):
+        found.add("other than letters")
+    if any(word.isascii() and word.isalpha() and word not in known for word in words):
+        found.add("torn word")
+    often = any(count > 2 for word, count in Counter(words).items() if word not in STOP_WORDS)
+    if often or any(a == b for a, b in itertools.pairwise(words)):
+        found.add("repeat")
+    return found
+
+
+def draw(found: dict[str, dict[str, float]], context: Context) -> None:
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for k, kind in enumerate(KINDS):
+        places = [i + 0.2 * (k - 1.5) for i in range(len(found))]
+        axis.bar(places, [row[kind] for row in found.values()], 0.2, label=kind)
+    axis.set_xticks(range(len(found)), list(found), rotation=30, ha="right")
+    axis.set(ylabel="share of prompts", ylim=(0, 1.05))
+    axis.legend()
+    figure.savefig(context.path("shares.png"), dpi=110)
+    plt.close(figure)
