@@ -155,7 +155,7 @@ def kernel_of(tile: Tile, dtype: str, a_along: str, b_along: str) -> Any:
             put_b(next_b, shared, 2 * buffer + now, thread)
             cuda.syncthreads()
         multiply(shared, now, 2 * buffer + now, tx, ty, sums)
-        for u in range(each):
+        for u in range(each):  # one number at a time: 16-byte stores here make the compiler spill registers above
             row = row0 + u // lanes * across * lanes + ty * lanes + u % lanes
             for v in range(each):
                 column = column0 + v // lanes * across * lanes + tx * lanes + v % lanes

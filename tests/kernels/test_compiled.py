@@ -60,6 +60,7 @@ def test_register_blocks_stay_in_registers_two_blocks_to_a_multiprocessor(
     assert set(re.findall(r"ld\.shared\.(\S+)", ptx)) == {WORD[dtype]}
     assert re.findall(r"\.shared \.align (\d+)", ptx) == ["16"]
     report = assembled(ptx, tmp_path, REGISTERS // (2 * tile.threads))
+    assert ".local" not in ptx
     assert "0 bytes spill stores, 0 bytes spill loads" in report
 
 
