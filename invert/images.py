@@ -37,6 +37,7 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
         raise InputError(f"{name} is empty: give an image file")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata are not for our users
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(stream) as image:
                 image.seek(0)
