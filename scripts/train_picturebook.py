@@ -285,6 +285,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="where the trained weights go")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--new-vocabulary", action="store_true", help="first list the tokens of the grammar anew; train both models after that"
+    )
     parser.add_argument("--evaluate", action="store_true", help="train nothing: how well the committed weights retrieve")
     parser.add_argument("--scenes", type=int, default=1000, help=f"held-out scenes for --evaluate, {RANKED} or more")
     options = parser.parse_args()
@@ -295,6 +298,8 @@ def main() -> None:
         share = evaluate(options.model, options.scenes, device)
         print(f"{options.model}: {share:.1%} of {options.scenes} held-out scenes rank first among {RANKED}")
         return
+    if options.new_vocabulary:
+        models.renew_tokens()
     options.folder.mkdir(parents=True, exist_ok=True)
     train(Training(options.model, options.steps, options.batch, options.rate, device), options.folder, options.weights)
 

@@ -49,13 +49,16 @@ def known_tokens() -> tuple[int, ...]:
 
 
 def spoken_tokens() -> tuple[int, ...]:
-    """Sorted ids of every token that a caption can hold, start and end of text included.
-
-    A training of both models on a changed vocabulary begins by writing these to TOKENS.
-    """
+    """Sorted ids of every token that a caption can hold, start and end of text included."""
     encode = open_clip.get_tokenizer("ViT-B-32").encode
     ids = {token for phrase in phrases() for token in encode(phrase)}
     return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
+
+
+def renew_tokens() -> None:
+    """Let `known_tokens` be what captions hold now; both models must be trained anew after that."""
+    TOKENS.write_text("".join(f"{token}\n" for token in spoken_tokens()))
+    known_tokens.cache_clear()
 
 
 def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:

@@ -35,6 +35,13 @@ def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
     assert all(known.issuperset(picturebook.tokenizer.encode(word)) for word in lexicon())
 
 
+def test_a_changed_vocabulary_is_listed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "TOKENS", tmp_path / "tokens.txt")
+    models.renew_tokens()
+    assert models.known_tokens() == models.spoken_tokens()
+    models.known_tokens.cache_clear()  # the next test reads the real list again
+
+
 def test_rows_that_training_never_met_are_zero_and_the_others_are_not() -> None:
     for name in models.CONFIGS:
         table = models.full_state(models.WEIGHTS / f"{name}.safetensors")[models.TOKEN_TABLE]
