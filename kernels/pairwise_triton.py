@@ -40,7 +40,7 @@ def _labels(  # type: ignore[no-untyped-def]
     """Of each point the centre with the least |c|^2 / 2 - x.c, both less `offset`."""
     least = tl.full((POINTS,), float("inf"), tl.float32)
     label = tl.zeros((POINTS,), tl.int32)
-    dim = tl.arange(0, DEPTH)
+    dim = tl.arange(0, DEPTH).to(tl.int64)  # a stride times an index may pass 2^31
     for centre0 in range(0, number, CENTRES):
         centre = centre0 + tl.arange(0, CENTRES)
         product = tl.zeros((POINTS, CENTRES), tl.float32)
@@ -74,7 +74,7 @@ def _nearest(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     total = tl.zeros((POINTS,), tl.float32)
     for dim0 in range(0, dims, DEPTH):  # the distance by its definition; this program's points are still in the caches
-        d = dim0 + tl.arange(0, DEPTH)
+        d = dim0 + tl.arange(0, DEPTH).to(tl.int64)
         mask = inside[:, None] & (d < dims)[None, :]
         difference = tl.load(x + row[:, None] * x_row + d[None, :] * x_dim, mask=mask, other=0.0).to(tl.float32)
         difference -= tl.load(centres + label.to(tl.int64)[:, None] * c_row + d[None, :] * c_dim, mask=mask, other=0.0)

@@ -88,7 +88,8 @@ def _product(  # type: ignore[no-untyped-def]
     WIDEN: tl.constexpr,
 ):  # fmt: skip
     row0, column0 = _place(ROWS, COLUMNS, rows, columns, GROUP)
-    row, column, k = row0 + tl.arange(0, ROWS), column0 + tl.arange(0, COLUMNS), tl.arange(0, DEPTH)
+    row, column, k = row0 + tl.arange(0, ROWS), column0 + tl.arange(0, COLUMNS), tl.arange(0, DEPTH).to(tl.int64)
+    step = tl.full((), DEPTH, tl.int64)  # like k and rows in 64 bits: a stride times an index may pass 2^31
     # Rows and columns outside wrap round to ones inside: loads need no mask but k's, and are not stored.
     a_at = a + (row % rows).to(tl.int64)[:, None] * a_row + k[None, :] * a_k
     b_at = b + k[:, None] * b_k + (column % columns).to(tl.int64)[None, :] * b_column
@@ -97,8 +98,8 @@ def _product(  # type: ignore[no-untyped-def]
         left = tl.load(a_at, mask=k[None, :] < depths - k0, other=0.0)
         right = tl.load(b_at, mask=k[:, None] < depths - k0, other=0.0)
         total = multiply(left, right, total, PRECISION, WIDEN)
-        a_at += DEPTH * a_k
-        b_at += DEPTH * b_k
+        a_at += step * a_k
+        b_at += step * b_k
     c_at = c + row.to(tl.int64)[:, None] * c_row + column[None, :]
     tl.store(c_at, total.to(c.dtype.element_ty), mask=(row < rows)[:, None] & (column < columns)[None, :])
 
