@@ -68,7 +68,11 @@ def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> M
 
 
 def choose(a: Tensor, b: Tensor) -> str:
-    """The fastest backend for a (M, K) and b (K, N)."""
+    """The fastest backend for a (M, K) and b (K, N) on their device.
+
+    One answer for every device, dtype and shape: on CPUs no other backend was measured faster, and on GPUs none of
+    ours takes cuBLAS's place until `python -m kernels.bench` has shown on one that it should.
+    """
     return "torch"
 
 

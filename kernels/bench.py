@@ -107,7 +107,7 @@ def read_resources(trace: dict[str, list[dict]]) -> dict[str, int | None]:
 
 def table(rows: list[Row], title: str) -> Table:
     """The rows as a table for the terminal."""
-    columns = ("backend", "product", "ms", "GFLOP/s", "GB/s", "of copy", "of torch")
+    columns = ("backend", "M×K×N", "ms", "GFLOP/s", "GB/s", "of copy", "of torch")
     cuda = any(row.registers is not None for row in rows)
     grid = Table(*columns, *(("registers", "shared") if cuda else ()), title=title)
     for row in rows:
@@ -119,7 +119,7 @@ def table(rows: list[Row], title: str) -> Table:
             f"{row.of_torch:.0%}",
         )
         compiled = (str(row.registers), str(row.shared_bytes)) if cuda else ()
-        grid.add_row(row.backend, f"({row.m}×{row.k})·({row.k}×{row.n})", *figures, *compiled)
+        grid.add_row(row.backend, f"{row.m}×{row.k}×{row.n}", *figures, *compiled)
     return grid
 
 
