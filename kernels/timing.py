@@ -1,7 +1,8 @@
 """Time a call so that the number can be trusted: warmed up, repeated, the median, and no help from the caches.
 
 In: calls and a device; out: seconds of each. Calls take turns, so that a busy moment of the machine hits them
-alike and their ratios stay fair. On CUDA the clock is the device's own (events), and before each call a large
+alike and their ratios stay fair; the first of a turn is not counted where it is short, as the thread pool of the
+call before may still be spinning on the cores. On CUDA the clock is the device's own (events), and before each call a large
 write evicts the operands from L2 and keeps the device busy while the host prepares the launch.
 """
 
@@ -16,11 +17,13 @@ from torch import Tensor
 
 Call = Callable[[], object]
 FLUSH_BYTES = 1 << 30  # many times any L2, and longer to write than any of our launches takes to prepare
+BURST, MOST_IN_BURST = 0.02, 20  # seconds and calls of one turn
+SLOW = 0.1  # seconds of a call that a spinning thread pool no longer spoils
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}  # far more than the caches hold
 
 
 def take_turns(calls: Mapping[str, Call], device: torch.device, budget: float = 1.0, most: int = 100) -> dict[str, float]:
-    """Median seconds of each call; they alternate until each has run `most` times or all together `budget` seconds."""
+    """Median seconds of each call; they alternate until each has had `most` turns or all together `budget` seconds."""
     for call in calls.values():
         call()  # compiles, allocates, fills the caches
     clock = _cuda_clock(device) if device.type == "cuda" else _host_clock
@@ -28,7 +31,7 @@ def take_turns(calls: Mapping[str, Call], device: torch.device, budget: float = 
     deadline = time.perf_counter() + budget
     for _ in range(most):
         for name, call in calls.items():
-            times[name].append(clock(call))
+            times[name] += _turn(clock, call)
         if time.perf_counter() > deadline:
             break
     return {name: median(seconds) for name, seconds in times.items()}
@@ -40,6 +43,14 @@ def copy_bandwidth(device: torch.device) -> float:
     target = torch.empty_like(source)
     seconds = take_turns({"copy": lambda: target.copy_(source)}, device, budget=0.5)["copy"]
     return 2 * source.nbytes / seconds
+
+
+def _turn(clock: Callable[[Call], float], call: Call) -> list[float]:
+    """Seconds of the calls of one turn, but the first; of the first alone if it is slow."""
+    first = clock(call)
+    if first > SLOW:
+        return [first]
+    return [clock(call) for _ in range(min(MOST_IN_BURST, 1 + int(BURST / max(first, 1e-9))))]
 
 
 def _host_clock(call: Call) -> float:

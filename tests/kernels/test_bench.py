@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -86,11 +89,23 @@ def test_sizes() -> None:
         sizes("1x2")
 
 
-def test_calls_take_turns_and_the_first_round_is_not_counted() -> None:
+def test_calls_take_turns_and_the_first_of_a_turn_is_not_counted() -> None:
     order: list[str] = []
-    seconds = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, CPU, budget=10, most=3)  # type: ignore[misc]
-    assert "".join(order) == "ab" + "ab" * 3
-    assert set(seconds) == {"a", "b"} and min(seconds.values()) >= 0
+
+    def call(name: str) -> None:
+        order.append(name)
+        sleep(0.02 if len(order) < 3 or order[-2] != name else 0.004)  # slow at first, and after another's turn
+
+    seconds = take_turns({name: partial(call, name) for name in "ab"}, CPU, budget=10, most=3)
+    turns = [name for name, _ in groupby(order[2:])]
+    assert turns == ["a", "b"] * 3
+    assert max(seconds.values()) < 0.02
+
+
+def test_a_slow_call_runs_once_in_a_turn() -> None:
+    order: list[float] = []
+    seconds = take_turns({"slow": lambda: order.append(sleep(0.11) or 0)}, CPU, budget=10, most=2)  # type: ignore[func-returns-value]
+    assert len(order) == 3 and seconds["slow"] >= 0.11
 
 
 def test_resources_are_those_of_the_longest_kernel() -> None:
