@@ -1,9 +1,9 @@
 """How many bytes a CUDA kernel moves for the shape of its blocks, read off the kernel's own Python code.
 
 In: a product's shape and a block; out: counts of 32-byte sectors. The kernel runs thread by thread on arrays that
-note addresses instead of holding numbers; a warp's accesses are then put together as the hardware does it. Sources:
-NVIDIA, CUDA C++ Best Practices Guide, "Coalesced access to global memory"; the widths and latencies, rounded, from
-Luo et al., Dissecting the NVIDIA Hopper Architecture through Microbenchmarking, 2025.
+note addresses instead of holding numbers; a warp's accesses are then put together as the hardware does it. Widths
+and latencies are round figures of Hopper's order, assumed and not measured (see Luo et al., Dissecting the NVIDIA
+Hopper Architecture, 2025). Source: NVIDIA, CUDA C++ Best Practices Guide, "Coalesced access to global memory".
 """
 
 from __future__ import annotations
