@@ -186,10 +186,11 @@ class Run:
     @torch.no_grad()
     def meet(self) -> None:
         """Average the weights over the workers."""
-        weights = list(self.model.parameters())
-        flat = nn.utils.parameters_to_vector(weights) / self.plan.workers
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        flat = torch.cat([weight.flatten() for weight in weights]) / self.plan.workers
         dist.all_reduce(flat)
-        nn.utils.vector_to_parameters(flat, weights)
+        for weight, part in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
+            weight.copy_(part.view(weight.shape))
 
     @torch.no_grad()
     def follow(self) -> None:

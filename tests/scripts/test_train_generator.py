@@ -61,11 +61,14 @@ def test_workers_see_different_scenes_and_a_step_always_the_same(script: ModuleT
 
 
 def test_workers_meet_at_their_mean(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = script.Run(plan(script, tmp_path, workers=2), nn.Linear(3, 2))
-    mine, theirs = nn.utils.parameters_to_vector(run.model.parameters()).clone(), torch.arange(8.0)
+    model = nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last)
+    run = script.Run(plan(script, tmp_path, workers=2), model)
+    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
+    theirs = torch.arange(56.0)
     monkeypatch.setattr(script.dist, "all_reduce", lambda flat: flat.add_(theirs / 2))
     run.meet()
-    torch.testing.assert_close(nn.utils.parameters_to_vector(run.model.parameters()), (mine + theirs) / 2)
+    torch.testing.assert_close(model.weight.detach(), (weight + theirs[:54].view(2, 3, 3, 3)) / 2)
+    torch.testing.assert_close(model.bias.detach(), (bias + theirs[54:]) / 2)
 
 
 def test_the_rate_warms_up_stays_and_cools(script: ModuleType, tmp_path: Path) -> None:
