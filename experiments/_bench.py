@@ -22,14 +22,15 @@ from torchvision.transforms.functional import to_pil_image
 
 import invert as package
 from experiments._measures import Judge, objects_right, relation_right, word_f1
+from invert.cache import cache_folder
+from invert.corpus import encoded_corpus
 from invert.inverter import Inverter
-from invert.methods import METHODS, interrogator, interrogator_lite, retrieve
+from invert.methods import METHODS, interrogator, interrogator_lite
 from invert.picturebook import models
 from invert.picturebook.grammar import mentioned_objects, paraphrases
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes, objects
 from invert.target import image_latent
-from invert.vocabulary import cache_folder
 
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("invert", "nearest")
@@ -89,8 +90,8 @@ def fingerprint(method: str) -> str:
     files = sorted(models.WEIGHTS.glob("*.safetensors"))
     if method in METHODS:
         files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
-        files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels", "retrieve")]
-    if method in OURS:
+        files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
+    if method.startswith(OURS):
         files += sorted(root.glob("*.py")) + sorted((root / "methods").glob("*.py"))
     digest = hashlib.sha256()
     for file in files:
@@ -105,8 +106,8 @@ def prepare(inverter: Inverter, method: str) -> None:
         interrogator_lite.tables(inverter.clip)
     elif method.startswith("interrogator"):
         interrogator.interrogator(inverter.clip)
-    if method.startswith(("interrogator", "retrieve")):
-        retrieve.encoded_corpus(inverter.clip)
+    if method.startswith(("invert", "interrogator", "retrieve")):
+        encoded_corpus(inverter.clip)
 
 
 class Bench:

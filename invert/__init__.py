@@ -1,0 +1,39 @@
+"""Invert: an image in, the prompt out that makes a text-to-image model draw it again.
+
+    from invert import Inverter
+    result = Inverter.load("picturebook").invert("image.png")
+
+Public names are loaded when they are used, so that importing a part of the package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invert.clip import Clip as Clip
+    from invert.clip import load_clip as load_clip
+    from invert.config import InvertConfig as InvertConfig
+    from invert.errors import InputError as InputError
+    from invert.inverter import Inverter as Inverter
+    from invert.result import Result as Result
+
+_HOME = {
+    "Clip": "clip",
+    "InputError": "errors",
+    "InvertConfig": "config",
+    "Inverter": "inverter",
+    "Result": "result",
+    "load_clip": "clip",
+}
+__all__ = ["Clip", "InputError", "InvertConfig", "Inverter", "Result", "load_clip"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use and keep it here."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'invert' has no attribute {name!r}")
+    value = getattr(import_module(f"invert.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

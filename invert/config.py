@@ -18,7 +18,8 @@ class InvertConfig:
     soft_steps: int = 40  # gradient steps on them
     max_tokens: int = 40  # length of the final prompt in tokens, at most
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    pool: int = 128  # candidate words for the search
+    language_weight: float = 0.006  # cosine that one nat of the prompt's log-probability is worth
+    corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
     budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
     seconds: float | None = None  # wall time; None: as long as it takes
     seed: int = 0
@@ -30,7 +31,7 @@ class InvertConfig:
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "restarts", "max_tokens", "pool", "top"):
+        for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
         for name in ("budget", "seconds"):

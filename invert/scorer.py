@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invert.clip import Clip
 from invert.meter import Meter
+from invert.soft import framed
 from invert.vocabulary import Vocabulary, Word
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
@@ -47,6 +48,15 @@ class Scorer:
         if ids not in self.known:
             self._run((self.clip.start_id,), [ids], [ids])
         return self.known[ids]
+
+    def gradient(self, rows: Tensor) -> Tensor:
+        """The gradient (L, D) of a prompt's cosine on its token rows (L, D), special tokens not included."""
+        variable = rows.detach()[None].requires_grad_(True)
+        with torch.enable_grad():
+            score = self.clip.encode_embeddings(framed(self.clip, variable)).float() @ self.target
+            (gradient,) = torch.autograd.grad(score.sum(), variable)
+        self.meter.spend(forward=len(rows) + 2, backward=len(rows) + 2)
+        return gradient[0]
 
     def score(self, rows: Sequence[Row], shared: int = 0) -> list[float]:
         """Cosine of each row with the target. All rows have their first `shared` words in common."""

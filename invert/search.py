@@ -1,23 +1,30 @@
-"""Discrete search: a pool of words in, the prompt whose latent lies nearest to the target out.
+"""Discrete search: prompts to start from in, the prompt that is most probable given the target out.
 
-Two phases over rows of whole words. `grow` writes prompts from left to right with a beam: a new
-last word costs two token passes, because all before it is cached. `refine` then improves the best
-of them by replacing, inserting, deleting and swapping words until nothing helps. Every move is
-valued by cosine minus a stated penalty per token, so the search chooses the length itself.
+A prompt is a row of whole words. Its value is the cosine with the target, plus a prior on language,
+minus a stated penalty per token, so the search chooses length and order itself. A few prompts are kept
+(a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped. The
+gradient on its token embeddings says which of thousands of replacements are worth scoring (HotFlip:
+Ebrahimi et al., arXiv 1712.06751), and the replacements that prove good alone are tried in pairs.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from invert.language import Language
 from invert.scorer import Row, Scorer, text_of
 from invert.vocabulary import GLUE, Word
 
 JOINING = frozenset(GLUE)
 MOST_REPEATS = 2  # of a content word: a colour may be the fox's and the background's
+IMPLAUSIBLE = 9.0  # nats below the likeliest word at a place from which no word is tried there
+MISSING = 1.0  # cosine taken off for a required word that is not there: more than any prompt can win
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,18 @@ class SearchConfig:
 
     max_tokens: int = 40  # of the prompt, special tokens not counted
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    beam: int = 12  # prompts kept while growing
-    patience: int = 4  # words that may be added without a better prompt before growing stops
-    refined: int = 3  # prompts refined after growing
-    rounds: int = 12  # of refinement at most
+    language_weight: float = 0.006  # cosine that one nat of log p(prompt) is worth
+    beam: int = 3  # prompts kept from round to round
+    rounds: int = 6  # at most
+    replacements: int = 48  # words tried in the stead of each word
+    insertions: int = 16  # words tried before each word
+    paired: int = 24  # of a prompt's places' best replacements, how many may form pairs
+    pairs: int = 256  # pairs of replacements tried at once
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prompt as words, its cosine with the target, and its value (cosine minus length penalty)."""
+    """A prompt as words, its cosine with the target, and its value (with language and length in it)."""
 
     row: Row
     score: float
@@ -45,104 +55,166 @@ class Candidate:
         return text_of(self.row)
 
 
-class Search:
-    """One search: the scorer, the pool, the rules of what may stand in a prompt."""
+@dataclass(frozen=True)
+class Move:
+    """A changed row; everything before `place` is as it was. word: what a replacement put there."""
 
-    def __init__(self, scorer: Scorer, pool: Sequence[Word], config: SearchConfig, required: Iterable[Word] = ()) -> None:
-        self.scorer = scorer
-        self.pool = tuple(dict.fromkeys((*required, *pool)))
-        self.config = config
-        self.required = tuple(required)
+    place: int
+    row: Row
+    word: Word | None = None
+
+
+class Search:
+    """One search: the scorer, the language, the rules of what may stand in a prompt."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        language: Language,
+        config: SearchConfig,
+        required: Sequence[Word] = (),
+        proposed: Sequence[int] = (),
+    ) -> None:
+        """proposed: indices of vocabulary words tried at every place that the language allows them at."""
+        self.scorer, self.language, self.config = scorer, language, config
+        self.required, self.proposed = tuple(required), torch.tensor(proposed, dtype=torch.long)
+        self.vocabulary = scorer.vocabulary
         self.steps = 0
 
-    # Rules ------------------------------------------------------------------------------------
+    # Values -----------------------------------------------------------------------------------
 
     def allowed(self, row: Row) -> bool:
         """Short enough, no word twice in a row, no content word more often than a sentence has it."""
-        if len(self.scorer.ids(row)) > self.config.max_tokens or not self.scorer.fits(row):
+        if not row or len(self.scorer.ids(row)) > self.config.max_tokens or not self.scorer.fits(row):
             return False
         if any(a == b for a, b in itertools.pairwise(row)):
             return False
         counts = Counter(word.text for word in row)
         return all(n <= MOST_REPEATS for text, n in counts.items() if text not in JOINING)
 
-    def complete(self, row: Row) -> bool:
-        """Whether the row holds every required word."""
-        return all(word in row for word in self.required)
+    def missing(self, row: Row) -> int:
+        """How many required words the row lacks."""
+        return sum(word not in row for word in self.required)
 
-    def valued(self, rows: Sequence[Row], shared: int = 0) -> list[Candidate]:
-        """Score rows that have their first `shared` words in common; the best complete one is kept."""
-        rows = [row for row in dict.fromkeys(rows) if row and self.allowed(row)]
-        if not rows:
+    def valued(self, rows: Iterable[Row], shared: int = 0) -> list[Candidate]:
+        """Score the allowed ones of rows that have their first `shared` words in common; offer the best."""
+        kept = [row for row in dict.fromkeys(rows) if self.allowed(row)]
+        if not kept:
             return []
-        found = []
-        for row, score in zip(rows, self.scorer.score(rows, shared), strict=True):
-            value = score - self.config.token_penalty * len(self.scorer.ids(row))
-            found.append(Candidate(row, score, value))
-        complete = [candidate for candidate in found if self.complete(candidate.row)]
+        found = [self.candidate(row, score) for row, score in zip(kept, self.scorer.score(kept, shared), strict=True)]
+        complete = [candidate for candidate in found if not self.missing(candidate.row)]
         if complete:
             best = max(complete, key=lambda candidate: candidate.value)
             self.scorer.meter.offer(best.prompt, best.value)
         return found
 
-    # Growing ----------------------------------------------------------------------------------
+    def candidate(self, row: Row, score: float) -> Candidate:
+        value = score + self.config.language_weight * self.language.log_probability(row)
+        value -= self.config.token_penalty * len(self.scorer.ids(row)) + MISSING * self.missing(row)
+        return Candidate(row, score, value)
 
-    def grow(self, starts: Sequence[Row]) -> list[Candidate]:
-        """Beam search from left to right; returns every prompt that was in a beam, best first."""
-        beam = self.valued([row for row in starts if row]) or []
-        everyone = {candidate.row: candidate for candidate in beam}
-        if not beam or any(not row for row in starts):
-            beam = [*beam, Candidate((), float("-inf"), float("-inf"))]
-        best, waited = float("-inf"), 0
-        while beam and waited <= self.config.patience and not self.scorer.meter.exhausted:
-            longer: dict[Row, Candidate] = {}
-            for parent in beam:
-                rows = [(*parent.row, word) for word in self.pool]
-                longer.update((child.row, child) for child in self.valued(rows, len(parent.row)))
-            beam = sorted(longer.values(), key=lambda candidate: -candidate.value)[: self.config.beam]
-            everyone.update((candidate.row, candidate) for candidate in beam)
-            waited = 0 if beam and beam[0].value > best else waited + 1
-            best = max([best, *(candidate.value for candidate in beam)])
-            self.note("grow", beam)
-        return sorted(everyone.values(), key=lambda candidate: -candidate.value)
+    # The beam ---------------------------------------------------------------------------------
 
-    # Refining ---------------------------------------------------------------------------------
-
-    def refine(self, start: Candidate) -> Candidate:
-        """Hill climbing over all single moves, the best few of which are also tried together."""
-        current = start
+    def run(self, starts: Sequence[Row]) -> list[Candidate]:
+        """Every prompt that was scored, best first; stops when the budget is spent or nothing improves."""
+        everyone = {candidate.row: candidate for candidate in self.valued(starts)}
+        expanded: set[Row] = set()
         for _ in range(self.config.rounds):
+            fresh = [c for c in best_of(everyone.values(), self.config.beam) if c.row not in expanded]
+            if not fresh or self.scorer.meter.exhausted:
+                break
+            for parent in fresh:
+                expanded.add(parent.row)
+                everyone.update((child.row, child) for child in self.expand(parent.row))
+            self.note(best_of(everyone.values(), 1))
+        return best_of(everyone.values(), len(everyone))
+
+    def note(self, best: Sequence[Candidate]) -> None:
+        for candidate in best:
+            self.scorer.meter.record("search", self.steps, candidate.score, candidate.prompt)
+            self.steps += 1
+
+    def expand(self, row: Row) -> list[Candidate]:
+        """Every prompt one move away that is worth scoring, then pairs of the best replacements."""
+        moves = list(self.moves(row))
+        singles = self.valued_moves(moves)
+        return [*singles, *self.valued_moves(self.pairs(row, moves, singles))]
+
+    def valued_moves(self, moves: Sequence[Move]) -> list[Candidate]:
+        """Moves scored together by place, because what lies before it is run once."""
+        by_place: dict[int, list[Row]] = defaultdict(list)
+        for move in moves:
+            by_place[move.place].append(move.row)
+        found = []
+        for place, rows in by_place.items():
             if self.scorer.meter.exhausted:
                 break
-            better = [c for c in self.neighbours(current.row) if c.value > current.value and self.keeps(c.row, current.row)]
-            if not better:
-                break
-            current = max(better, key=lambda candidate: candidate.value)
-            self.note("refine", [current])
-        return current
+            found += self.valued(rows, place)
+        return found
 
-    def keeps(self, row: Row, before: Row) -> bool:
-        """A move may not lose a required word that the prompt had."""
-        return all(word in row for word in self.required if word in before)
+    # Moves ------------------------------------------------------------------------------------
 
-    def neighbours(self, row: Row) -> Iterator[Candidate]:
-        """Every prompt one move away, scored in batches that share the words before the move."""
+    def moves(self, row: Row) -> Iterator[Move]:
+        """All single moves on a row."""
+        estimates = self.estimated_gains(row)
         for place in range(len(row) + 1):
             head, tail = row[:place], row[place:]
-            moved = [(*head, word, *tail) for word in self.pool]
-            if tail:
-                moved += [(*head, word, *tail[1:]) for word in self.pool]
-                moved.append((*head, *tail[1:]))
-                moved += [swapped(row, place, other) for other in range(place + 1, len(row))]
-            yield from self.valued(moved, place)
-            if self.scorer.meter.exhausted:
-                return
+            inserted = self.likeliest(self.language.choices(row, place, insert=True))
+            for word in (*self.required, *inserted):
+                yield Move(place, (*head, word, *tail))
+            if not tail:
+                continue
+            for word in self.replacements(row, place, estimates[place]):
+                yield Move(place, (*head, word, *tail[1:]), word)
+            yield Move(place, (*head, *tail[1:]))
+            for other in range(place + 1, len(row)):
+                yield Move(place, swapped(row, place, other))
 
-    def note(self, stage: str, beam: Sequence[Candidate]) -> None:
-        if beam:
-            best = max(beam, key=lambda candidate: candidate.value)
-            self.scorer.meter.record(stage, self.steps, best.score, best.prompt)
-            self.steps += 1
+    def likeliest(self, log_p: Tensor) -> list[Word]:
+        """The words that language puts first at a place; with a flat language, the proposed ones."""
+        if self.language.flat:
+            chosen = self.proposed[: self.config.insertions]
+        else:
+            chosen = log_p.topk(min(self.config.insertions, len(log_p))).indices
+        return [self.vocabulary.words[i] for i in chosen.tolist()]
+
+    def replacements(self, row: Row, place: int, estimate: Tensor) -> list[Word]:
+        """Words worth a score in the stead of one: by the gradient's estimate (W,) and language, and the proposed."""
+        log_p = self.language.choices(row, place, insert=False)
+        plausible = log_p >= log_p.max() - IMPLAUSIBLE
+        gain = torch.where(plausible, estimate + self.config.language_weight * log_p, -torch.inf)
+        best = gain.topk(min(self.config.replacements, int(plausible.sum()))).indices
+        proposed = self.proposed[plausible[self.proposed]]
+        indices = dict.fromkeys([*best.tolist(), *proposed.tolist()])
+        return [self.vocabulary.words[i] for i in indices if self.vocabulary.words[i] != row[place]]
+
+    def estimated_gains(self, row: Row) -> list[Tensor]:
+        """For each place (W,): the first-order change of the cosine if a word's mean token row stood there."""
+        ids = [torch.tensor(word.ids, device=self.scorer.clip.device) for word in row]
+        rows = self.scorer.clip.embed(torch.cat(ids))
+        gradient = self.scorer.gradient(rows)
+        spans = zip(rows.split([len(i) for i in ids]), gradient.split([len(i) for i in ids]), strict=True)
+        return [((self.vocabulary.means - own.mean(0)) @ pull.mean(0)).float().cpu() for own, pull in spans]
+
+    def pairs(self, row: Row, moves: Sequence[Move], scored: Sequence[Candidate]) -> list[Move]:
+        """Two replacements at once, those first whose gains alone add up to most."""
+        value = {candidate.row: candidate.value for candidate in scored}
+        by_place: dict[int, list[Move]] = defaultdict(list)
+        for move in sorted((m for m in moves if m.word and m.row in value), key=lambda m: -value[m.row]):
+            if len(by_place[move.place]) < self.config.paired:
+                by_place[move.place].append(move)
+        best = [move for of_place in by_place.values() for move in of_place]
+        combined = [(a, b) for a, b in itertools.combinations(best, 2) if a.place < b.place]
+        combined.sort(key=lambda pair: -(value[pair[0].row] + value[pair[1].row]))
+        return [
+            Move(a.place, (*row[: a.place], a.row[a.place], *row[a.place + 1 : b.place], b.row[b.place], *row[b.place + 1 :]))
+            for a, b in combined[: self.config.pairs]
+        ]
+
+
+def best_of(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
+    """The n most valuable; rows of equal value in the order of their texts, so that a seed decides nothing here."""
+    return sorted(candidates, key=lambda candidate: (-candidate.value, candidate.prompt))[:n]
 
 
 def swapped(row: Row, i: int, j: int) -> Row:
@@ -155,6 +227,8 @@ def swapped(row: Row, i: int, j: int) -> Row:
 def distinct(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
     """The best n prompts of different content: those that differ in more than joining words."""
     chosen: dict[frozenset[str], Candidate] = {}
-    for candidate in sorted(candidates, key=lambda c: -c.value):
+    for candidate in best_of(candidates, 1 << 30):
         chosen.setdefault(frozenset(w.text for w in candidate.row if w.text not in JOINING), candidate)
-    return list(chosen.values())[:n]
+        if len(chosen) == n:
+            break
+    return list(chosen.values())

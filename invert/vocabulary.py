@@ -1,7 +1,7 @@
 """Which words a prompt may use, and the nearest of them to an embedding.
 
-A `Word` is what a reader sees; it is one token or, for a bundled model's lexicon, a few. Tokens
-that training never touched, special tokens and fragments of words stay out. The FAISS index over
+A `Word` is what a reader sees: a whole word of one token or, in a bundled model's lexicon, a fixed
+phrase of a few ("palm tree"). Tokens that training never touched, special tokens and fragments stay out. The FAISS index over
 the token rows is cached on disk under the table's hash, with the table's own nearest-neighbour
 distances: an embedding farther from every row than those are from each other has no word.
 """
@@ -9,22 +9,20 @@ distances: an embedding farther from every row than those are from each other ha
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
 from torch import Tensor
 
+from invert.cache import cache_folder, write_whole
 from invert.clip import Clip
 from invert.errors import InputError
-from invert.picturebook.grammar import lexicon
+from invert.picturebook.grammar import terms
 
 END_OF_WORD = "</w>"
 # Words that join others; a search needs them at hand whatever the picture shows.
@@ -54,7 +52,7 @@ NO_WORD_PERCENTILE = 95  # of the table's own nearest-neighbour distances
 
 @dataclass(frozen=True)
 class Word:
-    """A whole word and its token ids."""
+    """A whole word, or a fixed phrase of words, and its token ids."""
 
     text: str
     ids: tuple[int, ...]
@@ -103,6 +101,31 @@ class Vocabulary:
         return Word(text, ids)
 
     @cached_property
+    def _phrases(self) -> dict[str, list[list[str]]]:
+        """First word → the words that begin with it, split, the longest first."""
+        found: dict[str, list[list[str]]] = {}
+        for parts in sorted((word.text.split() for word in self.words), key=len, reverse=True):
+            found.setdefault(parts[0], []).append(parts)
+        return found
+
+    def cut(self, sentence: str) -> tuple[Word, ...]:
+        """A sentence as words, the longest phrase that fits first; what the vocabulary lacks word by word."""
+        rest = re.findall(r"[^\s,.]+", sentence.lower())
+        row: list[Word] = []
+        while rest:
+            fits = (parts for parts in self._phrases.get(rest[0], ()) if rest[: len(parts)] == parts)
+            parts = next(fits, rest[:1])
+            row.append(self.word(" ".join(parts)))
+            rest = rest[len(parts) :]
+        return tuple(row)
+
+    @cached_property
+    def means(self) -> Tensor:
+        """(W, D): the mean of each word's token rows."""
+        table = self.clip.token_embeddings
+        return torch.stack([table[list(word.ids)].mean(0) for word in self.words])
+
+    @cached_property
     def _index(self) -> tuple[faiss.Index, np.ndarray]:
         rows = self.rows.detach().float().cpu().numpy()
         index, nearest = _cached_index(np.ascontiguousarray(rows))
@@ -127,12 +150,6 @@ class Vocabulary:
         return float(np.percentile(self._index[1], NO_WORD_PERCENTILE))
 
 
-def cache_folder() -> Path:
-    """Where indices are kept: $INVERT_CACHE, else the user's cache folder."""
-    home = os.environ.get("INVERT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "invert"
-    return Path(home)
-
-
 def _cached_index(rows: np.ndarray) -> tuple[faiss.Index, np.ndarray]:
     """(exact L2 index, each row's distance to its nearest other row), read back if the table is known."""
     digest = hashlib.sha256(repr(rows.shape).encode() + rows.tobytes()).hexdigest()[:16]
@@ -148,24 +165,9 @@ def _cached_index(rows: np.ndarray) -> tuple[faiss.Index, np.ndarray]:
     index.add(rows)
     squared, _ = index.search(rows, min(2, len(rows)))
     distances = np.sqrt(np.maximum(squared[:, -1], 0))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(index_file, lambda path: faiss.write_index(index, path))
-        _write_whole(distances_file, lambda path: np.save(path, distances))
-    except (RuntimeError, OSError):
-        pass  # a read-only home costs time, not the result
+    write_whole(index_file, lambda path: faiss.write_index(index, path))
+    write_whole(distances_file, lambda path: np.save(path, distances))
     return index, distances
-
-
-def _write_whole(path: Path, write: Callable[[str], object]) -> None:
-    """Write under another name, then rename: whoever reads meanwhile never gets half a file."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def build_vocabulary(clip: Clip, ban: Iterable[str] = (), words: Iterable[str] | None = None) -> Vocabulary:
@@ -176,9 +178,9 @@ def build_vocabulary(clip: Clip, ban: Iterable[str] = (), words: Iterable[str] |
     """
     banned = {text.strip().lower() for text in ban}
     if words is None and clip.known_tokens is not None:
-        words = lexicon()
+        words = terms()
     chosen = _encoded(clip, words) if words is not None else _single_token_words(clip)
-    kept = [word for word in chosen if word.text not in banned]
+    kept = [word for word in chosen if word.text not in banned and banned.isdisjoint(word.text.split())]
     if not kept:
         raise InputError("the vocabulary is empty: ban fewer words, or give a list that the model can read")
     return Vocabulary(clip, kept)

@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invert.cache import cache_folder
 from invert.clip import Clip
+from invert.corpus import encoded_corpus
 from invert.errors import InputError
 from invert.meter import Meter
 from invert.methods import Problem, Solution
 from invert.methods.labels import MISSING, Labels, picturebook_labels
-from invert.methods.retrieve import nearest_captions
 from invert.methods.tokens import score_text
-from invert.vocabulary import cache_folder
 
 CHUNK = 4096  # phrases ranked at once: above the length of picturebook's lists, so that none is cut
 
@@ -108,7 +108,7 @@ def interrogate(problem: Problem, mode: str) -> Solution:
     model.begin(problem, sign)
     options = {}
     if problem.clip.known_tokens is not None and sign > 0:
-        options["caption"] = nearest_captions(problem.clip, problem.target, 1)[0][0]
+        options["caption"] = encoded_corpus(problem.clip).nearest(problem.target, 1)[0][0]
     try:
         with quietly():
             prompt = getattr(package, mode)(problem.images[0], **options)

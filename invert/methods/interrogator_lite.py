@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from invert.clip import Clip
+from invert.corpus import encoded_corpus
 from invert.methods import Problem, Solution
 from invert.methods.labels import Labels, labels_for
-from invert.methods.retrieve import nearest_captions
 from invert.methods.tokens import score_text
 from invert.scorer import Scorer
 from invert.vocabulary import Word
@@ -97,7 +97,7 @@ class Lite:
         self.problem, self.clip, self.target = problem, problem.clip, problem.target
         self.scorer = Scorer(problem.clip, problem.vocabulary, problem.target, problem.meter)
         self.tables = tables(problem.clip)
-        self.caption = nearest_captions(problem.clip, problem.target, 1)[0][0]
+        self.caption = encoded_corpus(problem.clip).nearest(problem.target, 1)[0][0]
 
     def top(self, table: str, k: int = 1) -> list[str]:
         return self.tables[table].rank(self.target, k)

@@ -1,15 +1,18 @@
 """Ours: soft prompts on the image's latent → words by projection and concepts → discrete search.
 
-The soft stage says which words the latent asks for, in any order; the search writes a prompt with
-them. `PoolConfig`'s parts can be left out one by one, which is how the ablations are run.
+The soft stage says which words the latent asks for, in any order; retrieval from a corpus says how
+prompts near this latent are built; the search, led by gradients on the token embeddings and held to
+language by a prior, writes the prompt. `invert_with` takes the stages' settings, for ablations.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import lru_cache
 
 import torch
 
+from invert.corpus import encoded_corpus
+from invert.language import Language
 from invert.methods import Problem, Solution
 from invert.methods.nearest import soft_prompts
 from invert.project import Concept, concepts, project
@@ -18,57 +21,78 @@ from invert.search import Search, SearchConfig, distinct
 from invert.soft import SoftConfig, SoftPrompts
 from invert.vocabulary import Vocabulary, Word
 
+STARTS = 6  # captions of the corpus that the search starts from
+PROPOSED = 24  # words of the soft stage that the search tries everywhere
+
 
 def invert(problem: Problem) -> Solution:
-    """Soft descent, candidate pool, growing, refining; the distinct best prompts."""
-    config, vocabulary = problem.config, problem.vocabulary
-    soft = soft_prompts(problem, SoftConfig(steps=config.soft_steps))
-    best = int(soft.scores.argmax())
-    projections = project(soft.embeddings[best], vocabulary)
-    themes = concepts(soft.embeddings, vocabulary, config.seed)
+    """Soft descent, candidate words, search; the distinct best prompts."""
+    config = problem.config
+    search = SearchConfig(
+        max_tokens=config.max_tokens, token_penalty=config.token_penalty, language_weight=config.language_weight
+    )
+    return invert_with(problem, SoftConfig(steps=config.soft_steps), search)
+
+
+def invert_with(
+    problem: Problem, soft_config: SoftConfig, search_config: SearchConfig, use_concepts: bool = True, use_soft: bool = True
+) -> Solution:
+    """`invert` with the settings of its stages; use_concepts and use_soft leave out their words for the search."""
+    vocabulary = problem.vocabulary
+    soft = soft_prompts(problem, soft_config)
+    themes = concepts(soft.embeddings, vocabulary, problem.config.seed)
+    proposed = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)
     scorer = Scorer(problem.clip, vocabulary, problem.target, problem.meter)
-    search = Search(scorer, candidate_pool(problem, scorer, soft, themes), search_config(problem), required(problem))
-    grown = search.grow(starts(problem))
-    leaders = distinct([c for c in grown if search.complete(c.row)] or grown, max(config.top, search.config.refined))
-    refined = [search.refine(candidate) for candidate in leaders]
-    final = distinct([*refined, *leaders], config.top)
-    return Solution([(c.prompt, c.score) for c in final], float(soft.scores.max()), projections, themes)
+    search = Search(scorer, language_of(problem), search_config, required(problem), proposed[:PROPOSED])
+    found = search.run(starts(problem))
+    best = int(soft.scores.argmax())
+    return Solution(
+        prompts=[
+            (c.prompt, c.score) for c in distinct([c for c in found if not search.missing(c.row)] or found, problem.config.top)
+        ],
+        soft_score=float(soft.scores.max()),
+        projections=project(soft.embeddings[best], vocabulary),
+        concepts=themes,
+        soft=soft.embeddings[best],
+    )
 
 
-def search_config(problem: Problem) -> SearchConfig:
-    return SearchConfig(max_tokens=problem.config.max_tokens, token_penalty=problem.config.token_penalty)
+def language_of(problem: Problem) -> Language:
+    """The language of the user's corpus or of picturebook; a flat one for other models without a corpus."""
+    return _language(problem.vocabulary, problem.config.corpus)
+
+
+@lru_cache(maxsize=4)
+def _language(vocabulary: Vocabulary, corpus: tuple[str, ...]) -> Language:
+    if not corpus and vocabulary.clip.known_tokens is None:
+        return Language((), vocabulary)
+    return Language(encoded_corpus(vocabulary.clip, corpus or None).captions, vocabulary)
+
+
+def starts(problem: Problem) -> list[Row]:
+    """Where the search begins: the user's own prompt, and the nearest captions of the corpus."""
+    vocabulary, banned = problem.vocabulary, set(problem.config.ban)
+    captions = encoded_corpus(problem.clip, problem.config.corpus or None).nearest(problem.target, 4 * STARTS)
+    rows = [vocabulary.cut(caption) for caption, _ in captions]
+    kept = [row for row in rows if banned.isdisjoint(" ".join(word.text for word in row).split())][:STARTS]
+    own = vocabulary.cut(problem.config.init_prompt)
+    return [row for row in (own, *kept, tuple(required(problem))) if row] or [(vocabulary.words[0],)]
 
 
 def required(problem: Problem) -> list[Word]:
     return [problem.vocabulary.word(text.lower()) for text in problem.config.must_include]
 
 
-def starts(problem: Problem) -> list[Row]:
-    """Where growing begins: nothing, the user's own prompt, the required words."""
-    words = tuple(problem.vocabulary.word(text) for text in problem.config.init_prompt.lower().split())
-    return [(), words, tuple(required(problem))] if words or problem.config.must_include else [()]
-
-
-def candidate_pool(problem: Problem, scorer: Scorer, soft: SoftPrompts, themes: list[Concept]) -> list[Word]:
-    """Words worth trying: joining words, what the soft prompts chose, and what scores well alone."""
-    vocabulary, size = problem.vocabulary, problem.config.pool
-    chosen = soft_words(soft, themes, vocabulary)[: size // 3]
-    alone = [(word,) for word in vocabulary.words]
-    ranked = sorted(zip(scorer.score(alone), range(len(alone)), strict=True), reverse=True)
-    order = [*vocabulary.glue, *chosen, *(i for _, i in ranked)]
-    return [vocabulary.words[i] for i in dict.fromkeys(order)][:size]
-
-
-def soft_words(soft: SoftPrompts, themes: list[Concept], vocabulary: Vocabulary) -> list[int]:
+def soft_words(soft: SoftPrompts | None, themes: list[Concept], vocabulary: Vocabulary) -> list[int]:
     """Indices of words by their weight in all soft prompts and in the concepts, heaviest first."""
-    votes: Counter[int] = Counter()
-    if soft.weights is not None:
+    shares: dict[int, float] = {}
+    if soft is not None and soft.weights is not None:
         mass = soft.weights.sum((0, 1))  # (T,)
         for row in torch.topk(mass, min(64, len(mass))).indices.tolist():
             token = int(vocabulary.token_ids[row])
             for word in vocabulary.words_with_token[token][:3]:
-                votes[word] += float(mass[row])
+                shares[word] = shares.get(word, 0.0) + float(mass[row])
     for theme in themes:
         for rank, (word, _) in enumerate(theme.words[:2]):
-            votes[word] += theme.share / (rank + 1)
-    return [word for word, _ in votes.most_common()]
+            shares[word] = shares.get(word, 0.0) + theme.share / (rank + 1)
+    return [word for word, _ in sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))]

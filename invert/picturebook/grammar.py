@@ -233,3 +233,28 @@ def phrases() -> tuple[str, ...]:
 def lexicon() -> tuple[str, ...]:
     """Every word that a caption can hold, sorted."""
     return tuple(sorted({word for phrase in phrases() for word in re.findall(r"[a-z]+", phrase)}))
+
+
+@cache
+def terms() -> tuple[str, ...]:
+    """The units that captions are written in, sorted: names whole ("palm tree"), relations whole, single joining words."""
+    names = [thing.name for thing in objects()] + [thing.plural for thing in objects() if thing.plural]
+    fixed = [*STYLES[1:], *COLOURS, *PATTERNS[1:], *CORNERS, "to the left of", "to the right of", "left of", "right of"]
+    joining = [
+        "a",
+        "an",
+        "the",
+        "two",
+        "small",
+        "picture",
+        "of",
+        "above",
+        "below",
+        "under",
+        "in",
+        "corner",
+        "and",
+        "on",
+        "background",
+    ]
+    return tuple(sorted({*names, *fixed, *joining}))

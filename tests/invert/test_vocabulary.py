@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from invert.cache import cache_folder
 from invert.clip import Clip
 from invert.errors import InputError
 from invert.picturebook.grammar import lexicon
-from invert.vocabulary import Vocabulary, _cached_index, build_vocabulary, cache_folder
+from invert.vocabulary import Vocabulary, _cached_index, build_vocabulary
 
 
 @pytest.fixture(autouse=True)

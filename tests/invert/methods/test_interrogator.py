@@ -9,9 +9,10 @@ import pytest
 import torch
 from open_clip import get_tokenizer
 
+from invert import corpus
 from invert.errors import InputError
 from invert.inverter import Inverter
-from invert.methods import interrogator, interrogator_lite, labels, retrieve
+from invert.methods import interrogator, interrogator_lite, labels
 from invert.methods.labels import Labels
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, content_words, lexicon
@@ -33,11 +34,11 @@ def small_world(inverter):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interrogator, "picturebook_labels", few_labels)
         patch.setattr(interrogator_lite, "labels_for", lambda clip: few_labels())
-        patch.setattr(retrieve, "CORPUS_SIZE", 256)
-        for cached in (interrogator.interrogator, interrogator_lite.tables, retrieve.encoded_corpus):
+        patch.setattr(corpus, "CORPUS_SIZE", 256)
+        for cached in (interrogator.interrogator, interrogator_lite.tables, corpus.encoded_corpus):
             cached.cache_clear()
         yield inverter
-    for cached in (interrogator.interrogator, interrogator_lite.tables, retrieve.encoded_corpus):
+    for cached in (interrogator.interrogator, interrogator_lite.tables, corpus.encoded_corpus):
         cached.cache_clear()
 
 
@@ -115,5 +116,5 @@ def test_the_packages_own_lists_are_read_where_it_is_installed():
 
 
 def test_the_start_of_a_held_out_scene_is_never_its_own_caption(clip):
-    corpus = set(retrieve.corpus_captions(clip))
-    assert not corpus & {caption(scene) for scene in draw_scenes(500, 3, "held-out")}
+    captions = set(corpus.corpus_captions(clip))
+    assert not captions & {caption(scene) for scene in draw_scenes(500, 3, "held-out")}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from invert import corpus
 from invert.methods import METHODS, get_method
 from invert.methods.gcg import GcgConfig, gcg, swaps
 from invert.methods.pez import PezConfig, pez, score_and_gradient
 from invert.methods.random_search import RandomConfig, random_search
-from invert.methods.retrieve import nearest_captions
 from invert.methods.tokens import random_ids, score_ids, score_text
 
 SMALL = {"pez": PezConfig(steps=60), "gcg": GcgConfig(steps=8, top_k=64, width=48), "random": RandomConfig(steps=8, width=48)}
@@ -87,14 +88,10 @@ def test_scores_by_ids_are_those_of_the_model(problem, clip):
 
 
 def test_retrieval_gives_the_nearest_captions_best_first(problem, clip, monkeypatch):
-    monkeypatch.setattr("invert.methods.retrieve.CORPUS_SIZE", 64)
-    from invert.methods import retrieve
-
-    retrieve.encoded_corpus.cache_clear()
-    captions = retrieve.corpus_captions(clip)
-    wanted = clip.encode_text([captions[11]])[0]
-    found = nearest_captions(clip, wanted, 5)
-    retrieve.encoded_corpus.cache_clear()
+    captions = corpus.corpus_captions(clip)[:64]
+    monkeypatch.setattr("invert.methods.retrieve.encoded_corpus", lambda clip: corpus.encoded_corpus(clip, captions))
+    task = replace(problem(top=5), target=clip.encode_text([captions[11]])[0])
+    found = get_method("retrieve")(task).prompts
     assert found[0][0] == captions[11]
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
 
