@@ -7,6 +7,7 @@ cluster are asked for. Each thread takes one contiguous share, tile by tile: pac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -72,6 +73,21 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="clustering")
 
 
+def shares(points: np.ndarray, k: int) -> list[slice]:
+    """Contiguous rows for each thread; as many threads as torch may use and the work is worth."""
+    threads = max(1, min(torch.get_num_threads(), len(points), points.size * k // SHARE))
+    bounds = np.linspace(0, len(points), threads + 1).astype(int)
+    return [slice(bounds[thread], bounds[thread + 1]) for thread in range(threads)]
+
+
+def run_shares(share: Callable[[int], None], threads: int) -> None:
+    """share(0) … share(threads − 1), at once; compiled code lets go of Python's lock."""
+    if threads == 1:
+        share(0)
+    else:
+        list(pool(threads).map(share, range(threads)))
+
+
 def lloyd_pass(
     x: Tensor, centers: Tensor, weights: Tensor | None, labels: Tensor | None, nearest: Tensor | None, add_up: bool
 ) -> tuple[Tensor, Tensor] | None:
@@ -86,21 +102,18 @@ def lloyd_pass(
     out_labels = np.empty(0, np.int64) if labels is None else labels.numpy()
     out_nearest = nothing if nearest is None else nearest.numpy()
     offset, packed, halves = pack(means)
-    threads = max(1, min(torch.get_num_threads(), len(points), points.size * len(means) // SHARE))
-    bounds = np.linspace(0, len(points), threads + 1).astype(int)
+    parts = shares(points, len(means))
+    threads = len(parts)
     sums = np.zeros((threads, *means.shape) if add_up else (threads, 0, 0))
     counts = np.zeros((threads, len(means)))
     lanes = TILE.points(points.dtype.itemsize)
 
     def share(thread: int) -> None:
-        part = slice(bounds[thread], bounds[thread + 1])
+        part = parts[thread]
         best, index = np.empty(lanes, points.dtype), np.empty(lanes, np.int32)
         tile = np.zeros(lanes * points.shape[1], points.dtype)
         results = out_labels[part], out_nearest[part], sums[thread], counts[thread]
         pass_over(points[part], weigh[part], means, offset, packed, halves, *results, best, index, tile)
 
-    if threads == 1:
-        share(0)
-    else:
-        list(pool(threads).map(share, range(threads)))
+    run_shares(share, threads)
     return (torch.from_numpy(sums.sum(0)), torch.from_numpy(counts.sum(0))) if add_up else None

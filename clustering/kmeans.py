@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from clustering.arrays import generator_on, give_back, read_points, read_weights, working
 from clustering.distances import distance_chunks
-from clustering.lloyd import Totals, assign, means_of, totals
+from clustering.lloyd import Pass, Totals, assign, means_of, repeated
 from clustering.seeding import kmeans_plusplus, random_points
 from clustering.stream import Chunks, sample
 
@@ -147,7 +147,8 @@ class KMeans(CentroidModel):
         generator = generator_on(points.device, self.seed)
         limit = self.tol * mean_variance([points])
         for _ in range(self.n_init if isinstance(self.init, str) else 1):
-            yield self._lloyd([points], [weights], self._start(points, weights, generator), limit)
+            start = self._start(points, weights, generator)
+            yield self._lloyd([repeated(points, weights, self.n_clusters)], start, limit)
 
     def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
         if sample_weight is not None:
@@ -156,11 +157,11 @@ class KMeans(CentroidModel):
         start, count = sample(x, STREAM_SAMPLE * self.n_clusters, generator)
         self.n_features_in_ = start.shape[1]
         self._check_clusters(count)
-        points = UnitChunks(x) if self.spherical else x
+        passes = ChunkPasses(x, self.spherical)
         start = normalize(start, dim=1) if self.spherical else start
-        limit = self.tol * mean_variance(points)
+        limit = self.tol * mean_variance(one.x for one in passes)
         for _ in range(self.n_init if isinstance(self.init, str) else 1):
-            yield self._lloyd(points, None, self._start(start, None, generator), limit)
+            yield self._lloyd(passes, self._start(start, None, generator), limit)
 
     def steps(self, x: Any, lr: float = 1.0) -> Iterator[Any]:
         """Centers (K, D) of x (N, D) at the start and after each iteration, for animations.
@@ -172,16 +173,15 @@ class KMeans(CentroidModel):
         points = normalize(points, dim=1) if self.spherical else points
         start = working(self._start(points, None, generator_on(points.device, self.seed)))
         yield give_back(start.to(points.dtype), x)
-        for centers in self._iterations([points], None, start, self.tol * mean_variance([points]), lr):
+        passes = [repeated(points, None, self.n_clusters)]
+        for centers in self._iterations(passes, start, self.tol * mean_variance([points]), lr):
             yield give_back(centers.to(points.dtype), x)
 
-    def _iterations(
-        self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float, lr: float = 1.0
-    ) -> Iterator[Tensor]:
+    def _iterations(self, passes: Iterable[Pass], centers: Tensor, limit: float, lr: float = 1.0) -> Iterator[Tensor]:
         """Centers, in the working dtype, after each iteration, until they rest."""
         centers = working(centers)
         for _ in range(self.max_iter):
-            means = means_of(settled(points, weights, centers), centers)
+            means = means_of(settled(passes, centers), centers)
             moved = centers + lr * (means - centers) if lr != 1 else means
             moved = normalize(moved, dim=1) if self.spherical else moved
             shift = float((moved - centers).square().sum())
@@ -190,51 +190,50 @@ class KMeans(CentroidModel):
             if shift <= limit * lr * lr:
                 return
 
-    def _lloyd(self, points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, limit: float) -> Run:
-        """Iterate over a source of chunks, one of which may be everything, until the centers rest."""
-        dtype = centers.dtype
-        for iteration, moved in enumerate(self._iterations(points, weights, centers, limit), 1):  # noqa: B007
+    def _lloyd(self, passes: Iterable[Pass], start: Tensor, limit: float) -> Run:
+        """Iterate until the centers rest; passes: one over everything, or one over each chunk."""
+        for iteration, centers in enumerate(self._iterations(passes, start, limit), 1):  # noqa: B007
             pass
-        centers = moved.to(dtype)
-        labels, nearest = zip(*(assign(chunk, centers) for chunk in points), strict=True)
-        loss = sum(inertia(near, weigh) for near, weigh in zip(nearest, weights or [None] * len(nearest), strict=True))
+        centers, labels, loss = centers.to(start.dtype), [], 0.0
+        for one in passes:
+            own, nearest = one.assign(centers)
+            labels.append(own)
+            loss += inertia(nearest, one.weights)
         return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iteration)
 
 
-class UnitChunks:
-    """Chunks scaled to the unit sphere, as often as they are asked for."""
+class ChunkPasses:
+    """A pass over each chunk of a stream, as often as they are asked for; on the unit sphere where that is wanted."""
 
-    def __init__(self, chunks: Chunks) -> None:
-        self.chunks = chunks
+    def __init__(self, chunks: Chunks, spherical: bool) -> None:
+        self.chunks, self.spherical = chunks, spherical
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (normalize(chunk, dim=1) for chunk in self.chunks)
+    def __iter__(self) -> Iterator[Pass]:
+        return (Pass(normalize(chunk, dim=1) if self.spherical else chunk) for chunk in self.chunks)
 
 
-def settled(points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor) -> Totals:
-    """Totals over all chunks, with a point moved into every cluster that would stay empty."""
+def settled(passes: Iterable[Pass], centers: Tensor) -> Totals:
+    """Totals over all passes, with a point moved into every cluster that would stay empty."""
     found: Totals | None = None
-    for number, chunk in enumerate(points):
-        more = totals(chunk, centers, weights[number] if weights else None)
+    for one in passes:
+        more = one.totals(centers)
         found = more if found is None else found.plus(more)
     assert found is not None
-    if bool((found.counts == 0).any()):
-        return fill_empty(points, weights, centers, found)
-    return found
+    return fill_empty(passes, centers, found) if bool((found.counts == 0).any()) else found
 
 
-def fill_empty(points: Iterable[Tensor], weights: list[Tensor | None] | None, centers: Tensor, found: Totals) -> Totals:
+def fill_empty(passes: Iterable[Pass], centers: Tensor, found: Totals) -> Totals:
     """Give each empty cluster one of the points farthest from their centers, and take it from its old cluster."""
     empty = (found.counts == 0).nonzero()[:, 0]
     rows, labels, mass, far = [], [], [], []
-    for number, chunk in enumerate(points):
-        label, nearest = assign(chunk, centers)
-        weigh = weights[number] if weights else None
-        nearest = nearest if weigh is None else nearest.where(weigh > 0, -1)  # who weighs nothing fills nothing
-        far_here, worst = nearest.topk(min(len(empty), len(chunk)))
-        rows.append(chunk[worst].to(found.sums))
+    for one in passes:
+        label, nearest = one.assign(centers)
+        weigh = torch.ones_like(nearest) if one.weights is None else one.weights.to(nearest)
+        nearest = nearest.where(weigh > 0, -1)  # who weighs nothing fills nothing
+        far_here, worst = nearest.topk(min(len(empty), len(nearest)))
+        rows.append(one.x[worst].to(found.sums))
         labels.append(label[worst])
-        mass.append(torch.ones(len(worst)).to(found.counts) if weigh is None else weigh[worst].to(found.counts))
+        mass.append(weigh[worst].to(found.counts))
         far.append(far_here)
     pick = torch.cat(far).topk(min(len(empty), sum(map(len, far)))).indices
     point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(mass)[pick]

@@ -45,6 +45,34 @@ def totals(x: Tensor, centers: Tensor, weights: Tensor | None = None) -> Totals:
     return found
 
 
+class Pass:
+    """Points (N, D) and weights (N,) that an algorithm passes over again and again, remembering nothing in between."""
+
+    def __init__(self, x: Tensor, weights: Tensor | None = None) -> None:
+        self.x, self.weights = x, weights
+
+    def totals(self, centers: Tensor) -> Totals:
+        """Sums and counts of the points nearest to each center."""
+        return totals(self.x, centers, self.weights)
+
+    def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (N,) and squared distances (N,)."""
+        return assign(self.x, centers)
+
+
+def repeated(x: Tensor, weights: Tensor | None, k: int) -> Pass:
+    """A pass for many iterations over the same points: with bounds where remembering saves more than it costs.
+
+    Two bounds and a label for each point take at most a quarter of the points' own memory.
+    """
+    wide = x.shape[1] >= 12 and x.dtype in (torch.float32, torch.float64)
+    if x.device.type == "cpu" and x.is_contiguous() and wide and k >= 16 and x.numel() * k >= WORTH_COMPILING:
+        from clustering.bounded import BoundedPass  # loads numba
+
+        return BoundedPass(x, weights)
+    return Pass(x, weights)
+
+
 def sweep(
     x: Tensor, centers: Tensor, weights: Tensor | None, labels: Tensor | None, nearest: Tensor | None, add_up: bool
 ) -> Totals | None:

@@ -110,12 +110,26 @@ def scores_of_group(code: VectorCode) -> list[list[Any]]:
     return added
 
 
-def keep_smallest(code: VectorCode, scores: list[list[Any]]) -> None:
-    """Lower each lane's best score and its center where the group holds a better one."""
+def keep_smallest(code: VectorCode, scores: list[list[Any]], two: bool) -> None:
+    """Lower each lane's best score and its center where the group holds a better one; and its second best, with two."""
     builder = code.builder
+
+    def smaller(a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+    def larger(a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", a, b), b, a)
+
     base = builder.trunc(code.arguments[4], I32)
     best, index = code.pointer(5, code.vector), code.pointer(6, code.indices)
+    runners_up = code.pointer(7, code.vector) if two else None
     for v in range(TILE.vectors):
+        if two:
+            first, then = code.load(best, I64(v)), code.load(runners_up, I64(v))
+            for c in range(TILE.centers):
+                then = smaller(then, larger(first, scores[v][c]))
+                first = smaller(first, scores[v][c])
+            code.store(then, runners_up, I64(v))
         lowest, owner = code.load(best, I64(v)), code.load(index, I64(v))
         for c in range(TILE.centers):
             better = builder.fcmp_ordered("<", scores[v][c], lowest)
@@ -138,7 +152,22 @@ def lower_scores(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = VectorCode(context, builder, signature, arguments)
-        keep_smallest(code, scores_of_group(code))
+        keep_smallest(code, scores_of_group(code), two=False)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def lower_two_scores(
+    typing_context: Any, points: Any, group: Any, halves: Any, depth: Any, first: Any, best: Any, index: Any, second: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """`lower_scores` that also updates second: (lanes), each lane's second smallest score."""
+    signature = types.void(points, group, halves, types.int64, types.int64, best, index, second)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = VectorCode(context, builder, signature, arguments)
+        keep_smallest(code, scores_of_group(code), two=True)
         return context.get_dummy_value()
 
     return signature, generate

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import Chunks, KMeans, MiniBatchKMeans, kmeans_plusplus
 from clustering.kmeans import mean_variance
-from clustering.lloyd import WORTH_COMPILING, assign, totals
+from clustering.lloyd import WORTH_COMPILING, Pass, assign, means_of, repeated, totals
 
 CHECKED = {
     "check_sample_weight_equivalence_on_dense_data": "random starts depend on the number of rows, as in scikit-learn's KMeans"
@@ -65,6 +65,46 @@ def test_the_compiled_pass_and_torch_agree(d, dtype):
     small = totals(x[:50], x[:k], weights[:50])  # too small to be worth compiled code
     expected = torch.zeros(k, d, dtype=torch.float64).index_add_(0, labels[:50], x[:50].double() * weights[:50].double()[:, None])
     torch.testing.assert_close(small.sums.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("away", [0.0, 300.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bounds_skip_points_but_change_no_label(dtype, spread, away, weighted):
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(50, 24, generator=generator, dtype=torch.float64)
+    x = centers[torch.randint(50, (2500,), generator=generator)]
+    x = (x + spread * torch.randn(2500, 24, generator=generator, dtype=torch.float64) + away).to(dtype)
+    weights = torch.rand(2500, generator=generator, dtype=dtype) if weighted else None
+    bounded, plain = repeated(x, weights, 50), Pass(x, weights)
+    assert type(bounded) is not Pass
+    centers = x[:50]
+    for _ in range(12):
+        found, expected = bounded.totals(centers), plain.totals(centers)
+        assert float((found.counts - expected.counts).abs().sum()) <= (4 if dtype == torch.float32 else 1e-6)  # ties
+        torch.testing.assert_close(bounded.assign(centers)[1], plain.assign(centers)[1], rtol=1e-4, atol=1e-4)
+        centers = means_of(expected, centers)
+
+
+def test_bounds_skip_most_points_once_centers_come_to_rest():
+    x = torch.from_numpy(blobs(20_000, 16, 20))
+    fitted = KMeans(20, n_init=2).fit(x)
+    bounded = repeated(x, None, 20)
+    bounded.totals(fitted.cluster_centers_)
+    before = bounded.upper.copy()
+    bounded.totals(fitted.cluster_centers_ + 1e-4)
+    moved = float(torch.tensor(16e-8).sqrt())
+    assert np.mean(np.abs(bounded.upper - before - moved) < 1e-5) > 0.9, "a bound that is only shifted was not computed anew"
+
+
+def test_a_cluster_that_its_weighted_points_have_left_is_empty():
+    x = torch.from_numpy(blobs(9000, 16, 3))
+    weights = torch.rand(9000, generator=torch.Generator().manual_seed(0))
+    bounded = repeated(x, weights, 16)
+    bounded.totals(x[:16])
+    far = torch.cat([x[:3], torch.full((13, 16), 1e4) + torch.arange(13)[:, None]])
+    assert int((bounded.totals(far).counts == 0).sum()) == 13
 
 
 @pytest.mark.parametrize("threads", [1, 2])

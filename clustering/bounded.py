@@ -1,0 +1,184 @@
+"""Lloyd passes over wide points in main memory that skip the points whose center cannot have changed.
+
+In: points (N, D) and, call after call, centers (K, D); out: the same totals and labels as a full pass. Each point keeps
+an upper bound of the distance to its center and a lower one to all others; when centers move, bounds move with
+them, and only where they cross is the point scored anew. Source: Hamerly, "Making k-means even faster" (2010).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from clustering import cpu
+from clustering.distances import distances
+from clustering.lloyd import Pass, Totals
+from clustering.simd_tile import TILE, lower_two_scores
+
+GROUP = TILE.centers
+NOTHING = 1e-12  # of all weight: what rounding may leave in a cluster whose weighted points have gone
+
+
+class Geometry(NamedTuple):
+    """The centers of an iteration, and how they have moved since the last."""
+
+    centers: np.ndarray  # (K, D)
+    offset: np.ndarray  # (D,), and packed and halves: as `cpu.pack` makes them
+    packed: np.ndarray
+    halves: np.ndarray
+    moves: np.ndarray  # (K, 2): how far each center moved, and the farthest of the others
+    safe: np.ndarray  # (K,): half the distance to the nearest other center
+    slack: float  # error of a score, beside the squared norm
+
+
+class State(NamedTuple):
+    """What is remembered of a thread's share of the points."""
+
+    labels: np.ndarray  # (n,) int32, −1 where nothing is known yet
+    upper: np.ndarray  # (n,) of the distance to the point's center
+    lower: np.ndarray  # (n,) of the distance to any other
+    sums: np.ndarray  # (K, D) float64
+    counts: np.ndarray  # (K,) float64
+
+
+class Waiting(NamedTuple):
+    """A tile of points to be scored together, one in each lane."""
+
+    rows: np.ndarray  # (lanes,) int64
+    norms: np.ndarray  # (lanes,) squared
+    tile: np.ndarray  # (D × lanes)
+    best: np.ndarray  # (lanes,) and second: scores
+    second: np.ndarray
+    nearest: np.ndarray  # (lanes,) int32, the center with the best score
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def distance_to(x, row, centers, k):  # type: ignore[no-untyped-def]
+    """Distance of a point to a center."""
+    squares = x.dtype.type(0)
+    for f in range(x.shape[1]):
+        squares += (x[row, f] - centers[k, f]) ** 2
+    return np.sqrt(squares)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def add(state, k, x, row, weight):  # type: ignore[no-untyped-def]
+    """Add a point to a cluster, or with a negative weight take it away."""
+    state.counts[k] += weight
+    for f in range(x.shape[1]):
+        state.sums[k, f] += weight * x[row, f]
+
+
+@njit(nogil=True, cache=True)
+def score_waiting(x, weights, geometry, state, waiting, filled):  # type: ignore[no-untyped-def]
+    """Score the first points of the tile against all centers; those with a new center move between the sums."""
+    waiting.best[:] = np.inf
+    waiting.second[:] = np.inf
+    waiting.nearest[:] = 0
+    for group in range(len(geometry.packed)):
+        center = group * GROUP
+        packed, halves = geometry.packed[group], geometry.halves[group]
+        lower_two_scores(waiting.tile, packed, halves, x.shape[1], center, waiting.best, waiting.nearest, waiting.second)
+    for lane in range(filled):
+        row, new, norm = waiting.rows[lane], waiting.nearest[lane], waiting.norms[lane]
+        error = geometry.slack * norm
+        state.upper[row] = np.sqrt(max(norm + 2 * waiting.best[lane], 0) + error)
+        state.lower[row] = np.sqrt(max(norm + 2 * waiting.second[lane] - error, 0))
+        old = state.labels[row]
+        if old != new:
+            weight = weights[row] if len(weights) else x.dtype.type(1)
+            if old >= 0:
+                add(state, old, x, row, -weight)
+            add(state, new, x, row, weight)
+            state.labels[row] = new
+
+
+@njit(nogil=True, cache=True)
+def bounded_pass(x, weights, geometry, state, waiting):  # type: ignore[no-untyped-def]
+    """One thread's share: bring its state to the centers of geometry."""
+    lanes, filled = len(waiting.rows), 0
+    for row in range(len(x)):
+        k = state.labels[row]
+        if k >= 0:
+            state.upper[row] += geometry.moves[k, 0]
+            state.lower[row] -= geometry.moves[k, 1]
+            bound = max(state.lower[row], geometry.safe[k])
+            if state.upper[row] <= bound:
+                continue
+            state.upper[row] = distance_to(x, row, geometry.centers, k) * (1 + geometry.slack)
+            if state.upper[row] <= bound:
+                continue
+        norm = x.dtype.type(0)
+        for f in range(x.shape[1]):
+            value = x[row, f] - geometry.offset[f]
+            waiting.tile[f * lanes + filled] = value
+            norm += value * value
+        waiting.rows[filled], waiting.norms[filled] = row, norm
+        filled += 1
+        if filled == lanes:
+            score_waiting(x, weights, geometry, state, waiting, filled)
+            filled = 0
+    score_waiting(x, weights, geometry, state, waiting, filled)
+
+
+class BoundedPass(Pass):
+    """A pass that remembers: label, upper and lower bound of each point, and the sums of each cluster."""
+
+    def __init__(self, x: Tensor, weights: Tensor | None) -> None:
+        super().__init__(x, weights)
+        self.points = x.numpy()
+        self.weigh = np.empty(0, self.points.dtype) if weights is None else weights.contiguous().numpy()
+        n, kind = len(self.points), self.points.dtype
+        self.labels = np.full(n, -1, np.int32)
+        self.upper, self.lower = np.zeros(n, kind), np.zeros(n, kind)
+        self.parts: list[slice] = []
+        self.centers: np.ndarray | None = None
+
+    def totals(self, centers: Tensor) -> Totals:
+        self._advance(centers.contiguous().numpy())
+        sums, counts = torch.from_numpy(self.sums.sum(0)), torch.from_numpy(self.counts.sum(0))
+        return Totals(sums, counts.where(counts > NOTHING * counts.sum(), 0))
+
+    def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        self._advance(centers.contiguous().numpy())
+        labels = torch.from_numpy(self.labels).long()
+        nearest = torch.empty(len(labels), dtype=centers.dtype)
+        for rows, own, out in zip(self.x.split(1 << 12), labels.split(1 << 12), nearest.split(1 << 12), strict=True):
+            torch.sum((rows - centers[own]).square_(), 1, out=out)
+        return labels, nearest
+
+    def _advance(self, centers: np.ndarray) -> None:
+        """Bring labels, bounds and sums to these centers."""
+        if self.centers is None:
+            self.parts = cpu.shares(self.points, len(centers))
+            self.sums = np.zeros((len(self.parts), *centers.shape))
+            self.counts = np.zeros((len(self.parts), len(centers)))
+        kind, lanes, depth = centers.dtype, TILE.points(centers.dtype.itemsize), centers.shape[1]
+        slack = kind.type(4 * np.finfo(kind).eps * np.sqrt(depth))
+        geometry = Geometry(centers, *cpu.pack(centers), *self._movement(centers), slack)
+
+        def share(thread: int) -> None:
+            part = self.parts[thread]
+            state = State(self.labels[part], self.upper[part], self.lower[part], self.sums[thread], self.counts[thread])
+            norms, best, second = np.empty((3, lanes), kind)
+            tile = np.zeros(depth * lanes, kind)
+            waiting = Waiting(np.empty(lanes, np.int64), norms, tile, best, second, np.empty(lanes, np.int32))
+            bounded_pass(self.points[part], self.weigh[part], geometry, state, waiting)
+
+        cpu.run_shares(share, len(self.parts))
+        self.centers = centers.copy()
+
+    def _movement(self, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """moves (K, 2) and safe (K,) of `bounded_pass`, rounded to the careful side."""
+        k, kind = len(centers), centers.dtype
+        before = centers if self.centers is None else self.centers
+        moved = np.linalg.norm(centers - before, axis=1) * (1 + 1e-5)
+        order = moved.argsort()
+        others = np.full(k, moved[order[-1]])
+        others[order[-1]] = moved[order[-2]]
+        gaps = distances(torch.from_numpy(centers), torch.from_numpy(centers), "euclidean").fill_diagonal_(torch.inf)
+        return np.stack([moved, others], 1).astype(kind), gaps.min(1).values.numpy() * (0.5 * (1 - 1e-4))
