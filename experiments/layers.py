@@ -15,12 +15,12 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
-import open_clip
 import torch
 from torch import Tensor
 
+from experiments._random_clip import random_clip
 from experiments.runner import Context
-from invert.clip import Clip, from_open_clip, load_clip
+from invert.clip import Clip, load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 from invert.soft import framed
@@ -32,21 +32,13 @@ RATE = 1.0  # of Adam, in units of the table's spread; cosine to zero
 
 
 def run(context: Context) -> dict[str, Any]:
-    towers = {"picturebook": load_clip(device=context.device), "ViT-B-32 (random weights)": random_clip(context)}
+    towers = {"picturebook": load_clip(device=context.device), "ViT-B-32 (random weights)": random_clip("ViT-B-32", context)}
     lengths, steps = ((4,), 60) if context.quick else (LENGTHS, STEPS)
     found: dict[str, Any] = {}
     for name, clip in towers.items():
         found[name] = {length: by_layer(clip, length, steps, context) for length in lengths}
     draw(found, context)
     return {"prompts": PROMPTS, "steps": steps, "recovered": found}
-
-
-def random_clip(context: Context) -> Clip:
-    """ViT-B-32 as it is before training, without touching the global random state."""
-    with torch.random.fork_rng():
-        torch.manual_seed(context.seed)
-        model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32", pretrained=None)
-    return from_open_clip("ViT-B-32", model.to(context.device), preprocess)
 
 
 def by_layer(clip: Clip, length: int, steps: int, context: Context) -> dict[str, Any]:
