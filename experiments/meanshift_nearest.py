@@ -158,5 +158,5 @@ def draw(context: Context, curves: dict[str, dict[str, Any]], theirs: dict[str, 
     left.plot(theirs["sizes"], theirs["seconds"], "k^:", label="scikit-learn")
     left.set(xscale="log", yscale="log", xlabel="points", ylabel="seconds to convergence")
     right.set(xscale="log", yscale="log", xlabel="points", ylabel="mean distance to the true centroid")
-    left.legend(fontsize=8)
+    left.legend(fontsize=7, loc="upper left")
     made.savefig(context.path("growth.png"))
