@@ -1,5 +1,6 @@
 """Train picturebook's CLIP or its judge: `python scripts/train_picturebook.py clip --steps 2400`; check the
-committed weights: `python scripts/train_picturebook.py clip --evaluate`.
+committed weights: `python scripts/train_picturebook.py clip --evaluate`. A second phase,
+`python scripts/train_picturebook.py clip --families`, goes on from the committed weights with hard batches.
 
 Scenes are drawn by seed and step, so a resumed run sees exactly the data that an unbroken one
 would. Besides CLIP's contrastive loss, one linear reader shared by both towers names a latent's
@@ -15,6 +16,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from invert.clip import load_clip
 from invert.picturebook import models
 from invert.picturebook.augment import augment
+from invert.picturebook.families import family, look_alikes, portraits
 from invert.picturebook.grammar import caption, fragment, spoken_caption
 from invert.picturebook.render import render
 from invert.picturebook.world import (
@@ -45,6 +48,7 @@ from invert.picturebook.world import (
 SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
 NEAR_MISSES = 0.25  # share of a batch that is another scene of it with one attribute changed
+FAMILY = 8  # scenes of a family, in the second phase
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
 LOG_EVERY = 100  # steps, also between checkpoints
@@ -136,6 +140,14 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
     return scenes, captions
 
 
+def family_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+    """Whole families of scenes and a caption each; a few captions are only parts of one."""
+    rng = random.Random(f"families-{seed}-{step}")
+    scenes = [scene for _ in range(size // FAMILY) for scene in family(rng, similar, FAMILY)]
+    captions = [spoken_caption(scene, rng) for scene in scenes]
+    return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
+
+
 def said(labels: Tensor, scenes: list[Scene], captions: list[str]) -> Tensor:
     """Labels for the text tower: what a caption leaves out is not asked for."""
     labels = labels.clone()
@@ -182,14 +194,26 @@ def evaluate(name: str, n: int, device: torch.device) -> float:
 class Training:
     """A model with its reader, its optimiser and the step that it has reached."""
 
-    def __init__(self, name: str, steps: int, batch: int, rate: float, device: torch.device) -> None:
-        """steps: of the whole training; the rate falls along a cosine to the last of them."""
+    def __init__(
+        self, name: str, steps: int, batch: int, rate: float, device: torch.device, start: dict[str, Tensor] | None = None
+    ) -> None:
+        """steps: of the whole training; the rate falls along a cosine to the last of them.
+
+        start: weights to go on from, with families for batches and the batch norms frozen, since a
+        family's statistics are not the world's.
+        """
         torch.manual_seed(SEEDS[name])  # a script of its own: initialisation has no other seed to take
         self.name, self.steps, self.batch, self.rate, self.device = name, steps, batch, rate, device
         self.model = models.build(name, len(models.known_tokens())).to(device)
         if name == "clip":
             self.model.visual.to(memory_format=torch.channels_last)
         self.reader = Reader(models.CONFIGS[name]["embed_dim"]).to(device)
+        self.similar: list[list[int]] | None = None
+        if start is not None:
+            self.model.load_state_dict(start)
+            nn.init.zeros_(self.reader.linear.weight)  # else its first gradients would be noise to trained towers
+            self.model.eval()
+            self.similar = look_alikes(self.pictures(render(portraits(), models.IMAGE_SIZE)))
         parameters = [*self.model.parameters(), *self.reader.parameters()]
         decayed, plain = ([p for p in parameters if (p.ndim > 1) == wide] for wide in (True, False))
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -217,7 +241,10 @@ class Training:
         progress = self.step / self.steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
-        scenes, captions = training_batch(self.step, SEEDS[self.name], self.batch)
+        if self.similar is None:
+            scenes, captions = training_batch(self.step, SEEDS[self.name], self.batch)
+        else:
+            scenes, captions = family_batch(self.step, SEEDS[self.name], self.batch, self.similar)
         noise = torch.Generator(self.device).manual_seed(self.step)
         images = normalise(augment(render(scenes, models.IMAGE_SIZE, self.device, wildness=1.0), noise))
         ids = self.tokenize(captions).to(self.device)
@@ -225,7 +252,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, text = self.model.visual(images), encode_text(self.model, ids)
         picture, text = picture.float(), text.float()
-        contrast = contrastive_loss(picture, text, self.model.logit_scale)
+        contrast = contrastive_loss(picture, text, self.model.logit_scale, twins(captions).to(self.device))
         reading = self.reader.loss(picture, labels) + self.reader.loss(text, said(labels, scenes, captions))
         loss = contrast + (0.5 - 0.4 * progress) * reading
         self.optimizer.zero_grad(set_to_none=True)
@@ -235,29 +262,62 @@ class Training:
         self.step += 1
         return {"loss": loss.item(), "contrast": contrast.item(), "reading": reading.item()}
 
+    @torch.no_grad()
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) in 0..1 → latents (B, E), as the model stands."""
+        parts = pixels.to(self.device).split(128)
+        return torch.cat([self.model.visual(normalise(part)) for part in parts])
+
+    def texts(self, captions: list[str]) -> Tensor:
+        """Captions → latents (B, E), as the model stands."""
+        return encode_text(self.model, self.tokenize(captions).to(self.device))
+
     def held_out(self, n: int, seed: int) -> float:
         """`retrieval` of the model as it stands."""
         self.model.eval()
-        share = retrieval(
-            lambda pixels: self.model.visual(normalise(pixels.to(self.device))),
-            lambda captions: encode_text(self.model, self.tokenize(captions).to(self.device)),
-            n,
-            seed,
-        )
-        self.model.train()
+        share = retrieval(self.pictures, self.texts, n, seed)
+        self.model.train(self.similar is None)
         return share
 
 
-def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
-    """CLIP's loss (Radford et al., arXiv 2103.00020) over latents (B, E) whose i-th rows belong together."""
+def twins(captions: list[str]) -> Tensor:
+    """(B, B) bool: true where two different pictures have the same caption, so that neither is a rival."""
+    places: dict[str, int] = {}
+    said = torch.tensor([places.setdefault(text, i) for i, text in enumerate(captions)])
+    return (said[:, None] == said) & ~torch.eye(len(captions), dtype=torch.bool)
+
+
+def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor, ignored: Tensor) -> Tensor:
+    """CLIP's loss (Radford et al., arXiv 2103.00020) over latents (B, E) whose i-th rows belong together.
+
+    ignored: (B, B) bool, pairs that are not contrasted.
+    """
     logits = logit_scale.exp().clamp(max=100) * F.normalize(picture, dim=1) @ F.normalize(text, dim=1).T
+    logits = logits.masked_fill(ignored, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
+@torch.no_grad()
+def objects_found(name: str, n: int, device: torch.device) -> float:
+    """Share of the objects of n held-out scenes whose caption beats those with any other object in its place."""
+    clip = load_clip("picturebook" if name == "clip" else "picturebook-judge", device)
+    scenes = draw_scenes(n, 0, "held-out")
+    latents = clip.encode_image(render(scenes, models.IMAGE_SIZE))
+    hits = []
+    for scene, latent in zip(scenes, latents, strict=True):
+        for place, own in enumerate(scene.objects):
+            rivals = [i for i, thing in enumerate(objects()) if scene.layout != "two" or thing.plural]
+            changed = [replace(scene, objects=(*scene.objects[:place], i, *scene.objects[place + 1 :])) for i in rivals]
+            scores = clip.encode_text([caption(other) for other in changed]) @ latent
+            hits.append(rivals[int(scores.argmax())] == own)
+    return sum(hits) / len(hits)
+
+
 def train(training: Training, folder: Path, weights: Path) -> None:
     """Run to the end from where the folder's checkpoint stands; write the weights in fp16."""
-    checkpoint, log = folder / f"{training.name}.ckpt", folder / f"{training.name}.jsonl"
+    phase = training.name if training.similar is None else f"{training.name}-families"
+    checkpoint, log = folder / f"{phase}.ckpt", folder / f"{phase}.jsonl"
     if checkpoint.exists():
         training.load(checkpoint)
     began = time.monotonic()
@@ -288,6 +348,9 @@ def main() -> None:
     parser.add_argument(
         "--new-vocabulary", action="store_true", help="first list the tokens of the grammar anew; train both models after that"
     )
+    parser.add_argument(
+        "--families", action="store_true", help="second phase: from the committed weights, with hard batches"
+    )
     parser.add_argument("--evaluate", action="store_true", help="train nothing: how well the committed weights retrieve")
     parser.add_argument("--scenes", type=int, default=1000, help=f"held-out scenes for --evaluate, {RANKED} or more")
     options = parser.parse_args()
@@ -297,11 +360,15 @@ def main() -> None:
             parser.error(f"--scenes {options.scenes}: a caption is ranked among {RANKED}, so give {RANKED} or more")
         share = evaluate(options.model, options.scenes, device)
         print(f"{options.model}: {share:.1%} of {options.scenes} held-out scenes rank first among {RANKED}")
+        found = objects_found(options.model, options.scenes // 10, device)
+        print(f"{options.model}: {found:.1%} of the objects of {options.scenes // 10} of them among all that could stand there")
         return
     if options.new_vocabulary:
         models.renew_tokens()
     options.folder.mkdir(parents=True, exist_ok=True)
-    train(Training(options.model, options.steps, options.batch, options.rate, device), options.folder, options.weights)
+    start = models.compact_state(options.model) if options.families else None
+    training = Training(options.model, options.steps, options.batch, options.rate, device, start)
+    train(training, options.folder, options.weights)
 
 
 if __name__ == "__main__":

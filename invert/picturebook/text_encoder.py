@@ -7,8 +7,11 @@ bundled generator has no text encoder of its own and takes this one.
 
 from __future__ import annotations
 
+import hashlib
+
 import open_clip
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -36,11 +39,21 @@ def text_encoder() -> CLIPTextModel:
             pad_token_id=models.END_OF_TEXT,
         )
     )
-    state = models.full_state(models.WEIGHTS / "clip.safetensors")
+    state = models.full_state("clip")
     own = model.state_dict()
     prefix = "text_model." if "text_model.final_layer_norm.weight" in own else ""
     model.load_state_dict({prefix + name: value for name, value in converted(state, config["layers"]).items()})
     return model.eval().requires_grad_(False)
+
+
+def fingerprint() -> str:
+    """A hash of the stored text tower: a generator trained on other hidden states must not be paired with it."""
+    state = load_file(models.WEIGHTS / "clip.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.startswith("visual."):
+            digest.update(name.encode() + state[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def converted(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
