@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from invert.config import InvertConfig
+from invert.corpus import read_corpus
 from invert.errors import InputError
 from invert.inverter import Inverter
-from invert.methods import get_method
+from invert.methods import METHODS, get_method
 from invert.report import write_report, write_trace
 from invert.result import Result
 from invert.target import KINDS
@@ -29,37 +29,42 @@ from invert.target import KINDS
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 notes = Console(stderr=True, highlight=False)
 DEFAULT = InvertConfig()
+# typer may carry its own copy of click: its base of all usage errors is found from one of them.
+UsageError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @app.command()
 def command(
     images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, or URLs.")] = None,
-    model: Annotated[
-        str, typer.Option(help="picturebook, an open_clip name such as ViT-L-14/openai, hf:NAME, or a folder.")
-    ] = "picturebook",
+    model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
-    method: Annotated[str, typer.Option(help="How to invert: invert, nearest, …")] = DEFAULT.method,
-    target: Annotated[
-        str | None, typer.Option(help="raw, empty or gap: how the image latent is brought among the texts.")
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens,
-    restarts: Annotated[int, typer.Option(help="Soft prompts optimised at once.")] = DEFAULT.restarts,
-    max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens,
-    budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None,
+    method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(METHODS)}.")] = DEFAULT.method,
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed,
     top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top,
+    target: Annotated[str | None, typer.Option(help="raw, empty or gap: how the image is brought among the texts.")] = None,
+    gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None,
+    negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None,
+    negative_weight: Annotated[float, typer.Option(help="How strongly to move away from it.")] = DEFAULT.negative_weight,
+    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False,
+    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None,
     init_prompt: Annotated[str, typer.Option(help="A prompt to start the search from.")] = "",
     must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = "",
     ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = "",
-    negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False,
-    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None,
-    gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None,
-    compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; prints a table.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None,
+    language_weight: Annotated[
+        float, typer.Option(help="Cosine that one nat of the prompt's log-probability is worth.")
+    ] = DEFAULT.language_weight,
+    max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens,
+    token_penalty: Annotated[float, typer.Option(help="Cosine that one more token must earn.")] = DEFAULT.token_penalty,
+    tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens,
+    restarts: Annotated[int, typer.Option(help="Soft prompts optimised at once.")] = DEFAULT.restarts,
+    soft_steps: Annotated[int, typer.Option(help="Gradient steps on them.")] = DEFAULT.soft_steps,
+    budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; a table.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    trace: Annotated[Path | None, typer.Option(help="Draw the curves and which tokens won when into this PNG.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     scene: Annotated[str | None, typer.Option(help="Draw this description in picturebook's world into the given file.")] = None,
     list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False,
@@ -69,16 +74,25 @@ def command(
     if list_objects:
         raise typer.Exit(print_objects())
     paths = images or []
+    if negative is not None and not negative.strip():
+        raise InputError("--negative is empty: give an image or a prompt, or leave it out")
     if scene is not None:
         raise typer.Exit(draw_scene(scene, paths, seed))
     if text is None and not paths:
         raise InputError("no image given: try `invert image.png`, or `invert --help`")
+    others = listed(compare or "")
+    for name in (method, *others):
+        get_method(name)  # an unknown name is told before a model is loaded
     config = InvertConfig(
         method=method,
-        target=target or "raw",
+        target=target or DEFAULT.target,
         tokens=tokens,
         restarts=restarts,
+        soft_steps=soft_steps,
         max_tokens=max_tokens,
+        token_penalty=token_penalty,
+        language_weight=language_weight,
+        corpus=() if corpus is None else read_corpus(corpus),
         budget=budget,
         seconds=seconds,
         seed=seed,
@@ -86,11 +100,12 @@ def command(
         init_prompt=init_prompt,
         must_include=listed(must_include),
         ban=listed(ban),
+        negative_weight=negative_weight,
     )
     job = Job(config, model, device, target is None, negative, gap_images)
     if text is not None:
         raise typer.Exit(job.run_text(text, as_json))
-    raise typer.Exit(job.run_images(expanded(paths), together, listed(compare or ""), as_json, trace, report, debug))
+    raise typer.Exit(job.run_images(expanded(paths), together, others, as_json, trace, report, debug))
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -135,7 +150,7 @@ def draw_scene(description: str, paths: list[str], seed: int) -> int:
         save_image(render([drawn], IMAGE_SIZE)[0], paths[0])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {paths[0]}: {error}; give a writable .png path") from error
-    notes.print(caption(drawn))
+    notes.print(caption(drawn), soft_wrap=True)
     return 0
 
 
@@ -151,7 +166,6 @@ class Job:
         negative: str | None,
         gap_images: str | None,
     ) -> None:
-        get_method(config.method)  # an unknown name is told before a model is loaded
         if config.target not in KINDS:
             raise InputError(f"unknown target {config.target!r}: choose one of {', '.join(KINDS)}")
         self.config, self.negative = config, negative
@@ -159,8 +173,8 @@ class Job:
             self.inverter = Inverter.load(model, device)
         if gap_images is not None:
             self.inverter.measure_gap(expanded([gap_images]))
-        if default_target and self.inverter.gap is not None:
-            self.config = replace(config, target="gap")
+        if default_target and self.inverter.gap is None:
+            self.config = replace(config, target="raw")
 
     def run_text(self, text: str, as_json: bool) -> int:
         result = self.inverter.distill(text, self.config)
@@ -233,7 +247,7 @@ def main() -> NoReturn:
     """Entry point: bad input becomes one sentence and exit status 2."""
     try:
         status = app(standalone_mode=False)
-    except (InputError, typer.Exit, click.ClickException, click.Abort, KeyboardInterrupt) as error:
+    except (InputError, typer.Exit, typer.Abort, UsageError, KeyboardInterrupt) as error:
         if "--debug" in sys.argv and not isinstance(error, typer.Exit):
             raise
         status = exit_status(error)
@@ -245,11 +259,12 @@ def exit_status(error: BaseException) -> int:
     match error:
         case typer.Exit():
             return error.exit_code
-        case click.ClickException():
-            print(f"invert: {error.format_message()}", file=sys.stderr)
-            return 2
         case InputError():
             print(f"invert: {error}", file=sys.stderr)
             return 2
+    if isinstance(error, UsageError):
+        message = getattr(error, "format_message", error.__str__)()
+        print(f"invert: {message}", file=sys.stderr)
+        return 2
     print("invert: interrupted before there was a prompt", file=sys.stderr)
     return 130

@@ -48,7 +48,8 @@ def project(embeddings: Tensor, vocabulary: Vocabulary, most: int = 3) -> list[P
     ids, distances = vocabulary.nearest_tokens(embeddings, COMBINATION_POOL)
     chosen = []
     for embedding, near, far in zip(embeddings, ids, distances.tolist(), strict=True):
-        best, distance = (int(near[0]),), far[0]
+        best: tuple[int, ...] = (int(near[0]),)
+        distance = far[0]
         if most > 1:
             combined, joint = nearest_combination(embedding, vocabulary.clip.token_embeddings[near], most)
             if joint < (1 - COMBINATION_GAIN) * distance:

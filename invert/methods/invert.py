@@ -7,19 +7,21 @@ language by a prior, writes the prompt. `invert_with` takes the stages' settings
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import torch
 
 from invert.corpus import encoded_corpus
+from invert.errors import InputError
 from invert.language import Language
 from invert.methods import Problem, Solution
 from invert.methods.nearest import soft_prompts
 from invert.project import Concept, concepts, project
 from invert.scorer import Row, Scorer
-from invert.search import Search, SearchConfig, distinct
+from invert.search import Search, SearchConfig, distinct, says
 from invert.soft import SoftConfig, SoftPrompts
-from invert.vocabulary import Vocabulary, Word
+from invert.vocabulary import Vocabulary
 
 STARTS = 6  # captions of the corpus that the search starts from
 PROPOSED = 24  # words of the soft stage that the search tries everywhere
@@ -43,13 +45,15 @@ def invert_with(
     themes = concepts(soft.embeddings, vocabulary, problem.config.seed)
     proposed = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)
     scorer = Scorer(problem.clip, vocabulary, problem.target, problem.meter)
-    search = Search(scorer, language_of(problem), search_config, required(problem), proposed[:PROPOSED])
+    needed = required(problem)
+    search = Search(scorer, language_of(problem), search_config, needed, proposed[:PROPOSED], banned(problem))
+    if needed and not search.allowed(needed):
+        raise InputError("the required words do not fit into one prompt: require fewer, or raise --max-tokens")
     found = search.run(starts(problem))
+    complete = [candidate for candidate in found if not search.missing(candidate.row)]
     best = int(soft.scores.argmax())
     return Solution(
-        prompts=[
-            (c.prompt, c.score) for c in distinct([c for c in found if not search.missing(c.row)] or found, problem.config.top)
-        ],
+        prompts=[(c.prompt, c.score) for c in distinct(complete, problem.config.top)],
         soft_score=float(soft.scores.max()),
         projections=project(soft.embeddings[best], vocabulary),
         concepts=themes,
@@ -71,16 +75,28 @@ def _language(vocabulary: Vocabulary, corpus: tuple[str, ...]) -> Language:
 
 def starts(problem: Problem) -> list[Row]:
     """Where the search begins: the user's own prompt, and the nearest captions of the corpus."""
-    vocabulary, banned = problem.vocabulary, set(problem.config.ban)
-    captions = encoded_corpus(problem.clip, problem.config.corpus or None).nearest(problem.target, 4 * STARTS)
-    rows = [vocabulary.cut(caption) for caption, _ in captions]
-    kept = [row for row in rows if banned.isdisjoint(" ".join(word.text for word in row).split())][:STARTS]
-    own = vocabulary.cut(problem.config.init_prompt)
-    return [row for row in (own, *kept, tuple(required(problem))) if row] or [(vocabulary.words[0],)]
+    vocabulary, config = problem.vocabulary, problem.config
+    captions = encoded_corpus(problem.clip, config.corpus or None).nearest(problem.target, 4 * STARTS)
+    near = [vocabulary.cut(caption) for caption, _ in captions]
+    unbanned = [row for row in near if not says(row, banned(problem))]
+    rows = [vocabulary.cut(config.init_prompt), *unbanned[:STARTS], required(problem)]
+    short = [shortened(row, config.max_tokens) for row in rows]
+    return [row for row in short if row] or [(min(vocabulary.words, key=lambda word: len(word.ids)),)]
 
 
-def required(problem: Problem) -> list[Word]:
-    return [problem.vocabulary.word(text.lower()) for text in problem.config.must_include]
+def shortened(row: Row, max_tokens: int) -> Row:
+    """As many of the row's first words as the limit takes."""
+    lengths = itertools.accumulate(len(word.ids) for word in row)
+    return row[: sum(length <= max_tokens for length in lengths)]
+
+
+def required(problem: Problem) -> Row:
+    texts = dict.fromkeys(text.strip().lower() for text in problem.config.must_include)
+    return tuple(problem.vocabulary.word(text) for text in texts)
+
+
+def banned(problem: Problem) -> list[str]:
+    return [text.strip().lower() for text in problem.config.ban]
 
 
 def soft_words(soft: SoftPrompts | None, themes: list[Concept], vocabulary: Vocabulary) -> list[int]:

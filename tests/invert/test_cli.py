@@ -1,0 +1,210 @@
+"""The `invert` command as people use it: what is printed where, exit statuses, one bad file among good ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+import invert.cli
+from invert.inverter import Inverter
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes
+from invert.search import Search
+
+QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run left: exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return Inverter.load("picturebook", "cpu")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, loaded):
+    """run("image.png", "--json") → Done, in this process, with the bundled model loaded once for all tests."""
+    load = Inverter.load
+    monkeypatch.setattr(Inverter, "load", lambda model, device=None: loaded if model == "picturebook" else load(model, device))
+
+    def command(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+        with pytest.raises(SystemExit) as exit:
+            invert.cli.main()
+        out, err = capsys.readouterr()
+        return Done(exit.value.code or 0, out, err)
+
+    return command
+
+
+@pytest.fixture
+def images(tmp_path) -> list[Path]:
+    paths = []
+    for i, picture in enumerate(render(draw_scenes(3, 11, "held-out"))):
+        paths.append(tmp_path / f"scene-{i}.png")
+        to_pil_image(picture).save(paths[-1])
+    return paths
+
+
+def test_the_installed_command_prints_the_prompt_and_nothing_else_and_the_same_one_again(images):
+    command = [Path(sys.executable).with_name("invert"), str(images[0]), *QUICK]
+    first, second = (subprocess.run(command, capture_output=True, text=True, timeout=240) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert len(first.stdout.splitlines()) == 1 and first.stdout.strip()
+    assert second.stdout == first.stdout
+
+
+def test_several_images_are_printed_with_their_paths(run, images):
+    done = run(*images, *QUICK)
+    assert done.status == 0
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert [path for path, _ in lines] == [str(path) for path in images]
+    assert all(prompt for _, prompt in lines)
+
+
+def test_a_folder_stands_for_the_images_in_it(run, images, tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert run(tmp_path, *QUICK).out.count("\t") == 3
+
+
+def test_one_bad_file_does_not_stop_the_others(run, images, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(images[0].read_bytes()[:200])
+    done = run(images[0], bad, images[1], *QUICK)
+    assert done.status == 2
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == [str(images[0]), str(images[1])]
+    assert sum("bad.png" in line for line in done.err.splitlines()) == 1
+
+
+def test_json_is_one_object_a_line(run, images):
+    objects = [json.loads(line) for line in run(*images[:2], "--json", *QUICK).out.splitlines()]
+    assert [found["image"] for found in objects] == [str(path) for path in images[:2]]
+    assert all(-1 <= found["score"] <= 1 and found["token_passes"]["backward"] > 0 for found in objects)
+
+
+def test_top_prints_distinct_prompts_the_best_first(run, images):
+    lines = run(images[0], "--top", 3, "--budget", 6000, *QUICK[:4]).out.splitlines()
+    assert len(set(lines)) == 3
+
+
+def test_required_words_are_there_and_banned_ones_are_not(run, images):
+    plain = run(images[0], *QUICK).out
+    banned = next(word for word in plain.split() if len(word) > 3)
+    done = run(images[0], "--must-include", "umbrella", "--ban", banned, "--restarts", 1, "--soft-steps", 2)
+    assert "umbrella" in done.out.split()
+    assert banned not in done.out.split()
+
+
+def test_together_gives_one_prompt_for_all_images(run, images):
+    done = run(*images, "--together", *QUICK)
+    assert done.status == 0 and len(done.out.splitlines()) == 1 and "\t" not in done.out
+
+
+def test_a_text_is_shortened(run):
+    long = "a picture of a fox above a red umbrella on a striped blue and white background, a picture"
+    done = run("--text", long, "--max-tokens", 6, *QUICK)
+    assert done.status == 0 and 1 <= len(done.out.split()) <= 6
+
+
+def test_a_negative_prompt_changes_the_target(run, images):
+    scores = [json.loads(run(images[0], "--json", *QUICK, *more).out)["score"] for more in ((), ("--negative", "a fox"))]
+    assert scores[0] != scores[1]
+
+
+def test_compare_prints_a_row_for_every_method(run, images):
+    done = run(images[0], "--compare", "nearest,retrieve", *QUICK)
+    assert all(name in done.out for name in ("invert", "nearest", "retrieve", "token passes"))
+
+
+def test_trace_and_report_are_written(run, images, tmp_path):
+    trace, report = tmp_path / "trace.png", tmp_path / "page.html"
+    assert run(images[0], "--trace", trace, "--report", report, *QUICK).status == 0
+    with Image.open(trace) as picture:
+        assert picture.width > 200
+    page = report.read_text()
+    assert "<img" in page and "http://" not in page and "https://" not in page
+
+
+def test_a_scene_of_ones_own_is_drawn(run, tmp_path):
+    done = run("--scene", "a fox above a red umbrella on a striped blue and white background", tmp_path / "out.png")
+    assert done.status == 0
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width == picture.height
+
+
+def test_objects_are_listed(run):
+    names = run("--list-objects").out.splitlines()
+    assert len(names) >= 900 and "fox" in names
+
+
+def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
+    def interrupted(self, row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "expand", interrupted)
+    done = run(*images, *QUICK)
+    assert done.status == 130
+    assert len(done.out.splitlines()) == 1 and done.out.startswith(str(images[0]))
+
+
+BAD = {
+    "no image": ((), "no image given"),
+    "missing file": (("nowhere.png",), "nowhere.png"),
+    "unknown option": (("IMAGE", "--colour"), "--colour"),
+    "no tokens": (("IMAGE", "--tokens", 0), "--tokens"),
+    "too many tokens": (("IMAGE", "--tokens", 76), "--tokens"),
+    "too long a prompt": (("IMAGE", "--max-tokens", 200), "--max-tokens"),
+    "no budget": (("IMAGE", "--budget", 0), "--budget"),
+    "no restarts": (("IMAGE", "--restarts", 0), "--restarts"),
+    "not a number": (("IMAGE", "--seed", "one"), "--seed"),
+    "unknown method": (("IMAGE", "--method", "inverse"), "inverse"),
+    "unknown compared method": (("IMAGE", "--compare", "pezz"), "pezz"),
+    "unknown model": (("IMAGE", "--model", "picture-book"), "picture-book"),
+    "unknown target": (("IMAGE", "--target", "middle"), "middle"),
+    "unknown device": (("IMAGE", "--model", "picturebook-judge", "--device", "abacus"), "abacus"),
+    "banned and required": (("IMAGE", "--ban", "fox", "--must-include", "Fox"), "fox"),
+    "missing corpus": (("IMAGE", "--corpus", "nowhere.txt"), "nowhere.txt"),
+    "missing negative": (("IMAGE", "--negative", ""), "negative"),
+    "unwritable report": (("IMAGE", "--report", "/nowhere/page.html", *QUICK), "/nowhere/page.html"),
+    "unknown object": (("--scene", "a glorp on a red background", "out.png"), "glorp"),
+    "scene without a file": (("--scene", "a fox"), "--scene"),
+    "url without network": (("http://127.0.0.1:9/picture.png",), "127.0.0.1:9"),
+}
+
+
+@pytest.mark.parametrize("words, named", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_sentence_that_names_it_and_status_2(run, images, words, named):
+    done = run(*(images[0] if word == "IMAGE" else word for word in words))
+    assert done.status == 2
+    assert named in done.err
+    assert len(done.err.strip().splitlines()) == 1 and done.err.startswith("invert: ")
+
+
+def test_an_empty_folder_is_named(run, tmp_path):
+    done = run(tmp_path)
+    assert done.status == 2 and str(tmp_path) in done.err
+
+
+def test_debug_shows_the_traceback(monkeypatch, images):
+    monkeypatch.setattr(sys, "argv", ["invert", "nowhere.png", "--debug"])
+    with pytest.raises(ValueError, match=r"nowhere\.png"):
+        invert.cli.main()
+
+
+def test_what_was_computed_is_printed_before_a_report_fails(run, images):
+    done = run(images[0], "--report", "/nowhere/page.html", *QUICK)
+    assert done.status == 2 and done.out.strip()
