@@ -3,7 +3,8 @@
 In: a tile of points, packed with one point per vector lane, and a group of negated centers; out: each lane's
 smallest score |c|²/2 − x·c so far and the center that has it. All scores live in registers: the distance matrix
 is never written. LLVM compiles the vectors for the machine at hand; numba alone does not keep such a tile in
-registers. The loop is the micro-kernel of Goto and van de Geijn (2008) with the argmin fused in.
+registers. The loop is the micro-kernel of Goto and van de Geijn (2008) with the argmin fused in. numba's cache does
+not watch this file: whoever edits it deletes clustering/__pycache__.
 """
 
 from __future__ import annotations
@@ -122,21 +123,23 @@ def keep_smallest(code: VectorCode, scores: list[list[Any]], two: bool) -> None:
 
     base = builder.trunc(code.arguments[4], I32)
     best, index = code.pointer(5, code.vector), code.pointer(6, code.indices)
+    best, index = code.pointer(5, code.vector), code.pointer(6, code.indices)
     runners_up = code.pointer(7, code.vector) if two else None
+    base = builder.trunc(code.arguments[4], I32)
     for v in range(TILE.vectors):
-        if two:
-            first, then = code.load(best, I64(v)), code.load(runners_up, I64(v))
-            for c in range(TILE.centers):
-                then = smaller(then, larger(first, scores[v][c]))
-                first = smaller(first, scores[v][c])
-            code.store(then, runners_up, I64(v))
         lowest, owner = code.load(best, I64(v)), code.load(index, I64(v))
+        then = code.load(runners_up, I64(v)) if two else None
         for c in range(TILE.centers):
-            better = builder.fcmp_ordered("<", scores[v][c], lowest)
-            lowest = builder.select(better, scores[v][c], lowest)
+            score = scores[v][c]
+            if two:
+                then = smaller(then, larger(lowest, score))
+            better = builder.fcmp_ordered("<", score, lowest)
+            lowest = builder.select(better, score, lowest)
             owner = builder.select(better, code.spread(builder.add(base, I32(c)), code.indices), owner)
         code.store(lowest, best, I64(v))
         code.store(owner, index, I64(v))
+        if two:
+            code.store(then, runners_up, I64(v))
 
 
 @intrinsic
