@@ -31,7 +31,7 @@ from invert.picturebook import models, pipeline
 from invert.picturebook.grammar import fragment, spoken_caption
 from invert.picturebook.networks import as_one_convolution, build_scheduler, build_unet, build_vae
 from invert.picturebook.render import render
-from invert.picturebook.text_encoder import text_encoder, tokenizer
+from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 from invert.picturebook.world import Scene, draw_scenes, held_out
 
 SEEDS = {"vae": 3, "unet": 4}
@@ -208,11 +208,12 @@ def averaged(model: Any, checkpoint: Path) -> Any:
 
 
 def export(folder: Path, out: Path) -> None:
-    """Write what `invert.picturebook.pipeline` loads: both networks in fp16, and the scheduler."""
+    """Write what `invert.picturebook.pipeline` loads: both networks in fp16, the scheduler, and the text tower's hash."""
     vae = averaged(build_vae(), folder / "generator-vae.ckpt")
     unet = averaged(build_unet(), folder / "generator-unet.ckpt")
     for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
         part.save_pretrained(out / name)
+    (out / pipeline.TRAINED_WITH).write_text(fingerprint())
 
 
 def train(plan: Plan, every: int) -> None:

@@ -13,18 +13,27 @@ from typing import Any
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from invert.errors import InputError
-from invert.picturebook.text_encoder import text_encoder, tokenizer
+from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 
 FOLDER = Path(__file__).parent / "generator"
 PARTS = ("unet", "vae", "scheduler")
+TRAINED_WITH = "text-encoder.sha256"  # file in the folder: the fingerprint of the text tower that it learnt from
 
 
 def load(folder: Path = FOLDER) -> Any:
-    """The trained `StableDiffusionPipeline`, float32 on the CPU; InputError where its weights are not there."""
-    if not all((folder / part).is_dir() for part in PARTS):
+    """The trained `StableDiffusionPipeline`, float32 on the CPU.
+
+    InputError where its weights are not there, or were trained with another text tower.
+    """
+    if not all((folder / part).exists() for part in (*PARTS, TRAINED_WITH)):
         raise InputError(
             f"the generator's weights are not in {folder}: make them with `python scripts/train_generator.py`, "
             "or give a diffusers pipeline with --generator"
+        )
+    if (folder / TRAINED_WITH).read_text() != fingerprint():
+        raise InputError(
+            f"the generator in {folder} was trained with other weights of picturebook's CLIP: train it again with "
+            "`python scripts/train_generator.py unet`"
         )
     return assemble(
         UNet2DConditionModel.from_pretrained(folder / "unet"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from invert.errors import InputError
 from invert.picturebook import pipeline
 from invert.picturebook.world import draw_scenes, held_out
 
@@ -111,3 +112,6 @@ def test_the_commands_train_both_networks_and_write_what_the_package_loads(
     trained = torch.load(tmp_path / "generator-unet.ckpt")["average"]["conv_in.weight"]
     loaded = pipeline.load(tmp_path / "out")
     torch.testing.assert_close(loaded.unet.conv_in.weight, trained.half().float())
+    (tmp_path / "out" / pipeline.TRAINED_WITH).write_text("of another CLIP")
+    with pytest.raises(InputError, match="was trained with other weights of picturebook's CLIP"):
+        pipeline.load(tmp_path / "out")
