@@ -38,9 +38,10 @@ class InvertConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"--{name} is {value}: give more than 0, or leave it out")
-        both = {w.lower() for w in self.must_include} & {w.lower() for w in self.ban}
-        if both:
-            raise InputError(f"{sorted(both)[0]!r} is both required and banned: drop it from --must-include or --ban")
+        required = [f" {text.strip().lower()} " for text in self.must_include]
+        for text in sorted(text.strip().lower() for text in self.ban):
+            if any(f" {text} " in phrase for phrase in required):
+                raise InputError(f"{text!r} is both required and banned: drop it from --must-include or --ban")
 
     def check_context(self, context_length: int) -> None:
         """InputError where the prompt would not fit the model's context, special tokens included."""

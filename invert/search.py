@@ -74,20 +74,25 @@ class Search:
         config: SearchConfig,
         required: Sequence[Word] = (),
         proposed: Sequence[int] = (),
+        banned: Sequence[str] = (),
     ) -> None:
-        """proposed: indices of vocabulary words tried at every place that the language allows them at."""
+        """proposed: indices of vocabulary words tried at every place that the language allows them at.
+
+        banned: lower-case texts that no prompt may say, be it with several words of the vocabulary.
+        """
         self.scorer, self.language, self.config = scorer, language, config
         self.required, self.proposed = tuple(required), torch.tensor(proposed, dtype=torch.long)
+        self.banned = tuple(banned)
         self.vocabulary = scorer.vocabulary
         self.steps = 0
 
     # Values -----------------------------------------------------------------------------------
 
     def allowed(self, row: Row) -> bool:
-        """Short enough, no word twice in a row, no content word more often than a sentence has it."""
+        """Short enough, nothing banned, no word twice in a row, no content word more often than a sentence has it."""
         if not row or len(self.scorer.ids(row)) > self.config.max_tokens or not self.scorer.fits(row):
             return False
-        if any(a == b for a, b in itertools.pairwise(row)):
+        if any(a == b for a, b in itertools.pairwise(row)) or says(row, self.banned):
             return False
         counts = Counter(word.text for word in row)
         return all(n <= MOST_REPEATS for text, n in counts.items() if text not in JOINING)
@@ -124,6 +129,8 @@ class Search:
             if not fresh or self.scorer.meter.exhausted:
                 break
             for parent in fresh:
+                if self.scorer.meter.exhausted:
+                    break
                 expanded.add(parent.row)
                 everyone.update((child.row, child) for child in self.expand(parent.row))
             self.note(best_of(everyone.values(), 1))
@@ -210,6 +217,11 @@ class Search:
             Move(a.place, (*row[: a.place], a.row[a.place], *row[a.place + 1 : b.place], b.row[b.place], *row[b.place + 1 :]))
             for a, b in combined[: self.config.pairs]
         ]
+
+
+def says(row: Row, texts: Iterable[str]) -> bool:
+    """Whether the row's prompt holds one of the texts as whole words."""
+    return any(f" {text} " in f" {text_of(row)} " for text in texts)
 
 
 def best_of(candidates: Iterable[Candidate], n: int) -> list[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +15,16 @@ import torch.nn.functional as F
 from open_clip.model import CLIP, set_model_preprocess_cfg
 from open_clip.push_to_hf_hub import save_config_for_hf
 from open_clip.transform import PreprocessCfg
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from invert.clip import Clip, load_clip
+from invert.inverter import Inverter, picturebook_gap
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes
+from invert.vocabulary import Vocabulary, Word, build_vocabulary
 
 VOCAB = 49408
 
@@ -76,6 +83,22 @@ def saved_folder(folder: Path, **shape: Any) -> tuple[Any, Path]:
 @pytest.fixture(scope="session")
 def picturebook() -> Clip:
     return load_clip("picturebook", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def inverter(picturebook: Clip) -> Inverter:
+    return Inverter(picturebook, picturebook_gap(picturebook))
+
+
+@pytest.fixture(scope="session")
+def picturebook_words(picturebook: Clip) -> Vocabulary:
+    return build_vocabulary(picturebook)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Held-out scenes."""
+    return [to_pil_image(picture) for picture in render(draw_scenes(3, 7, "held-out"))]
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +169,28 @@ def tiny_clip() -> Clip:
 
     model = random_open_clip(width=16, heads=2, layers=2, quick_gelu=True, vocab=64).double()
     return from_open_clip("tiny", model, open_clip.image_transform(32, is_train=False))
+
+
+@pytest.fixture(scope="session")
+def toy_clip(tiny_clip: Clip) -> Clip:
+    """The tiny model with special tokens inside its own table."""
+    clip = copy.copy(tiny_clip)
+    clip.start_id, clip.end_id = 62, 63
+    return clip
+
+
+@pytest.fixture(scope="session")
+def toy_words(toy_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+    """62 words w0…w61, each a token of the toy model."""
+    vocabulary = Vocabulary(toy_clip, [Word(f"w{i}", (i,)) for i in range(62)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INVERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert vocabulary.no_word_distance > 0  # makes the index here and not in the user's cache
+    return vocabulary
+
+
+@pytest.fixture(scope="session")
+def toy_target(toy_clip: Clip) -> Tensor:
+    """The latent of the hidden prompt "w7 w21 w40"."""
+    rows = toy_clip.embed(torch.tensor([[toy_clip.start_id, 7, 21, 40, toy_clip.end_id]]))
+    return toy_clip.encode_embeddings(rows)[0].float()

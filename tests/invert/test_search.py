@@ -1,0 +1,260 @@
+"""Discrete search on a toy model: it keeps its rules and its budget, values what it says, and puts wrong words right."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from invert.language import Language
+from invert.meter import Meter
+from invert.scorer import Row, Scorer, text_of
+from invert.search import JOINING, MISSING, MOST_REPEATS, Candidate, Move, Search, SearchConfig, best_of, distinct, says
+from invert.vocabulary import Word
+
+SMALL = {"max_tokens": 5, "rounds": 2, "replacements": 8, "insertions": 4, "paired": 4, "pairs": 24, "beam": 2}
+SENTENCES = ["w1 w2 w3", "w1 w2 w4 w5", "w6 w2 w3", "w1 w7 w3"]
+
+
+def row(*tokens: int) -> Row:
+    return tuple(Word(f"w{token}", (token,)) for token in tokens)
+
+
+@pytest.fixture
+def make(toy_clip, toy_words, toy_target):
+    """make(corpus=, budget=, required=, proposed=, banned=, **SearchConfig) → a Search for the hidden "w7 w21 w40"."""
+
+    def search(corpus=(), budget=None, required=(), proposed=(), banned=(), **config) -> Search:
+        scorer = Scorer(toy_clip, toy_words, toy_target, Meter(budget))
+        return Search(scorer, Language(corpus, toy_words), SearchConfig(**{**SMALL, **config}), required, proposed, banned)
+
+    return search
+
+
+def random_starts(seed: int) -> list[Row]:
+    rng = random.Random(seed)
+    return [row(*rng.choices(range(12), k=rng.randint(1, 7))) for _ in range(5)]
+
+
+# Rules --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("corpus", [(), SENTENCES], ids=["flat", "learned"])
+def test_no_row_is_scored_that_breaks_a_rule(make, seed, corpus):
+    search = make(corpus, proposed=range(10), banned=["w3", "w4 w5"])
+    starts = [*random_starts(seed), row(1, 1), row(3, 2), row(4, 5), row(1, 2, 1, 2, 1), row(6)]
+    found = search.run(starts)
+    assert len(found) > 50
+    for candidate in found:
+        words = [word.text for word in candidate.row]
+        assert 1 <= sum(len(word.ids) for word in candidate.row) <= 5
+        assert all(a != b for a, b in itertools.pairwise(words))
+        assert max(Counter(words).values()) <= MOST_REPEATS
+        assert "w3" not in words and ("w4", "w5") not in itertools.pairwise(words)
+
+
+def test_joining_words_may_be_said_more_often(make):
+    search = make(max_tokens=9)
+    a = Word("a", (1,))
+    assert "a" in JOINING
+    assert search.allowed((a, *row(2), a, *row(3), a, *row(4)))
+    assert not search.allowed(row(1, 2, 1, 3, 1, 4))
+
+
+def test_a_banned_text_is_found_as_whole_words_only():
+    fox, face = Word("fox", (1,)), Word("fox face", (1, 2))
+    assert says((fox,), ["fox"]) and says((face,), ["fox"]) and says((fox, Word("face", (2,))), ["fox face"])
+    assert not says((Word("foxes", (3,)), face), ["face fox"]) and not says((Word("foxes", (3,)),), ["fox"])
+
+
+def test_a_row_without_a_required_word_is_worth_less_than_any_with_it(make):
+    search = make(required=row(50, 51))
+    found = search.run([row(7, 21, 40), row(50, 51)])
+    complete = [candidate.value for candidate in found if not search.missing(candidate.row)]
+    lacking = [candidate.value for candidate in found if search.missing(candidate.row)]
+    assert complete and lacking and min(complete) > max(lacking)
+    assert {50, 51} <= {token for word in found[0].row for token in word.ids}
+
+
+def test_required_words_are_put_where_no_start_has_them(make):
+    search = make(required=row(50, 51), rounds=4)
+    best = search.run([row(7, 21, 40)])[0]
+    assert search.missing(best.row) == 0
+    assert search.scorer.meter.best_prompt == best.prompt
+
+
+# Values -------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_cosine_and_language_less_length_and_what_is_missing(make):
+    search = make(SENTENCES, required=row(2), language_weight=0.01, token_penalty=0.002)
+    clip, target = search.scorer.clip, search.scorer.target
+    for candidate in search.run([row(1, 2, 3)])[::37]:
+        ids = [clip.start_id, *(word.ids[0] for word in candidate.row), clip.end_id]
+        cosine = float(clip.encode_embeddings(clip.embed(torch.tensor([ids])))[0].float() @ target)
+        value = cosine + 0.01 * search.language.log_probability(candidate.row) - 0.002 * len(candidate.row)
+        value -= MISSING * (row(2)[0] not in candidate.row)
+        assert candidate.score == pytest.approx(cosine, abs=1e-6)
+        assert candidate.value == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_result_is_worth_at_least_as_much_as_every_start(make, seed):
+    search = make(SENTENCES)
+    starts = random_starts(seed)
+    values = [candidate.value for candidate in search.valued(starts)]
+    found = search.run(starts)
+    assert found[0].value >= max(values)
+    assert [c.value for c in found] == sorted((c.value for c in found), reverse=True)
+    assert len({c.row for c in found}) == len(found)
+    assert search.scorer.meter.best_prompt == found[0].prompt and search.scorer.meter.best_value == found[0].value
+
+
+@pytest.mark.parametrize("wrong", [(7, 33, 40), (5, 21, 40), (21, 7, 40), (7, 40), (7, 21, 30, 40), (7, 2, 3)])
+def test_what_is_wrong_with_the_hidden_prompt_is_put_right(make, wrong):
+    search = make(proposed=[7, 21, 40], rounds=4, insertions=8, replacements=16, token_penalty=0.0)
+    assert search.run([row(*wrong)])[0].prompt == "w7 w21 w40"
+
+
+def test_a_penalty_that_no_word_can_earn_leaves_one_word(make):
+    assert len(make(token_penalty=2.0).run([row(7, 21, 40)])[0].row) == 1
+
+
+def test_a_weight_on_language_leads_to_what_the_corpus_says(make):
+    best = make(SENTENCES, language_weight=10.0, rounds=5, token_penalty=0.0).run([row(3, 1)])[0]
+    assert best.prompt in SENTENCES
+
+
+def test_a_language_that_knows_nothing_still_lets_the_search_climb(make):
+    search = make(proposed=())
+    start = search.valued([row(1, 2, 3)])[0]
+    found = search.run([row(1, 2, 3)])
+    assert found[0].value > start.value and found[0].score == pytest.approx(
+        found[0].value + search.config.token_penalty * len(found[0].row), abs=1e-6
+    )
+
+
+def test_starts_that_no_rule_allows_give_nothing(make):
+    assert make(max_tokens=2).run([row(1, 2, 3)]) == []
+
+
+def test_the_same_search_twice_is_the_same(make):
+    first, again = (make(SENTENCES, proposed=[7, 8]).run(random_starts(1)) for _ in range(2))
+    assert first == again
+
+
+# Budget -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [1, 60, 300, 1000])
+def test_a_budget_is_overspent_by_less_than_the_batch_that_spends_it(make, budget, monkeypatch):
+    search = make(proposed=range(10), budget=budget)
+    meter, before = search.scorer.meter, []
+    for name in ("score", "gradient"):
+        run = getattr(search.scorer, name)
+
+        def watched(*args, run=run):
+            before.append(meter.token_passes)
+            return run(*args)
+
+        monkeypatch.setattr(search.scorer, name, watched)
+    found = search.run(random_starts(2))
+    assert found and meter.token_passes >= budget
+    assert before[-1] < budget  # nothing was begun with an empty purse
+
+
+# Moves --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def before_and_moves(make) -> tuple[Search, Row, list[Move]]:
+    search, start = make(proposed=range(20, 30)), row(1, 2, 3, 4)
+    return search, start, list(search.moves(start))
+
+
+def test_every_kind_of_move_is_made_and_nothing_before_its_place_changes(before_and_moves):
+    _, start, moves = before_and_moves
+    assert all(move.row[: move.place] == start[: move.place] for move in moves)
+    rows = {move.row for move in moves}
+    assert {start[:i] + start[i + 1 :] for i in range(4)} <= rows  # deletions
+    assert {row(2, 1, 3, 4), row(4, 2, 3, 1), row(1, 2, 4, 3)} <= rows  # swaps
+    assert {row(20, 1, 2, 3, 4), row(1, 2, 3, 4, 20)} <= rows  # insertions
+    assert {row(25, 2, 3, 4), row(1, 2, 3, 25)} <= rows  # replacements
+    assert {len(changed) for changed in rows} == {3, 4, 5}
+
+
+def test_a_replacement_names_the_word_that_it_puts(before_and_moves):
+    _, start, moves = before_and_moves
+    named = [move for move in moves if move.word]
+    assert named and all(move.row == (*start[: move.place], move.word, *start[move.place + 1 :]) for move in named)
+    assert all(move.word != start[move.place] for move in named)
+
+
+def test_pairs_are_made_of_two_single_replacements_those_that_add_up_to_most_first(before_and_moves):
+    search, start, moves = before_and_moves
+    singles = search.valued_moves(moves)
+    value = {candidate.row: candidate.value for candidate in singles}
+    replaced = {move.row for move in moves if move.word}
+    pairs = search.pairs(start, moves, singles)
+    assert 0 < len(pairs) <= search.config.pairs
+    sums = []
+    for pair in pairs:
+        changed = [i for i in range(4) if pair.row[i] != start[i]]
+        assert len(changed) == 2 and pair.place == changed[0]
+        parts = [(*start[:i], pair.row[i], *start[i + 1 :]) for i in changed]
+        assert replaced.issuperset(parts)
+        sums.append(sum(value[part] for part in parts))
+    assert sums == sorted(sums, reverse=True)
+
+
+def test_estimated_gains_are_exact_where_the_score_is_linear(make, toy_clip, toy_words):
+    search, start = make(), row(5, 9, 33)
+    slope = torch.randn(3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    search.scorer.gradient = lambda rows: slope  # the cosine as a linear function of the rows
+    for place, estimate in enumerate(search.estimated_gains(start)):
+        exact = (toy_words.rows - toy_clip.token_embeddings[start[place].ids[0]]) @ slope[place]
+        assert estimate.shape == (len(toy_words),)
+        torch.testing.assert_close(estimate.double(), exact, rtol=1e-4, atol=1e-6)
+        best = search.replacements(start, place, estimate)
+        naive = [toy_words.words[i] for i in exact.argsort(descending=True)[: search.config.replacements].tolist()]
+        assert best == [word for word in naive if word != start[place]]
+
+
+def test_estimated_gains_point_the_way_on_the_model_itself(make):
+    search, start = make(), row(5, 9, 33)
+    (now,) = search.scorer.score([start])
+    estimates = search.estimated_gains(start)
+    for place, estimate in enumerate(estimates):
+        replaced = [(*start[:place], word, *start[place + 1 :]) for word in search.vocabulary.words]
+        gains: Tensor = torch.tensor(search.scorer.score(replaced)) - now
+        assert torch.corrcoef(torch.stack([estimate, gains]))[0, 1] > 0.5
+
+
+def test_words_that_language_rules_out_are_not_tried(make):
+    sentences = ["w1 w2 w3"] * 3000 + ["w1 w4 w3"] * 2000
+    search = make(sentences, replacements=62, proposed=range(62))
+    tried = search.replacements(row(1, 2, 3), 1, torch.zeros(62))
+    assert [word.text for word in tried] == ["w4"]
+
+
+# Choosing -----------------------------------------------------------------------------------------
+
+
+def candidate(text: str, value: float) -> Candidate:
+    return Candidate(tuple(Word(word, (0,)) for word in text.split()), value, value)
+
+
+def test_distinct_prompts_differ_in_more_than_joining_words():
+    found = [candidate("a fox", 0.9), candidate("the fox", 0.95), candidate("fox and owl", 0.5), candidate("owl a fox", 0.6)]
+    assert [text_of(c.row) for c in distinct(found, 5)] == ["the fox", "owl a fox"]
+    assert [text_of(c.row) for c in distinct(found, 1)] == ["the fox"]
+
+
+def test_equal_values_are_ordered_by_their_texts():
+    found = [candidate(text, 0.5) for text in ("owl", "fox", "yak")]
+    assert [c.prompt for c in best_of(found, 2)] == [c.prompt for c in best_of(found[::-1], 2)] == ["fox", "owl"]
