@@ -57,9 +57,9 @@ class Language:
         return self._known[a, b, c]
 
     def _probability(self, context: tuple[str, ...], c: str) -> float:
-        """Absolute discounting: what is taken off the seen goes to the shorter context."""
+        """Absolute discounting: what is taken off the seen goes to the shorter context, at last to all classes alike."""
         counts = self.followers.get(context)
-        shorter = self._probability(context[1:], c) if context else 1 / (10 * len(self.classes))
+        shorter = self._probability(context[1:], c) if context else 1 / (len(self.classes) + 1)  # END is one more
         if not counts:
             return shorter
         total = counts.total()
