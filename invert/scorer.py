@@ -43,12 +43,6 @@ class Scorer:
         """Whether the row and its two special tokens stay within the model's context."""
         return len(self.ids(row)) + 2 <= self.clip.context_length
 
-    def score_ids(self, ids: tuple[int, ...]) -> float:
-        """Cosine of one prompt given as token ids without special tokens."""
-        if ids not in self.known:
-            self._run((self.clip.start_id,), [ids], [ids])
-        return self.known[ids]
-
     def gradient(self, rows: Tensor) -> Tensor:
         """The gradient (L, D) of a prompt's cosine on its token rows (L, D), special tokens not included."""
         variable = rows.detach()[None].requires_grad_(True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from invert.methods import Problem, Solution
+from invert.methods.tokens import decoded, score_text
 from invert.project import project
-from invert.scorer import Scorer
 from invert.soft import SoftConfig, SoftPrompts, optimise
 
 
@@ -14,13 +14,12 @@ def nearest(problem: Problem) -> Solution:
     """Free gradient descent from random words; each restart's nearest tokens are scored as a prompt."""
     soft = soft_prompts(problem, SoftConfig(kind="free", steps=4 * problem.config.soft_steps, rate=0.5))
     vocabulary, meter = problem.vocabulary, problem.meter
-    scorer = Scorer(problem.clip, vocabulary, problem.target, meter)
     restarts = len(soft.embeddings)
     ids, _ = vocabulary.nearest_tokens(soft.embeddings.flatten(0, 1), 1)
     found = []
     for tokens in ids.view(restarts, -1).tolist():
-        prompt = problem.clip.tokenizer.decode(tokens).strip()
-        score = scorer.score_ids(tuple(tokens))
+        prompt = decoded(problem, tokens)
+        score = score_text(problem, prompt)  # fragments join in the text, and are then other tokens
         meter.offer(prompt, score)
         found.append((prompt, score))
     best = int(soft.scores.argmax())

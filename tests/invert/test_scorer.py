@@ -1,0 +1,122 @@
+"""Scores of rows of words: the model's own, each paid for once, every position counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from invert import scorer as module
+from invert.meter import Meter
+from invert.scorer import Row, Scorer, text_of
+from invert.soft import framed
+from invert.vocabulary import Word
+
+SENTENCES = (
+    "a fox on a red background",
+    "a fox on a striped blue and white background",
+    "a fox",
+    "a fox on two owls above a green umbrella",
+)
+
+
+@pytest.fixture
+def score(picturebook, picturebook_words):
+    """A scorer on the latent of a text that none of the sentences says."""
+    target = picturebook.encode_text(["two foxes above a house"])[0]
+    return Scorer(picturebook, picturebook_words, target, Meter())
+
+
+@pytest.fixture
+def toy(toy_clip, toy_words, toy_target):
+    return Scorer(toy_clip, toy_words, toy_target, Meter())
+
+
+def toy_row(*tokens: int) -> Row:
+    return tuple(Word(f"w{token}", (token,)) for token in tokens)
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_scores_behind_a_shared_prefix_are_cosines_of_the_prompts_as_text(score, shared):
+    rows = [score.vocabulary.cut(sentence) for sentence in SENTENCES]
+    exact = score.clip.encode_text([text_of(row) for row in rows]) @ score.target
+    assert score.score(rows, shared) == pytest.approx(exact.tolist(), abs=1e-5)
+
+
+def test_a_prefix_is_run_once_and_every_tail_with_its_end(toy):
+    rows = [toy_row(1, 2, 3), toy_row(1, 2, 4), toy_row(1, 2, 5, 6)]
+    toy.score(rows, 2)
+    assert toy.meter.forward_tokens == (1 + 2) + (1 + 1) + (1 + 1) + (2 + 1)
+    assert toy.meter.backward_tokens == 0
+
+
+def test_without_a_shared_prefix_whole_prompts_are_counted(toy):
+    toy.score([toy_row(1, 2, 3), toy_row(4, 5)])
+    assert toy.meter.forward_tokens == 5 + 4
+
+
+def test_one_prompt_alone_needs_no_prefix_of_its_own(toy):
+    toy.score([toy_row(1, 2, 3)], 2)
+    assert toy.meter.forward_tokens == 5
+
+
+def test_words_of_several_tokens_share_all_of_them(toy):
+    phrase = Word("phrase", (7, 8, 9))
+    rows = [(phrase, *toy_row(1)), (phrase, *toy_row(2))]
+    scores = toy.score(rows, 1)
+    assert toy.meter.forward_tokens == (1 + 3) + 2 + 2
+    alone = [Scorer(toy.clip, toy.vocabulary, toy.target, Meter()).score([row])[0] for row in rows]
+    assert scores == pytest.approx(alone, abs=1e-6)
+
+
+def test_what_was_scored_once_is_not_paid_for_again(toy):
+    rows = [toy_row(1, 2, 3), toy_row(1, 2, 4)]
+    first = toy.score(rows, 2)
+    spent = toy.meter.token_passes
+    assert toy.score([*rows, rows[0]]) == [*first, first[0]] and toy.meter.token_passes == spent
+    toy.score([*rows, toy_row(5)])
+    assert toy.meter.token_passes == spent + 3
+
+
+def test_a_row_given_twice_is_run_once(toy):
+    assert len(set(toy.score([toy_row(1, 2), toy_row(1, 2)]))) == 1
+    assert toy.meter.forward_tokens == 4
+
+
+def test_batches_change_no_score(toy, monkeypatch):
+    rows = [toy_row(1, i, i + 1) for i in range(10, 30)] + [toy_row(1, i) for i in range(10, 20)]
+    whole = toy.score(rows, 1)
+    monkeypatch.setattr(module, "BATCH_TOKENS", 7)
+    cut = Scorer(toy.clip, toy.vocabulary, toy.target, Meter())
+    assert cut.score(rows, 1) == pytest.approx(whole, abs=1e-6)
+    assert cut.meter.forward_tokens == toy.meter.forward_tokens
+
+
+def test_no_rows_have_no_scores_and_cost_nothing(toy):
+    assert toy.score([]) == [] and toy.meter.token_passes == 0
+
+
+def test_the_gradient_is_that_of_finite_differences(toy):
+    rows = toy.clip.embed(torch.tensor([5, 9, 33]))
+    assert rows.dtype == torch.float64
+    gradient = toy.gradient(rows)
+    assert gradient.shape == rows.shape
+
+    def cosine(at: torch.Tensor) -> float:
+        return float(toy.clip.encode_embeddings(framed(toy.clip, at[None]))[0] @ toy.target.double())
+
+    step = 1e-6
+    for place, dimension in torch.cartesian_prod(torch.arange(3), torch.arange(16)).tolist():
+        nudge = torch.zeros_like(rows)
+        nudge[place, dimension] = step
+        slope = (cosine(rows + nudge) - cosine(rows - nudge)) / (2 * step)
+        assert float(gradient[place, dimension]) == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
+def test_a_gradient_is_counted_forward_and_backward(toy):
+    toy.gradient(toy.clip.embed(torch.tensor([5, 9, 33])))
+    assert (toy.meter.forward_tokens, toy.meter.backward_tokens) == (5, 5)
+
+
+def test_a_row_fits_with_its_two_special_tokens(toy):
+    most = toy.clip.context_length - 2
+    assert toy.fits(toy_row(*[1] * most)) and not toy.fits(toy_row(*[1] * (most + 1)))
