@@ -61,26 +61,16 @@ def project(embeddings: Tensor, vocabulary: Vocabulary, most: int = 3) -> list[P
 def nearest_combination(embedding: Tensor, rows: Tensor, most: int) -> tuple[tuple[int, ...], float]:
     """The 2…most rows (P, D) whose mean lies nearest to embedding (D,): (indices, distance).
 
-    Exact for pairs; a third row is added to the best pairs only.
+    Every combination is tried; fewer than two rows give ((), inf).
     """
-    n = len(rows)
-    first, second = torch.triu_indices(n, n, 1, device=rows.device)
-    means = (rows[first] + rows[second]) / 2  # (P(P-1)/2, D)
-    distance = (means - embedding).norm(dim=1)
-    best = int(distance.argmin())
-    pick: tuple[int, ...] = (int(first[best]), int(second[best]))
-    nearest = float(distance[best])
-    if most >= 3 and n >= 3:
-        leaders = distance.topk(min(16, len(distance)), largest=False).indices
-        triples = (2 * means[leaders][:, None] + rows[None]) / 3  # (16, P, D)
-        far = (triples - embedding).norm(dim=2)
-        far[torch.arange(len(leaders), device=rows.device), first[leaders]] = torch.inf
-        far[torch.arange(len(leaders), device=rows.device), second[leaders]] = torch.inf
-        flat = int(far.argmin())
-        if float(far.flatten()[flat]) < nearest:
-            pair, third = divmod(flat, n)
-            pick = (int(first[leaders[pair]]), int(second[leaders[pair]]), third)
-            nearest = float(far.flatten()[flat])
+    pick: tuple[int, ...] = ()
+    nearest = torch.inf
+    for size in range(2, min(most, len(rows)) + 1):
+        members = torch.combinations(torch.arange(len(rows), device=rows.device), size)  # (C, size)
+        distance = (rows[members].mean(1) - embedding).norm(dim=1)
+        best = int(distance.argmin())
+        if float(distance[best]) < nearest:
+            pick, nearest = tuple(members[best].tolist()), float(distance[best])
     return pick, nearest
 
 
