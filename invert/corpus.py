@@ -47,7 +47,9 @@ def encoded_corpus(clip: Clip, captions: tuple[str, ...] | None = None) -> Corpu
     file = cache_folder() / f"{_digest(clip, chosen)}.corpus.safetensors"
     try:
         latents = load_file(file)["latents"].to(clip.device)
-    except Exception:  # not there, or damaged: made again
+        if len(latents) != len(chosen):
+            raise ValueError("the file is of another corpus")
+    except Exception:  # not there, damaged or misplaced: made again
         latents = clip.encode_text(chosen).float()
         write_whole(file, lambda path: save_file({"latents": latents.cpu().contiguous()}, path))
     return Corpus(chosen, latents)
@@ -71,7 +73,7 @@ def corpus_captions(clip: Clip) -> tuple[str, ...]:
 def read_corpus(path: Path) -> tuple[str, ...]:
     """A user's own prompts, one a line; InputError where there are none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the corpus {path} cannot be read: give a UTF-8 text file with one prompt a line") from error
     captions = tuple(dict.fromkeys(line.strip().lower() for line in lines if line.strip()))
