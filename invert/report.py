@@ -43,12 +43,13 @@ def trace_figure(result: Result) -> Figure:
         curve.plot(range(offset, offset + len(scores)), scores, label=stage)
         offset += len(scores)
     curve.set(xlabel="step", ylabel="cosine with the target", title=result.prompt)
+    curve.title.set_parse_math(False)  # a dollar sign in a prompt is a dollar sign
     if offset:
         curve.legend()
     won = {step.prompt: step for step in result.trace if step.prompt}
     lines = [f"{step.score:.3f}  {prompt}" for prompt, step in won.items()][-SHOWN_STEPS:]
     winners.axis("off")
-    winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7, wrap=True)
+    winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7, wrap=True, parse_math=False)
     return figure
 
 
@@ -108,7 +109,8 @@ def section(label: str, results: list[Result]) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
-    pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in label.split(", "))
+    sources = [label] if Path(label).exists() else label.split(", ")  # one file may have a comma in its name
+    pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in sources)
     return (
         f'<section>{pictures}<div><p class="prompt">{html.escape(best.prompt)}</p>'
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>"
