@@ -76,7 +76,7 @@ def optimise(clip: Clip, vocabulary: Vocabulary, target: Tensor, start: Tensor, 
         for group in optimizer.param_groups:
             group["lr"] = config.rate * float(scale) * 0.5 * (1 + math.cos(math.pi * progress))
         embeddings = variable if free else _mixed(variable, rows, config, progress)[0]
-        scores = clip.encode_embeddings(framed(clip, embeddings)) @ target  # (R,)
+        scores = clip.encode_embeddings(framed(clip, embeddings)).float() @ target  # (R,)
         (gradient,) = torch.autograd.grad(-scores.sum(), variable)
         variable.grad = gradient
         optimizer.step()
@@ -87,7 +87,7 @@ def optimise(clip: Clip, vocabulary: Vocabulary, target: Tensor, start: Tensor, 
             break
     with torch.no_grad():
         embeddings, weights = (variable, None) if free else _mixed(variable, rows, config, 1.0)
-        scores = clip.encode_embeddings(framed(clip, embeddings)) @ target
+        scores = clip.encode_embeddings(framed(clip, embeddings)).float() @ target
     meter.spend(forward=start.numel() + 2 * len(start))
     return SoftPrompts(embeddings.detach(), scores, None if weights is None else weights.detach())
 
