@@ -1,0 +1,312 @@
+"""The library's front door on the bundled model: what is aimed at, what is kept to, what is handed back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from invert.config import InvertConfig
+from invert.errors import InputError
+from invert.inverter import Inverter
+from invert.methods import Problem, Solution
+from invert.picturebook.grammar import caption
+from invert.picturebook.world import draw_scenes
+from invert.search import JOINING
+from invert.target import away_from, image_latent, text_latent
+
+TINY = {"soft_steps": 2, "restarts": 1, "tokens": 4, "budget": 4000}
+CAPTIONS = tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(300, 8)))
+QUICK = {**TINY, "corpus": CAPTIONS}  # where it matters little what the language was learned from
+START = {
+    "corpus": CAPTIONS,
+    "budget": 1,
+    "token_penalty": 0.0,
+    "language_weight": 0.0,
+    "soft_steps": 0,
+    "restarts": 1,
+    "tokens": 2,
+}  # no search
+
+
+@pytest.fixture(scope="module")
+def result(inverter, pictures):
+    return inverter.invert(pictures[0], **TINY, top=4)
+
+
+@pytest.fixture
+def aimed(inverter, monkeypatch):
+    """aimed(call) → the problem that the call poses to its method."""
+    posed: list[Problem] = []
+
+    def method(problem: Problem) -> Solution:
+        posed.append(problem)
+        return Solution([("a fox", 0.5)])
+
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: method)
+
+    def problem(call) -> Problem:
+        call()
+        return posed[-1]
+
+    return problem
+
+
+def content(prompt: str) -> set[str]:
+    return set(prompt.split()) - JOINING
+
+
+def holds(prompt: str, text: str) -> bool:
+    return f" {text} " in f" {prompt} "
+
+
+# Targets ------------------------------------------------------------------------------------------
+
+
+def test_several_images_pull_on_their_mean(inverter, pictures, aimed):
+    latents = inverter.clip.encode_image(pictures)
+    problem = aimed(lambda: inverter.invert(pictures, target="raw"))
+    torch.testing.assert_close(problem.target, F.normalize(latents.mean(0), dim=0))
+    assert problem.meter.image_passes == 3 and len(problem.images) == 3
+
+
+def test_a_path_a_string_and_a_pillow_image_are_the_same_picture(inverter, pictures, aimed, tmp_path):
+    pictures[0].save(tmp_path / "scene.png")
+    sources = (pictures[0], tmp_path / "scene.png", str(tmp_path / "scene.png"), [pictures[0]])
+    targets = [aimed(lambda source=source: inverter.invert(source)).target for source in sources]
+    assert all(torch.equal(target, targets[0]) for target in targets)
+
+
+def test_each_kind_of_target_is_what_it_says(inverter, pictures, aimed):
+    latent = image_latent(inverter.clip, pictures[:1])
+    expected = {
+        "raw": latent,
+        "empty": F.normalize(latent + text_latent(inverter.clip, ""), dim=0),
+        "gap": F.normalize(latent + inverter.gap, dim=0),
+    }
+    for kind, target in expected.items():
+        torch.testing.assert_close(aimed(lambda kind=kind: inverter.invert(pictures[0], target=kind)).target, target)
+
+
+def test_an_unknown_target_is_one_sentence(inverter, pictures):
+    with pytest.raises(InputError, match="unknown target 'best': choose one of raw, empty, gap"):
+        inverter.invert(pictures[0], target="best")
+
+
+@pytest.mark.parametrize("kind", ["image", "file", "prompt"])
+def test_a_negative_is_moved_away_from(inverter, pictures, aimed, tmp_path, kind):
+    pictures[1].save(tmp_path / "negative.png")
+    negative = {"image": pictures[1], "file": str(tmp_path / "negative.png"), "prompt": "a fox on a red background"}[kind]
+    plain = aimed(lambda: inverter.invert(pictures[0], target="raw")).target
+    moved = aimed(lambda: inverter.invert(pictures[0], target="raw", negative=negative)).target
+    more = aimed(lambda: inverter.invert(pictures[0], target="raw", negative=negative, negative_weight=0.9)).target
+    latent = text_latent(inverter.clip, negative) if kind == "prompt" else image_latent(inverter.clip, pictures[1:2])
+    assert more @ latent < moved @ latent < plain @ latent
+    torch.testing.assert_close(moved, away_from(plain, latent, 0.5))
+
+
+def test_a_prompt_is_distilled_towards_its_own_latent(inverter, aimed):
+    text = "a picture of two owls on a red background"
+    problem = aimed(lambda: inverter.distill(text, seed=5))
+    assert torch.equal(problem.target, text_latent(inverter.clip, text)) and problem.config.seed == 5
+    assert problem.images == () and problem.meter.image_passes == 0
+
+
+def test_without_a_known_gap_the_plain_latent_is_the_target(picturebook, pictures, aimed):
+    inverter = Inverter(picturebook)
+    assert torch.equal(aimed(lambda: inverter.invert(pictures[0])).target, image_latent(picturebook, pictures[:1]))
+    with pytest.raises(InputError, match="needs the mean latents of this model"):
+        inverter.invert(pictures[0], target="gap")
+    inverter.measure_gap(pictures)
+    moved = aimed(lambda: inverter.invert(pictures[0])).target
+    torch.testing.assert_close(moved, F.normalize(image_latent(picturebook, pictures[:1]) + inverter.gap, dim=0))
+
+
+def test_options_go_over_a_configs_fields(inverter, pictures, aimed):
+    config = InvertConfig(target="raw", seed=3, top=2)
+    problem = aimed(lambda: inverter.invert(pictures[0], config, seed=4))
+    assert (problem.config.target, problem.config.seed, problem.config.top) == ("raw", 4, 2)
+
+
+# What is handed back ------------------------------------------------------------------------------
+
+
+def test_a_result_is_whole(inverter, pictures, result):
+    target = F.normalize(image_latent(inverter.clip, pictures[:1]) + inverter.gap, dim=0)
+    assert result.score == pytest.approx(inverter.score(result.prompt, target), abs=1e-5)
+    assert [token.id for token in result.tokens] == inverter.clip.tokenizer.encode(result.prompt)
+    assert "".join(token.text for token in result.tokens) == result.prompt.replace(" ", "")
+    assert {step.stage for step in result.trace} == {"soft", "search"}
+    assert len(result.soft_tokens) == 4 and len(result.concepts) == 4 and result.soft_score is not None
+    assert (result.method, result.model, result.seed, result.interrupted) == ("invert", "picturebook", 0, False)
+    assert result.seconds > 0 and result.image_passes == 1
+
+
+def test_a_prompt_consists_of_words_of_the_vocabulary(inverter, result):
+    words = {word for text in inverter.vocabulary().by_text for word in text.split()}
+    assert set(result.prompt.split()) <= words
+
+
+def test_the_budget_is_spent_and_little_more(inverter, pictures):
+    tight = inverter.invert(pictures[0], **{**QUICK, "budget": 1000})
+    assert 1000 <= tight.forward_tokens + tight.backward_tokens < 4000
+
+
+def test_the_same_seed_gives_the_same_result(inverter, pictures, result):
+    torch.manual_seed(1234)
+    again = inverter.invert(pictures[0], **TINY, top=4)
+    assert again.alternatives == result.alternatives and again.trace == result.trace
+    assert again.soft_tokens == result.soft_tokens and again.concepts == result.concepts
+
+
+def test_several_prompts_are_distinct_and_the_first_is_the_prompt(result):
+    prompts = [prompt for prompt, _ in result.alternatives]
+    assert len(prompts) == 4 and prompts[0] == result.prompt and result.alternatives[0][1] == result.score
+    assert len({frozenset(content(prompt)) for prompt in prompts}) == 4
+
+
+def test_a_result_is_plain_json(result):
+    read = json.loads(json.dumps(result.to_json()))
+    assert read["prompt"] == result.prompt and read["score"] == result.score
+    assert read["tokens"] == [token.text for token in result.tokens] and len(read["alternatives"]) == 4
+    assert read["token_passes"] == {"forward": result.forward_tokens, "backward": result.backward_tokens}
+    assert all(concept["words"] and 0 < concept["share"] <= 1 for concept in read["concepts"])
+
+
+def test_the_plain_idea_gives_nearest_words_scored_as_the_text_that_they_are(inverter, pictures):
+    found = inverter.invert(pictures[0], method="nearest", soft_steps=2, restarts=6, tokens=4, top=6, target="raw")
+    target = image_latent(inverter.clip, pictures[:1])
+    assert 1 < len(found.alternatives) <= 6 and found.soft_score is not None
+    for prompt, score in found.alternatives:
+        assert score == pytest.approx(inverter.score(prompt, target), abs=1e-5)
+    scores = [score for _, score in found.alternatives]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_plain_ideas_seed_decides_its_words(inverter, pictures):
+    def prompts(seed: int) -> list[tuple[str, float]]:
+        return inverter.invert(pictures[0], method="nearest", soft_steps=1, restarts=2, tokens=4, top=2, seed=seed).alternatives
+
+    assert prompts(1) == prompts(1) != prompts(2)
+
+
+# Wishes -------------------------------------------------------------------------------------------
+
+
+def test_the_search_starts_from_the_users_prompt_as_well(inverter):
+    text = "two owls to the left of a green umbrella"
+    kept = inverter.distill(text, InvertConfig(**START, init_prompt=text.upper()))
+    assert kept.prompt == text and kept.score == pytest.approx(1, abs=1e-4)
+
+
+def test_required_words_are_in_every_prompt(inverter, pictures):
+    found = inverter.invert(pictures[0], **QUICK, must_include=(" Umbrella", "owl", "owl"), top=3)
+    assert len(found.alternatives) == 3
+    assert all(holds(prompt, "umbrella") and holds(prompt, "owl") for prompt, _ in found.alternatives)
+
+
+def test_required_words_are_kept_to_without_any_budget_for_a_search(inverter, pictures):
+    found = inverter.invert(pictures[0], **START, must_include=("umbrella", "owl"))
+    assert holds(found.prompt, "umbrella") and holds(found.prompt, "owl")
+
+
+def test_required_words_that_do_not_fit_are_one_sentence(inverter, pictures):
+    with pytest.raises(InputError, match="required words do not fit into one prompt: require fewer, or raise --max-tokens"):
+        inverter.invert(pictures[0], **START, max_tokens=2, must_include=("fox", "owl", "umbrella"))
+
+
+def test_banned_words_are_in_no_prompt_in_whatever_case_they_are_given(inverter, pictures, result):
+    banned = sorted(content(result.prompt))[:3]
+    ban = tuple(f" {word.upper()}" for word in banned)
+    found = inverter.invert(pictures[0], **QUICK, ban=ban, init_prompt=result.prompt, top=3)
+    assert not any(holds(prompt, word) for prompt, _ in found.alternatives for word in banned)
+
+
+def test_a_banned_phrase_is_not_put_together_from_its_words(inverter):
+    phrase = next(text for text in inverter.vocabulary().by_text if len(text.split()) == 2)
+    wanted = f"a {phrase} on a red background"
+    free = inverter.distill(wanted, InvertConfig(**START, init_prompt=wanted))
+    assert holds(free.prompt, phrase)
+    found = inverter.distill(wanted, InvertConfig(**QUICK, init_prompt=wanted, ban=(phrase,), top=3))
+    assert not any(holds(prompt, phrase) for prompt, _ in found.alternatives)
+
+
+@pytest.mark.parametrize("ban", ["Fox", "fox ", "red fox"])
+def test_what_is_required_and_banned_is_one_sentence(ban):
+    with pytest.raises(InputError, match="is both required and banned: drop it from --must-include or --ban"):
+        InvertConfig(must_include=("a Red fox",), ban=(ban,))
+    assert InvertConfig(must_include=("foxes", "fox"), ban=("fox terrier",)).ban
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_prompt_is_no_longer_than_asked_for(inverter, pictures, most):
+    found = inverter.invert(pictures[0], **{**QUICK, "budget": 1500}, max_tokens=most, init_prompt="a fox on a red background")
+    assert 1 <= len(found.tokens) <= most
+
+
+def test_a_corpus_of_ones_own_is_what_the_search_starts_from(inverter):
+    own = ("two owls above a house", "a green umbrella")
+    found = inverter.distill("a green umbrella", InvertConfig(**{**START, "corpus": own}))
+    assert found.prompt == "a green umbrella"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tokens": 0}, "--tokens is 0: give 1 or more"),
+        ({"max_tokens": 0}, "--max-tokens is 0: give 1 or more"),
+        ({"tokens": 76}, "--tokens is 76, but this model reads 75 tokens: give 75 or fewer"),
+        ({"max_tokens": 100}, "--max-tokens is 100, but this model reads 75"),
+        ({"budget": 0}, "--budget is 0: give more than 0, or leave it out"),
+        ({"seconds": -1.0}, "--seconds is -1.0: give more than 0"),
+        ({"method": "inverte"}, r"unknown method 'inverte' \(did you mean 'invert'\?\)"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(inverter, pictures, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        inverter.invert(pictures[0], **options)
+
+
+def test_no_image_at_all_is_one_sentence(inverter):
+    with pytest.raises(InputError, match="there is no image to invert"):
+        inverter.invert([])
+
+
+def test_a_vocabulary_is_made_once_for_each_list_of_banned_words(inverter):
+    assert inverter.vocabulary(("fox", "owl")) is inverter.vocabulary(("owl", "fox"))
+    assert inverter.vocabulary() is not inverter.vocabulary(("owl", "fox"))
+
+
+# Interrupts ---------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_keeps_the_best_prompt_so_far(inverter, pictures, result):
+    told: list[str] = []
+
+    def interrupt(prompt: str, value: float) -> None:
+        told.append(prompt)
+        raise KeyboardInterrupt
+
+    found = inverter.invert(pictures[0], **QUICK, on_best=interrupt)
+    assert found.interrupted and [found.prompt] == told and not result.interrupted
+    target = F.normalize(image_latent(inverter.clip, pictures[:1]) + inverter.gap, dim=0)
+    assert found.score == pytest.approx(inverter.score(found.prompt, target), abs=1e-5)
+    assert found.to_json()["interrupted"] is True
+
+
+def test_an_interrupt_before_any_prompt_is_passed_on(inverter, pictures, monkeypatch):
+    def interrupted(problem: Problem) -> Solution:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inverter.invert(pictures[0])
+
+
+def test_every_better_prompt_is_told_with_its_value(inverter, pictures, result):
+    told: list[tuple[str, float]] = []
+    inverter.invert(pictures[0], **TINY, top=4, on_best=lambda prompt, value: told.append((prompt, value)))
+    values = [value for _, value in told]
+    assert values == sorted(set(values)) and told[-1][0] == result.prompt
