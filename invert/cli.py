@@ -42,7 +42,7 @@ def command(
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(METHODS)}.")] = DEFAULT.method,
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed,
     top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top,
-    target: Annotated[str | None, typer.Option(help="raw, empty or gap: how the image is brought among the texts.")] = None,
+    target: Annotated[str, typer.Option(help="raw, empty or gap: how the image is brought among the texts.")] = DEFAULT.target,
     gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None,
     negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None,
     negative_weight: Annotated[float, typer.Option(help="How strongly to move away from it.")] = DEFAULT.negative_weight,
@@ -85,7 +85,7 @@ def command(
         get_method(name)  # an unknown name is told before a model is loaded
     config = InvertConfig(
         method=method,
-        target=target or DEFAULT.target,
+        target=target,
         tokens=tokens,
         restarts=restarts,
         soft_steps=soft_steps,
@@ -102,7 +102,7 @@ def command(
         ban=listed(ban),
         negative_weight=negative_weight,
     )
-    job = Job(config, model, device, target is None, negative, gap_images)
+    job = Job(config, model, device, negative, gap_images)
     if text is not None:
         raise typer.Exit(job.run_text(text, as_json))
     raise typer.Exit(job.run_images(expanded(paths), together, others, as_json, trace, report, debug))
@@ -162,7 +162,6 @@ class Job:
         config: InvertConfig,
         model: str,
         device: str | None,
-        default_target: bool,
         negative: str | None,
         gap_images: str | None,
     ) -> None:
@@ -173,8 +172,6 @@ class Job:
             self.inverter = Inverter.load(model, device)
         if gap_images is not None:
             self.inverter.measure_gap(expanded([gap_images]))
-        if default_target and self.inverter.gap is None:
-            self.config = replace(config, target="raw")
 
     def run_text(self, text: str, as_json: bool) -> int:
         result = self.inverter.distill(text, self.config)

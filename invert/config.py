@@ -12,7 +12,7 @@ class InvertConfig:
     """What to invert with. Raises InputError where an option makes no sense by itself."""
 
     method: str = "invert"  # a name in invert.methods
-    target: str = "gap"  # raw | empty | gap: how the image latent is brought among the texts
+    target: str = "raw"  # raw | empty | gap: how the image latent is brought among the texts
     tokens: int = 16  # soft tokens per restart
     restarts: int = 6  # soft prompts optimised at once
     soft_steps: int = 40  # gradient steps on them

@@ -64,7 +64,7 @@ class Inverter:
         no such file exists, to move away from. on_best: called with every better prompt. Raises
         InputError for unreadable images and impossible options.
         """
-        settings = replace(config or InvertConfig(), **self._defaults(config, options))
+        settings = replace(config or InvertConfig(), **options)
         several = list(image) if isinstance(image, Sequence) and not isinstance(image, str) else [image]
         meter = self._meter(settings, on_best)
         pictures = tuple(load_image(source) for source in several)
@@ -81,12 +81,6 @@ class Inverter:
         """Take the modality gap from example images and from prompts that name single words."""
         prompts = [f"a picture of a {word.text}" for word in self.vocabulary().words[:: max(1, len(self.vocabulary()) // 256)]]
         self.gap = modality_gap(self.clip, [load_image(source) for source in images], prompts)
-
-    def _defaults(self, config: InvertConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Without a known gap the default target is the raw latent; asking for it is an error."""
-        if config is None and "target" not in options and self.gap is None:
-            return {**options, "target": "raw"}
-        return options
 
     def _meter(self, config: InvertConfig, on_best: Callable[[str, float], None] | None) -> Meter:
         return Meter(config.budget, config.seconds, on_best)
