@@ -217,10 +217,11 @@ def test_required_words_that_do_not_fit_are_one_sentence(inverter, pictures):
         inverter.invert(pictures[0], **START, max_tokens=2, must_include=("fox", "owl", "umbrella"))
 
 
-def test_banned_words_are_in_no_prompt_in_whatever_case_they_are_given(inverter, pictures, result):
+@pytest.mark.parametrize("effort", [QUICK, START], ids=["search", "starts alone"])
+def test_banned_words_are_in_no_prompt_in_whatever_case_they_are_given(inverter, pictures, result, effort):
     banned = sorted(content(result.prompt))[:3]
     ban = tuple(f" {word.upper()}" for word in banned)
-    found = inverter.invert(pictures[0], **QUICK, ban=ban, init_prompt=result.prompt, top=3)
+    found = inverter.invert(pictures[0], **effort, ban=ban, init_prompt=result.prompt, top=3)
     assert not any(holds(prompt, word) for prompt, _ in found.alternatives for word in banned)
 
 
