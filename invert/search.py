@@ -201,7 +201,7 @@ class Search:
         rows = self.scorer.clip.embed(torch.cat(ids))
         gradient = self.scorer.gradient(rows)
         spans = zip(rows.split([len(i) for i in ids]), gradient.split([len(i) for i in ids]), strict=True)
-        return [((self.vocabulary.means - own.mean(0)) @ pull.mean(0)).float().cpu() for own, pull in spans]
+        return [(self.vocabulary.means @ pull.sum(0) - (own * pull).sum()).float().cpu() for own, pull in spans]
 
     def pairs(self, row: Row, moves: Sequence[Move], scored: Sequence[Candidate]) -> list[Move]:
         """Two replacements at once, those first whose gains alone add up to most."""
