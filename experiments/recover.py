@@ -139,13 +139,13 @@ def draw(path: Path, pictures: Tensor, truths: Sequence[str], prompts: Sequence[
     """A sheet of scenes, each with its truth and our prompt beneath."""
     columns = 6
     rows = -(-len(truths) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 4.6 * rows), layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 4.9 * rows), layout="constrained")
     for axis in axes.flat:
-        axis.axis("off")
+        axis.set(xticks=[], yticks=[], frame_on=False)
     for axis, picture, truth, prompt in zip(axes.flat, pictures, truths, prompts, strict=False):
         axis.imshow(picture.permute(1, 2, 0).cpu().numpy())
         axis.set_title(textwrap.fill(truth, 34), fontsize=9, color="#555555")
-        axis.text(0.5, -0.04, textwrap.fill(prompt, 34), transform=axis.transAxes, ha="center", va="top", fontsize=10)
+        axis.set_xlabel(textwrap.fill(prompt, 36), fontsize=10)
     figure.suptitle("held-out scenes: the truth above, the prompt that invert found below", fontsize=14)
     figure.savefig(path, dpi=90)
     plt.close(figure)

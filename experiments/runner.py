@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,18 @@ import torch
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 NOT_EXPERIMENTS = {"__init__", "__main__", "runner"}
-PACKAGES = ("torch", "open_clip_torch", "transformers", "faiss-cpu", "numba", "numpy", "scikit-learn", "triton", "numba-cuda", "jax")
+PACKAGES = (
+    "torch",
+    "open_clip_torch",
+    "transformers",
+    "faiss-cpu",
+    "numba",
+    "numpy",
+    "scikit-learn",
+    "triton",
+    "numba-cuda",
+    "jax",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Context:
     results: Path = RESULTS
     quick: bool = False
     seed: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     own_folder: bool = False
 
     def path(self, file: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,7 +30,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 notes = Console(stderr=True, highlight=False)
 DEFAULT = InvertConfig()
 # typer may carry its own copy of click: its base of all usage errors is found from one of them.
-UsageError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+DRAWN_SIZE = 256  # pixels of a scene drawn with --scene: for eyes; the model scales it down
+INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -83,6 +85,8 @@ def command(
     others = listed(compare or "")
     for name in (method, *others):
         get_method(name)  # an unknown name is told before a model is loaded
+    if target not in KINDS:
+        raise InputError(f"unknown target {target!r}: choose one of {', '.join(KINDS)}")
     config = InvertConfig(
         method=method,
         target=target,
@@ -102,10 +106,11 @@ def command(
         ban=listed(ban),
         negative_weight=negative_weight,
     )
-    job = Job(config, model, device, negative, gap_images)
+    job = Job(config, loaded(model, device, gap_images), negative, Output(as_json, trace, report, debug))
     if text is not None:
-        raise typer.Exit(job.run_text(text, as_json))
-    raise typer.Exit(job.run_images(expanded(paths), together, others, as_json, trace, report, debug))
+        raise typer.Exit(job.run_text(text))
+    found = expanded(paths)
+    raise typer.Exit(job.run_images([found] if together else [[path] for path in found], (method, *others)))
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -140,76 +145,75 @@ def draw_scene(description: str, paths: list[str], seed: int) -> int:
     from torchvision.utils import save_image
 
     from invert.picturebook.grammar import caption, parse
-    from invert.picturebook.models import IMAGE_SIZE
     from invert.picturebook.render import render
 
     if len(paths) != 1:
         raise InputError('--scene needs one file to write: invert --scene "two owls on a blue background" out.png')
     drawn = parse(description, seed)
     try:
-        save_image(render([drawn], IMAGE_SIZE)[0], paths[0])
+        save_image(render([drawn], DRAWN_SIZE)[0], paths[0])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {paths[0]}: {error}; give a writable .png path") from error
     notes.print(caption(drawn), soft_wrap=True)
     return 0
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is wanted of the results besides the prompts on stdout."""
+
+    as_json: bool
+    trace: Path | None
+    report: Path | None
+    debug: bool
+
+
 class Job:
-    """One run of the command: the model is loaded once, when the first image is known to be there."""
+    """One run of the command: the model is loaded once, and every image goes through the same methods."""
 
-    def __init__(
-        self,
-        config: InvertConfig,
-        model: str,
-        device: str | None,
-        negative: str | None,
-        gap_images: str | None,
-    ) -> None:
-        if config.target not in KINDS:
-            raise InputError(f"unknown target {config.target!r}: choose one of {', '.join(KINDS)}")
-        self.config, self.negative = config, negative
-        with notes.status(f"loading {model}"):
-            self.inverter = Inverter.load(model, device)
-        if gap_images is not None:
-            self.inverter.measure_gap(expanded([gap_images]))
+    def __init__(self, config: InvertConfig, inverter: Inverter, negative: str | None, output: Output) -> None:
+        self.config, self.inverter, self.negative, self.output = config, inverter, negative, output
+        self.status = 0
 
-    def run_text(self, text: str, as_json: bool) -> int:
+    def run_text(self, text: str) -> int:
+        """Shorten a prompt."""
         result = self.inverter.distill(text, self.config)
-        print(json.dumps(result.to_json()) if as_json else result.prompt)
-        return 0
+        print(json.dumps(result.to_json()) if self.output.as_json else result.prompt)
+        return self.status
 
-    def run_images(
-        self,
-        paths: list[str],
-        together: bool,
-        compared: tuple[str, ...],
-        as_json: bool,
-        trace: Path | None,
-        report: Path | None,
-        debug: bool,
-    ) -> int:
+    def run_images(self, groups: list[list[str]], methods: tuple[str, ...]) -> int:
         """Invert every group of images; a bad one is told on stderr and the rest go on."""
-        status, done = 0, []
-        groups = [paths] if together else [[path] for path in paths]
+        done: list[tuple[list[str], list[Result]]] = []
         for group in groups:
-            label = ", ".join(group)
+            results = self.run_group(group, methods)
+            if not results:
+                continue
+            done.append((group, results))
+            self.print_results(", ".join(group), results, several=len(groups) > 1)
+            if results[-1].interrupted:
+                return INTERRUPTED
+        if done and self.output.trace is not None:
+            write_trace(done[0][1][0], self.output.trace)
+        if done and self.output.report is not None:
+            write_report(done, self.output.report)
+        return self.status
+
+    def run_group(self, group: list[str], methods: tuple[str, ...]) -> list[Result]:
+        """The results of those methods that gave one; the first one's failure is taken for the image's."""
+        results: list[Result] = []
+        for method in methods:
             try:
-                results = [self.run_one(group, method) for method in (self.config.method, *compared)]
+                results.append(self.run_one(group, method))
             except InputError as error:
-                if debug:
+                if self.output.debug:
                     raise
                 print(f"invert: {error}", file=sys.stderr)
-                status = 2
-                continue
-            done.append((label, results))
-            self.print_results(label, results, as_json, several=len(groups) > 1)
-            if results[0].interrupted:
-                return 130
-        if done and trace is not None:
-            write_trace(done[0][1][0], trace)
-        if done and report is not None:
-            write_report(done, report)
-        return status
+                self.status = 2
+                if not results:
+                    break
+            if results[-1].interrupted:
+                break
+        return results
 
     def run_one(self, group: list[str], method: str) -> Result:
         with notes.status(f"inverting {', '.join(group)}") as line:
@@ -220,8 +224,8 @@ class Job:
                 on_best=lambda prompt, value: line.update(f"{value:.3f}  {prompt}"),
             )
 
-    def print_results(self, label: str, results: list[Result], as_json: bool, several: bool) -> None:
-        if as_json:
+    def print_results(self, label: str, results: list[Result], several: bool) -> None:
+        if self.output.as_json:
             for result in results:
                 print(json.dumps({"image": label, **result.to_json()}), flush=True)
         elif len(results) > 1:
@@ -229,6 +233,15 @@ class Job:
         else:
             for prompt, _ in results[0].alternatives:
                 print(f"{label}\t{prompt}" if several else prompt, flush=True)
+
+
+def loaded(model: str, device: str | None, gap_images: str | None) -> Inverter:
+    """The model, with its modality gap measured where example images are given."""
+    with notes.status(f"loading {model}"):
+        inverter = Inverter.load(model, device)
+    if gap_images is not None:
+        inverter.measure_gap(expanded([gap_images]))
+    return inverter
 
 
 def comparison(label: str, results: list[Result]) -> Table:
@@ -264,4 +277,4 @@ def exit_status(error: BaseException) -> int:
         print(f"invert: {message}", file=sys.stderr)
         return 2
     print("invert: interrupted before there was a prompt", file=sys.stderr)
-    return 130
+    return INTERRUPTED

@@ -84,9 +84,9 @@ def picture(source: str) -> str:
     return embedded(buffer.getvalue())
 
 
-def write_report(done: list[tuple[str, list[Result]]], path: Path) -> None:
-    """One page for all images: (label, results of every method) in order."""
-    body = "\n".join(section(label, results) for label, results in done)
+def write_report(done: list[tuple[list[str], list[Result]]], path: Path) -> None:
+    """One page for all: (images of one prompt, results of every method) in order."""
+    body = "\n".join(section(images, results) for images, results in done)
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -95,8 +95,8 @@ def write_report(done: list[tuple[str, list[Result]]], path: Path) -> None:
     path_or_error(path, page.encode())
 
 
-def section(label: str, results: list[Result]) -> str:
-    """One image: its prompts by method, the soft prompt in words, concepts, and the curve."""
+def section(images: list[str], results: list[Result]) -> str:
+    """One image, or several together: prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
     rows = "".join(
         f"<tr><td>{html.escape(r.method)}<td>{html.escape(prompt)}<td>{score:.3f}<td>{r.seconds:.1f} s"
@@ -109,8 +109,7 @@ def section(label: str, results: list[Result]) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
-    sources = [label] if Path(label).exists() else label.split(", ")  # one file may have a comma in its name
-    pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in sources)
+    pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in images)
     return (
         f'<section>{pictures}<div><p class="prompt">{html.escape(best.prompt)}</p>'
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>"

@@ -348,9 +348,7 @@ def main() -> None:
     parser.add_argument(
         "--new-vocabulary", action="store_true", help="first list the tokens of the grammar anew; train both models after that"
     )
-    parser.add_argument(
-        "--families", action="store_true", help="second phase: from the committed weights, with hard batches"
-    )
+    parser.add_argument("--families", action="store_true", help="second phase: from the committed weights, with hard batches")
     parser.add_argument("--evaluate", action="store_true", help="train nothing: how well the committed weights retrieve")
     parser.add_argument("--scenes", type=int, default=1000, help=f"held-out scenes for --evaluate, {RANKED} or more")
     options = parser.parse_args()

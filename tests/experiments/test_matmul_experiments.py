@@ -59,7 +59,13 @@ def test_speed_ups_compare_neighbours_on_the_largest_size_of_both() -> None:
     def row(backend: str, size: int, seconds: float) -> Row:
         return Row(backend, size, size, size, "float32", seconds, 1.0, 1.0, 1.0, 1.0)
 
-    rows = [row("python", 64, 8.0), row("numpy", 64, 1.0), row("python", 128, 60.0), row("numpy", 128, 2.0), row("numpy", 256, 9.0)]
+    rows = [
+        row("python", 64, 8.0),
+        row("numpy", 64, 1.0),
+        row("python", 128, 60.0),
+        row("numpy", 128, 2.0),
+        row("numpy", 256, 9.0),
+    ]
     assert speed_ups(rows) == [{"from": "python", "to": "numpy", "size": 128, "times": 30.0}]
 
 

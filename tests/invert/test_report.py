@@ -43,13 +43,13 @@ def picture(tmp_path: Path) -> str:
     return str(tmp_path / "red.png")
 
 
-def page(tmp_path: Path, done: list[tuple[str, list[Result]]]) -> str:
+def page(tmp_path: Path, done: list[tuple[list[str], list[Result]]]) -> str:
     write_report(done, tmp_path / "page.html")
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path, picture):
-    text = page(tmp_path, [(picture, [RESULT])])
+    text = page(tmp_path, [([picture], [RESULT])])
     assert "http://" not in text and "https://" not in text and "<link" not in text and "url(" not in text
     sources = re.findall(r'src="([^"]*)"', text)
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
@@ -57,7 +57,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path, picture):
 
 
 def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture):
-    text = page(tmp_path, [(picture, [RESULT])])
+    text = page(tmp_path, [([picture], [RESULT])])
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', text)]
     assert images[0].size == (40, 20) and images[0].getpixel((0, 0)) == (255, 0, 0)
     assert images[1].width > 400
@@ -66,7 +66,7 @@ def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture):
 def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture):
     pez = replace(RESULT, method="pez", prompt="zebra", alternatives=[("zebra", 0.3), ("yak", 0.2)])
     other = replace(RESULT, prompt="a house", alternatives=[("a house", 0.7)])
-    text = page(tmp_path, [(picture, [RESULT, pez]), (picture, [other])])
+    text = page(tmp_path, [([picture], [RESULT, pez]), ([picture], [other])])
     for prompt in ("a fox", "two owls", "zebra", "yak", "a house"):
         assert f"<td>{prompt}<" in text
     assert text.count("<section>") == 2 and "<td>pez<" in text and ">0.550<" in text
@@ -74,7 +74,7 @@ def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture):
 
 
 def test_what_has_no_word_is_struck_out(tmp_path, picture):
-    text = page(tmp_path, [(picture, [RESULT])])
+    text = page(tmp_path, [([picture], [RESULT])])
     assert re.search(r'class="word"[^>]*>fox-owl<', text) and re.search(r'class="none"[^>]*>umbrella<', text)
 
 
@@ -88,18 +88,18 @@ def test_prompts_are_escaped(tmp_path, picture):
         concepts=[ConceptWords(("<u>",), 1.0)],
         trace=[TraceStep("search", 0, 0.5, NASTY)],
     )
-    text = page(tmp_path, [(picture, [result])])
+    text = page(tmp_path, [([picture], [result])])
     assert text.count(html.escape(NASTY)) == 2
     assert not re.search(r"<(script|b|i|u)>", text)
 
 
 def test_several_images_of_one_prompt_are_all_shown(tmp_path, picture):
-    assert page(tmp_path, [(f"{picture}, {picture}", [RESULT])]).count("<img ") == 3
+    assert page(tmp_path, [([picture, picture], [RESULT])]).count("<img ") == 3
 
 
 def test_a_comma_in_a_files_name_is_part_of_it(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "red, blue.png")
-    assert page(tmp_path, [(str(tmp_path / "red, blue.png"), [RESULT])]).count("<img") == 2
+    assert page(tmp_path, [([str(tmp_path / "red, blue.png")], [RESULT])]).count("<img") == 2
 
 
 @pytest.mark.parametrize("trace", [TRACE, [], [TraceStep("search", 0, 0.5, NASTY)]], ids=["whole", "none", "dollar signs"])
