@@ -364,7 +364,7 @@ def main() -> None:
     if options.new_vocabulary:
         models.renew_tokens()
     options.folder.mkdir(parents=True, exist_ok=True)
-    start = models.compact_state(options.model) if options.families else None
+    start = models.compact_state(models.WEIGHTS / f"{options.model}.safetensors") if options.families else None
     training = Training(options.model, options.steps, options.batch, options.rate, device, start)
     train(training, options.folder, options.weights)
 

@@ -77,15 +77,15 @@ def save_weights(model: CLIP, path: Path) -> None:
     save_file({name: value.contiguous() for name, value in state.items()}, path)
 
 
-def compact_state(name: str) -> dict[str, Tensor]:
+def compact_state(path: Path) -> dict[str, Tensor]:
     """The stored weights as a float32 state dict over the compact vocabulary."""
-    stored = load_file(WEIGHTS / f"{name}.safetensors")
+    stored = load_file(path)
     return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
 
 
-def full_state(name: str) -> dict[str, Tensor]:
+def full_state(path: Path) -> dict[str, Tensor]:
     """The stored weights as a float32 state dict over the whole 49,408-token table."""
-    state = compact_state(name)
+    state = compact_state(path)
     rows = state[TOKEN_TABLE]
     table = torch.zeros(VOCAB_SIZE, rows.shape[1])
     table[list(known_tokens())] = rows
@@ -95,7 +95,7 @@ def full_state(name: str) -> dict[str, Tensor]:
 def load(name: str) -> CLIP:
     """The trained "clip" or "judge", frozen, in eval mode, float32 on the CPU."""
     model = build(name)
-    model.load_state_dict(full_state(name))
+    model.load_state_dict(full_state(WEIGHTS / f"{name}.safetensors"))
     return model.eval().requires_grad_(False)
 
 
@@ -113,5 +113,5 @@ def export_open_clip(name: str, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     config, weights = folder / f"picturebook-{name}.json", folder / f"picturebook-{name}.safetensors"
     config.write_text(json.dumps(CONFIGS[name], indent=2))
-    save_file(full_state(name), weights)
+    save_file(full_state(WEIGHTS / f"{name}.safetensors"), weights)
     return config, weights

@@ -39,7 +39,7 @@ def text_encoder() -> CLIPTextModel:
             pad_token_id=models.END_OF_TEXT,
         )
     )
-    state = models.full_state("clip")
+    state = models.full_state(models.WEIGHTS / "clip.safetensors")
     own = model.state_dict()
     prefix = "text_model." if "text_model.final_layer_norm.weight" in own else ""
     model.load_state_dict({prefix + name: value for name, value in converted(state, config["layers"]).items()})

@@ -6,7 +6,6 @@ In: a (M, K), b (K, N); out: (M, N). Broadcasting moves two of the loops into co
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kernels.arrays import widened

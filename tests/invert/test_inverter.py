@@ -114,13 +114,13 @@ def test_a_prompt_is_distilled_towards_its_own_latent(inverter, aimed):
     assert problem.images == () and problem.meter.image_passes == 0
 
 
-def test_without_a_known_gap_the_plain_latent_is_the_target(picturebook, pictures, aimed):
+def test_the_gap_is_told_apart_from_the_plain_latent_once_it_is_measured(picturebook, pictures, aimed):
     inverter = Inverter(picturebook)
     assert torch.equal(aimed(lambda: inverter.invert(pictures[0])).target, image_latent(picturebook, pictures[:1]))
     with pytest.raises(InputError, match="needs the mean latents of this model"):
         inverter.invert(pictures[0], target="gap")
     inverter.measure_gap(pictures)
-    moved = aimed(lambda: inverter.invert(pictures[0])).target
+    moved = aimed(lambda: inverter.invert(pictures[0], target="gap")).target
     torch.testing.assert_close(moved, F.normalize(image_latent(picturebook, pictures[:1]) + inverter.gap, dim=0))
 
 
@@ -134,7 +134,7 @@ def test_options_go_over_a_configs_fields(inverter, pictures, aimed):
 
 
 def test_a_result_is_whole(inverter, pictures, result):
-    target = F.normalize(image_latent(inverter.clip, pictures[:1]) + inverter.gap, dim=0)
+    target = image_latent(inverter.clip, pictures[:1])
     assert result.score == pytest.approx(inverter.score(result.prompt, target), abs=1e-5)
     assert [token.id for token in result.tokens] == inverter.clip.tokenizer.encode(result.prompt)
     assert "".join(token.text for token in result.tokens) == result.prompt.replace(" ", "")
@@ -292,7 +292,7 @@ def test_an_interrupt_keeps_the_best_prompt_so_far(inverter, pictures, result):
 
     found = inverter.invert(pictures[0], **QUICK, on_best=interrupt)
     assert found.interrupted and [found.prompt] == told and not result.interrupted
-    target = F.normalize(image_latent(inverter.clip, pictures[:1]) + inverter.gap, dim=0)
+    target = image_latent(inverter.clip, pictures[:1])
     assert found.score == pytest.approx(inverter.score(found.prompt, target), abs=1e-5)
     assert found.to_json()["interrupted"] is True
 
