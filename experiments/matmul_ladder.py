@@ -1,6 +1,6 @@
 """How much does each step of the matmul ladder win, from three Python loops to the vendor's library and XLA?
 
-Every backend on square products from 64 up, each until its next one would take longer than half a minute, and on the
+Every backend on square products from 64 up, each until its next one would take longer than eight seconds, and on the
 lesson's (50000×784)·(784×10): time, rate, and speed-up over the step before. With `--device cuda` the backends
 of both devices, as in the thread's Nx notebooks, which climb from plain code to XLA on CPU and GPU.
 """
@@ -19,7 +19,7 @@ from kernels.timing import copy_bandwidth
 
 SQUARES = (64, 128, 256, 512, 1024, 2048, 4096)
 End = tuple[tuple[float, float], str, str]  # of a line: its last point, name and colour
-MOST_SECONDS = 30.0  # that one product of the next size may be expected to take; it runs at least twice
+MOST_SECONDS = 8.0  # that one product of the next size may be expected to take; it runs at least twice
 
 
 def run(context: Context) -> dict[str, Any]:
