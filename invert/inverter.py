@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,28 @@ ImageLike = str | Path | Image.Image
 class Inverter:
     """A frozen CLIP with what inversions on it share: the vocabulary and the modality gap."""
 
-    def __init__(self, clip: Clip, gap: Tensor | None = None) -> None:
-        """gap: mean text latent minus mean image latent (E,), for the target "gap"."""
+    def __init__(self, clip: Clip, gap: Tensor | Callable[[], Tensor] | None = None) -> None:
+        """gap: mean text latent minus mean image latent (E,), for the target "gap"; or what computes it when asked for."""
         self.clip = clip
-        self.gap = gap
+        self._gap = gap
         self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
 
     @classmethod
     def load(cls, model: str = "picturebook", device: str | torch.device | None = None) -> Inverter:
         """Load a model by name (see `load_clip`); picturebook brings its modality gap along."""
         clip = load_clip(model, device=device)
-        return cls(clip, picturebook_gap(clip) if clip.known_tokens is not None else None)
+        return cls(clip, partial(picturebook_gap, clip) if clip.known_tokens is not None else None)
+
+    @property
+    def gap(self) -> Tensor | None:
+        """The modality gap (E,), computed once; None where nothing measured it."""
+        if callable(self._gap):
+            self._gap = self._gap()
+        return self._gap
+
+    def _corrected(self, latent: Tensor, config: InvertConfig) -> Tensor:
+        """An image's latent as the target that is asked for; only the target "gap" has the gap computed."""
+        return corrected(self.clip, latent, config.target, self.gap if config.target == "gap" else None)
 
     def vocabulary(self, ban: Sequence[str] = ()) -> Vocabulary:
         """The words that prompts may use, made once for each list of banned words."""
@@ -70,7 +82,7 @@ class Inverter:
         pictures = tuple(load_image(source) for source in several)
         latent = image_latent(self.clip, pictures)
         meter.spend(images=len(several))
-        return self._run(corrected(self.clip, latent, settings.target, self.gap), settings, negative, meter, pictures)
+        return self._run(self._corrected(latent, settings), settings, negative, meter, pictures)
 
     def distill(self, prompt: str, config: InvertConfig | None = None, **options: Any) -> Result:
         """A prompt that means what a longer one means: the same search, pulled onto a text's latent."""
@@ -80,7 +92,7 @@ class Inverter:
     def measure_gap(self, images: Sequence[ImageLike]) -> None:
         """Take the modality gap from example images and from prompts that name single words."""
         prompts = [f"a picture of a {word.text}" for word in self.vocabulary().words[:: max(1, len(self.vocabulary()) // 256)]]
-        self.gap = modality_gap(self.clip, [load_image(source) for source in images], prompts)
+        self._gap = modality_gap(self.clip, [load_image(source) for source in images], prompts)
 
     def _meter(self, config: InvertConfig, on_best: Callable[[str, float], None] | None) -> Meter:
         return Meter(config.budget, config.seconds, on_best)
@@ -111,7 +123,7 @@ class Inverter:
         if isinstance(negative, str) and not Path(negative).exists():
             return text_latent(self.clip, negative)
         latent = image_latent(self.clip, [load_image(negative)])
-        return corrected(self.clip, latent, config.target, self.gap)
+        return self._corrected(latent, config)
 
     def score(self, prompt: str, target: Tensor) -> float:
         """Cosine of a prompt's latent with a unit target (E,)."""

@@ -86,11 +86,6 @@ class Vocabulary:
                 found.setdefault(token, []).append(i)
         return found
 
-    @cached_property
-    def glue(self) -> list[int]:
-        """Indices of the joining words that this vocabulary has."""
-        return [self.by_text[text] for text in GLUE if text in self.by_text]
-
     def word(self, text: str) -> Word:
         """The word of that text, from the vocabulary or else from the model's own tokenizer."""
         if text in self.by_text:
