@@ -84,10 +84,15 @@ def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
     assert script.retrieval(noise, noise, 512, 0) < 0.05
 
 
-@pytest.mark.parametrize("name", ["clip", "judge"])
-def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "phase"), [("clip", "scenes"), ("clip", "pictures"), ("judge", "pictures"), ("judge", "families")]
+)
+def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, name: str, phase: str, tmp_path: Path) -> None:
     device = torch.device("cpu")
-    unbroken, stopped, resumed = (script.Training(name, 2, 8, 1e-3, device) for _ in range(3))
+    unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device) for _ in range(3))
+    if phase != "scenes":
+        unbroken.start_from(tmp_path / "nothing.ckpt")
+        stopped.start_from(tmp_path / "nothing.ckpt")
     unbroken.advance()
     losses = unbroken.advance()
     stopped.advance()
@@ -99,13 +104,26 @@ def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, 
         assert all(torch.equal(value, theirs[key]) for key, value in whole.state_dict().items())
 
 
-def test_a_training_run_writes_weights_that_load(script: ModuleType, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "judge", "--steps", "2", "--batch", "4", "--device", "cpu"]
-    command += ["--folder", str(tmp_path / "run"), "--weights", str(tmp_path / "weights")]
+def test_pictures_alone_leave_the_text_tower_as_it_was(script: ModuleType) -> None:
+    training = script.Training("judge", "pictures", 2, 8, 1e-3, torch.device("cpu"))
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.advance()
+    changed = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("visual.") for name in changed)
+
+
+def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(script: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "judge", "scenes", "--steps", "2", "--batch", "4", "--device", "cpu"]
+    command += ["--folder", str(tmp_path), "--weights", str(tmp_path / "weights")]
     subprocess.run(command, check=True, capture_output=True)
-    state = models.full_state(tmp_path / "weights" / "judge.safetensors")
-    models.build("judge").load_state_dict(state)
-    assert (tmp_path / "run" / "judge.jsonl").read_text().count('"step": 2') == 1
+    for phase in ("pictures", "families"):
+        before = torch.load(tmp_path / f"judge-{script.PHASES[script.PHASES.index(phase) - 1]}.ckpt")
+        training = script.Training("judge", phase, 1, 8, 0.0, torch.device("cpu"))  # a rate of 0: nothing moves
+        script.train(training, tmp_path, tmp_path / "weights")
+        assert all(torch.equal(value, before["model"][name]) for name, value in training.model.state_dict().items())
+        assert all(torch.equal(value, before["reader"][name]) for name, value in training.reader.state_dict().items())
+        assert (tmp_path / f"judge-{phase}.jsonl").read_text().count('"step": 1') == 1
+    models.build("judge").load_state_dict(models.full_state(tmp_path / "weights" / "judge.safetensors"))
 
 
 def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
