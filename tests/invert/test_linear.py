@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invert import linear as module
 from invert.linear import FrozenLinear
+
+
+@pytest.fixture(autouse=True, params=[0, module.PACKED_FROM], ids=["packed", "as by default"])
+def from_which_size_weights_are_packed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACKED_FROM", request.param)
 
 
 def layer(n: int, k: int, dtype: torch.dtype = torch.float32, bias: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
