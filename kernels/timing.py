@@ -1,9 +1,10 @@
 """Time a call so that the number can be trusted: warmed up, repeated, the median, and no help from the caches.
 
 In: calls and a device; out: seconds of each. Calls take turns, so that a busy moment of the machine hits them
-alike and their ratios stay fair; the first of a turn is not counted where it is short, as the thread pool of the
-call before may still be spinning on the cores. On CUDA the clock is the device's own (events), and before each call a large
-write evicts the operands from L2 and keeps the device busy while the host prepares the launch.
+alike and their ratios stay fair. On the CPU a pause before each turn lets the thread pool of the call before fall
+asleep: libraries let theirs spin on the cores for a while (OpenBLAS for 2^26 cycles), and a call of another library
+that shares them then takes up to three times as long. On CUDA the clock is the device's own (events), and before each
+call a large write evicts the operands from L2 and keeps the device busy while the host prepares the launch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor
 Call = Callable[[], object]
 FLUSH_BYTES = 1 << 30  # many times any L2, and longer to write than any of our launches takes to prepare
 BURST, MOST_IN_BURST = 0.02, 20  # seconds and calls of one turn
-SLOW = 0.1  # seconds of a call that a spinning thread pool no longer spoils
+SLOW = 0.1  # seconds of a call that needs no warming up
+PAUSE = 0.06  # seconds, longer than any pool spins
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}  # far more than the caches hold
 
 
@@ -26,11 +28,12 @@ def take_turns(calls: Mapping[str, Call], device: torch.device, budget: float = 
     """Median seconds of each call; they alternate until each has had `most` turns or all together `budget` seconds."""
     for call in calls.values():
         call()  # compiles, allocates, fills the caches
-    clock = _cuda_clock(device) if device.type == "cuda" else _host_clock
+    clock, pause = (_cuda_clock(device), 0.0) if device.type == "cuda" else (_host_clock, PAUSE)
     times: dict[str, list[float]] = {name: [] for name in calls}
     deadline = time.perf_counter() + budget
     for _ in range(most):
         for name, call in calls.items():
+            time.sleep(pause)
             times[name] += _turn(clock, call)
         if time.perf_counter() > deadline:
             break
