@@ -11,20 +11,25 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.corpus import read_corpus
 from invert.errors import InputError
+from invert.images import load_image
 from invert.inverter import Inverter
 from invert.methods import METHODS, get_method
-from invert.report import write_report, write_trace
 from invert.result import Result
-from invert.target import KINDS
+from invert.target import KINDS, image_latent, text_latent
+
+if TYPE_CHECKING:
+    from invert.roundtrip import RoundTrip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 notes = Console(stderr=True, highlight=False)
@@ -33,6 +38,8 @@ DEFAULT = InvertConfig()
 UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 DRAWN_SIZE = 256  # pixels of a scene drawn with --scene: for eyes; the model scales it down
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
+CHOICES = ("score", "generator")
+CANDIDATES = 8  # prompts that the generator chooses among, at least
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -64,6 +71,14 @@ def command(
     soft_steps: Annotated[int, typer.Option(help="Gradient steps on them.")] = DEFAULT.soft_steps,
     budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None,
+    generate: Annotated[int, typer.Option(help="Draw the prompt again this many times, for --report or --json.")] = 0,
+    select: Annotated[
+        str, typer.Option(help="What chooses the final prompt: score, or generator, by what prompts draw.")
+    ] = "score",
+    generator: Annotated[str, typer.Option(help="picturebook, a Stable Diffusion id, or its folder.")] = DEFAULT.generator,
+    judge: Annotated[
+        str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
+    ] = None,
     compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; a table.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None,
@@ -100,13 +115,20 @@ def command(
         budget=budget,
         seconds=seconds,
         seed=seed,
-        top=top,
+        top=max(top, CANDIDATES) if select == "generator" else top,
+        generator=generator,
         init_prompt=init_prompt,
         must_include=listed(must_include),
         ban=listed(ban),
         negative_weight=negative_weight,
     )
-    job = Job(config, loaded(model, device, gap_images), negative, Output(as_json, trace, report, debug))
+    check_drawing(generate, select, shown=as_json or report is not None, one_picture=text is None and not together)
+    output = Output(as_json, trace, report, top, generate, select == "generator", debug)
+    job = Job(config, loaded(model, device, gap_images), negative, output)
+    if others or generate or output.select:
+        job.judge = loaded_judge(job.inverter.clip, judge)
+    if generate or output.select:
+        job.round_trip = round_trip(job, generate or CANDIDATES // 2)
     if text is not None:
         raise typer.Exit(job.run_text(text))
     found = expanded(paths)
@@ -165,6 +187,9 @@ class Output:
     as_json: bool
     trace: Path | None
     report: Path | None
+    top: int  # prompts to print
+    generate: int  # images to draw
+    select: bool  # by what they draw
     debug: bool
 
 
@@ -173,6 +198,8 @@ class Job:
 
     def __init__(self, config: InvertConfig, inverter: Inverter, negative: str | None, output: Output) -> None:
         self.config, self.inverter, self.negative, self.output = config, inverter, negative, output
+        self.judge: Clip | None = None
+        self.round_trip: RoundTrip | None = None
         self.status = 0
 
     def run_text(self, text: str) -> int:
@@ -189,14 +216,22 @@ class Job:
             if not results:
                 continue
             done.append((group, results))
-            self.print_results(", ".join(group), results, several=len(groups) > 1)
+            self.print_results(group, results, several=len(groups) > 1)
             if results[-1].interrupted:
                 return INTERRUPTED
-        if done and self.output.trace is not None:
-            write_trace(done[0][1][0], self.output.trace)
-        if done and self.output.report is not None:
-            write_report(done, self.output.report)
+        if done:
+            self.draw(done)
         return self.status
+
+    def draw(self, done: list[tuple[list[str], list[Result]]]) -> None:
+        """The pictures that were asked for."""
+        if self.output.trace is not None or self.output.report is not None:
+            from invert.report import write_report, write_trace  # with it comes matplotlib, a slow import
+
+            if self.output.trace is not None:
+                write_trace(done[0][1][0], self.output.trace)
+            if self.output.report is not None:
+                write_report(done, self.output.report)
 
     def run_group(self, group: list[str], methods: tuple[str, ...]) -> list[Result]:
         """The results of those methods that gave one; the first one's failure is taken for the image's."""
@@ -217,19 +252,37 @@ class Job:
 
     def run_one(self, group: list[str], method: str) -> Result:
         with notes.status(f"inverting {', '.join(group)}") as line:
-            return self.inverter.invert(
+            result = self.inverter.invert(
                 group,
                 replace(self.config, method=method),
                 negative=self.negative,
                 on_best=lambda prompt, value: line.update(f"{value:.3f}  {prompt}"),
             )
+            if self.round_trip is None or result.interrupted:
+                return result
+            line.update(f"drawing {result.prompt}")
+            return self.drawn(result, load_image(group[0]), self.round_trip)
 
-    def print_results(self, label: str, results: list[Result], several: bool) -> None:
+    def drawn(self, result: Result, picture: Image.Image, round_trip: RoundTrip) -> Result:
+        """The result with the prompt chosen by what it draws, and with its images, as far as that is asked for."""
+        if self.output.select:
+            result = round_trip.choose(result, picture)
+            result = replace(result, alternatives=result.alternatives[: self.output.top])
+        return round_trip.draw(result, picture) if self.output.generate else result
+
+    def judged(self, group: list[str], results: list[Result]) -> list[float]:
+        """Each prompt's cosine with the images under the judge, which no method optimises."""
+        assert self.judge is not None
+        latent = image_latent(self.judge, [load_image(path) for path in group])
+        return [float(text_latent(self.judge, result.prompt) @ latent) for result in results]
+
+    def print_results(self, group: list[str], results: list[Result], several: bool) -> None:
+        label = ", ".join(group)
         if self.output.as_json:
             for result in results:
                 print(json.dumps({"image": label, **result.to_json()}), flush=True)
         elif len(results) > 1:
-            Console().print(comparison(label, results))
+            Console().print(comparison(label, results, self.judged(group, results)))
         else:
             for prompt, _ in results[0].alternatives:
                 print(f"{label}\t{prompt}" if several else prompt, flush=True)
@@ -244,12 +297,43 @@ def loaded(model: str, device: str | None, gap_images: str | None) -> Inverter:
     return inverter
 
 
-def comparison(label: str, results: list[Result]) -> Table:
-    """One row a method: prompt, score and cost."""
-    table = Table("method", "prompt", "score", "seconds", "token passes", title=label)
-    for r in results:
+def check_drawing(generate: int, select: str, shown: bool, one_picture: bool) -> None:
+    """InputError where images are asked for that nobody would see, or that there is no picture to compare with."""
+    if select not in CHOICES:
+        raise InputError(f"unknown --select {select!r}: choose one of {', '.join(CHOICES)}")
+    if generate < 0:
+        raise InputError(f"--generate is {generate}: give 1 or more, or leave it out")
+    if generate and not shown:
+        raise InputError("--generate draws images but nothing shows them: add --report page.html, or --json for their figures")
+    if (generate or select == "generator") and not one_picture:
+        raise InputError("--generate and --select compare with one picture: leave them out with --text and --together")
+
+
+def loaded_judge(clip: Clip, name: str | None) -> Clip:
+    """The model of that name; else picturebook's own judge for picturebook, while any other model has to judge itself."""
+    if name is None and clip.name != "picturebook":
+        return clip
+    with notes.status("loading the judge"):
+        return load_clip(name or "picturebook-judge", clip.device)
+
+
+def round_trip(job: Job, images: int) -> RoundTrip:
+    """The job's generator, loaded, for that many images of a prompt."""
+    from invert.generate import Generator  # with it comes diffusers, a slow import
+    from invert.roundtrip import RoundTrip
+
+    assert job.judge is not None
+    with notes.status(f"loading {job.config.generator}"):
+        drawing = Generator.load(job.config.generator, job.inverter.clip.device)
+    return RoundTrip(job.inverter, drawing, job.judge, tuple(range(job.config.seed, job.config.seed + images)))
+
+
+def comparison(label: str, results: list[Result], judged: list[float]) -> Table:
+    """One row a method: prompt, cosine under the model and under the judge, and cost."""
+    table = Table("method", "prompt", "score", "judge", "seconds", "token passes", title=label)
+    for r, similarity in zip(results, judged, strict=True):
         cost = f"{r.forward_tokens + r.backward_tokens:,}"
-        table.add_row(r.method, r.prompt, f"{r.score:.3f}", f"{r.seconds:.1f}", cost)
+        table.add_row(r.method, r.prompt, f"{r.score:.3f}", f"{similarity:.3f}", f"{r.seconds:.1f}", cost)
     return table
 
 

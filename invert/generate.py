@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from invert.clip import pick_device
+from invert.clip import Clip, pick_device
 from invert.errors import InputError
 
 
@@ -115,6 +115,11 @@ class Generator:
     @property
     def device(self) -> torch.device:
         return self.pipeline.unet.device
+
+    def reads_rows_of(self, clip: Clip, ids: Tensor) -> bool:
+        """Whether the (first) text encoder has that model's token table, at the rows `ids` (N,) of words."""
+        theirs, ours = self.text_encoders[0].get_input_embeddings().weight, clip.token_embeddings
+        return theirs.shape == ours.shape and torch.allclose(theirs[ids].float().to(ours.device), ours[ids].float(), atol=1e-2)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:

@@ -135,7 +135,7 @@ class Inverter:
         return Result(
             prompt=prompt,
             score=score,
-            tokens=[Token(self._plain(token), token) for token in self.clip.tokenizer.encode(prompt)],
+            tokens=self._tokens(prompt),
             trace=meter.trace,
             alternatives=solution.prompts,
             method=problem.config.method,
@@ -146,6 +146,7 @@ class Inverter:
             backward_tokens=meter.backward_tokens,
             image_passes=meter.image_passes,
             soft_tokens=[SoftToken(p.text(vocabulary), p.distance, p.has_word) for p in solution.projections],
+            soft=solution.soft,
             soft_score=solution.soft_score,
             concepts=[
                 ConceptWords(tuple(vocabulary.words[word].text for word, _ in concept.words), concept.share)
@@ -153,8 +154,14 @@ class Inverter:
             ],
         )
 
-    def _plain(self, token: int) -> str:
-        return self.clip.token_text(token).removesuffix("</w>")
+    def reordered(self, result: Result, order: Sequence[int]) -> Result:
+        """The result with its distinct prompts in that order; the first becomes its prompt."""
+        alternatives = [result.alternatives[i] for i in order]
+        prompt, score = alternatives[0]
+        return replace(result, prompt=prompt, score=score, tokens=self._tokens(prompt), alternatives=alternatives)
+
+    def _tokens(self, prompt: str) -> list[Token]:
+        return [Token(self.clip.token_text(token).removesuffix("</w>"), token) for token in self.clip.tokenizer.encode(prompt)]
 
 
 def picturebook_gap(clip: Clip) -> Tensor:

@@ -15,10 +15,11 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from invert.errors import InputError
 from invert.images import load_image
-from invert.result import Result
+from invert.result import Drawn, Result
 
 SHOWN_STEPS = 24  # rows of the table of winning prompts
 STYLE = """
@@ -27,6 +28,10 @@ body { max-width: 60rem; margin: 0 auto; padding: 1rem }
 section { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-bottom: 2rem; border-top: 1px solid #8886; padding-top: 1rem }
 section > img { width: 12rem; height: 12rem; object-fit: contain; image-rendering: pixelated }
 section > div { flex: 1 1 18rem; min-width: 0 }
+h2 { font-size: 1rem; margin: 1rem 0 .25rem }
+.drawn { display: flex; flex-wrap: wrap; gap: .75rem }
+figure { margin: 0; width: 8rem; font-size: .8rem }
+figure img { width: 8rem; height: 8rem; object-fit: contain; image-rendering: pixelated }
 .curve { width: 100%; background: #fff; border-radius: .5rem }
 .prompt { font-size: 1.25rem; margin: 0 0 .5rem }
 td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
@@ -76,12 +81,22 @@ def embedded(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def picture(source: str) -> str:
+def picture(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image = load_image(source)
-    image.thumbnail((512, 512))
-    image.save(buffer, "PNG")
+    small = image.copy()
+    small.thumbnail((512, 512))
+    small.save(buffer, "PNG")
     return embedded(buffer.getvalue())
+
+
+def gallery(title: str, drawn: list[Drawn] | None) -> str:
+    """Images side by side, each with how near it comes to the picture; nothing where nothing was drawn."""
+    figures = "".join(
+        f'<figure><img alt="seed {image.seed}" src="{picture(image.image)}">'
+        f"<figcaption>judge {image.judge:.2f} · pixels {image.pixels:.2f} · colours {image.colours:.2f}</figcaption></figure>"
+        for image in drawn or []
+    )
+    return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""
 
 
 def write_report(done: list[tuple[list[str], list[Result]]], path: Path) -> None:
@@ -109,10 +124,12 @@ def section(images: list[str], results: list[Result]) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
-    pictures = "".join(f'<img alt="" src="{picture(source)}">' for source in images)
+    pictures = "".join(f'<img alt="" src="{picture(load_image(source))}">' for source in images)
+    drawn = "".join(gallery(f"Drawn from the prompt of {html.escape(r.method)}", r.drawn) for r in results)
+    drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
     return (
         f'<section>{pictures}<div><p class="prompt">{html.escape(best.prompt)}</p>'
-        f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>"
+        f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
         f'<details><summary>Curves</summary><img class="curve" alt="cosine by step" src="{embedded(png(trace_figure(best)))}">'

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
 from invert.meter import TraceStep
 
 
@@ -38,6 +41,24 @@ class ConceptWords:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """An image that a generator drew of the prompt, and how near it comes to the picture that the prompt was found for.
+
+    judge: cosine of the two images' latents under a model that nobody optimised against. pixels: root mean square
+    difference, 0..1. colours: share of the picture that has another colour.
+    """
+
+    image: Image.Image
+    seed: int
+    judge: float
+    pixels: float
+    colours: float
+
+    def to_json(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if name != "image"}
+
+
+@dataclass(frozen=True)
 class Result:
     """A prompt and how it was found."""
 
@@ -56,10 +77,16 @@ class Result:
     soft_tokens: list[SoftToken] = field(default_factory=list)
     soft_score: float | None = None  # cosine of the best soft prompt, before any word was chosen
     concepts: list[ConceptWords] = field(default_factory=list)
+    soft: Tensor | None = field(default=None, compare=False, repr=False)  # the best soft prompt's token rows (L, D)
+    drawn: list[Drawn] = field(default_factory=list, repr=False)  # what the prompt draws, where that was asked for
+    soft_drawn: list[Drawn] | None = field(default=None, repr=False)  # what the soft prompt draws; None: it cannot be read
     interrupted: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the trace, as plain JSON types."""
+        """Everything but the trace, the soft rows and the images, as plain JSON types."""
+        drawn = {"drawn": [image.to_json() for image in self.drawn]} if self.drawn else {}
+        if self.drawn and self.soft_drawn is not None:
+            drawn["soft_drawn"] = [image.to_json() for image in self.soft_drawn]
         return {
             "prompt": self.prompt,
             "score": self.score,
@@ -75,4 +102,5 @@ class Result:
             "token_passes": {"forward": self.forward_tokens, "backward": self.backward_tokens},
             "image_passes": self.image_passes,
             "interrupted": self.interrupted,
+            **drawn,
         }

@@ -8,7 +8,7 @@ of a prompt predicts its images badly (arXiv 2408.06502), so the final choice is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from invert.clip import Clip
 from invert.generate import Conditioning, Generator, to_pil
+from invert.inverter import Inverter
+from invert.result import Drawn, Result
 
 COMPARED = 64  # pixels: the side that pictures are brought to before pixels and colours are compared
 BINS = 4  # of each colour channel in the histogram
@@ -39,6 +41,39 @@ class Regenerated:
     def best_first(self) -> list[int]:
         """Prompts by their mean similarity under the judge; the earlier one where they tie."""
         return self.judge.mean(1).sort(descending=True, stable=True).indices.tolist()
+
+    def drawn(self, seeds: Sequence[int]) -> list[Drawn]:
+        """The first prompt's images, one for each of the seeds they were drawn with."""
+        figures = (values[0].tolist() for values in (self.judge, self.pixels, self.colours))
+        rows = zip(to_pil(self.images[0]), seeds, *figures, strict=True)
+        return [Drawn(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """What results of one inverter are drawn with and compared by. seeds: one image of a prompt for each."""
+
+    inverter: Inverter
+    generator: Generator
+    judge: Clip
+    seeds: tuple[int, ...]
+
+    def choose(self, result: Result, picture: Image.Image) -> Result:
+        """The result with its prompts in the order of what they draw, the nearest to the picture first."""
+        found = regenerate(self.generator, self.judge, picture, [prompt for prompt, _ in result.alternatives], self.seeds)
+        return self.inverter.reordered(result, found.best_first())
+
+    def draw(self, result: Result, picture: Image.Image) -> Result:
+        """The result with what its prompt draws, and its soft prompt too where the generator reads this model's embeddings."""
+        prompt = regenerate(self.generator, self.judge, picture, [result.prompt], self.seeds).drawn(self.seeds)
+        soft = None
+        ids = self.inverter.vocabulary().token_ids
+        if result.soft is not None and not self.generator.is_xl and self.generator.reads_rows_of(self.inverter.clip, ids):
+            rows = result.soft[None].to(self.generator.device, self.generator.pipeline.unet.dtype)
+            with torch.no_grad():
+                conditioning = self.generator.encode_rows([rows])
+            soft = regenerate(self.generator, self.judge, picture, conditioning, self.seeds).drawn(self.seeds)
+        return replace(result, drawn=prompt, soft_drawn=soft)
 
 
 @torch.no_grad()

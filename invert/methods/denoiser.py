@@ -25,11 +25,7 @@ def loaded(name: str, device: torch.device) -> Generator:
 def generator_of(problem: Problem) -> Generator:
     """The pipeline that the problem names; InputError where it reads other tokens than the model."""
     generator = loaded(problem.config.generator, problem.clip.device)
-    theirs = generator.text_encoders[0].get_input_embeddings().weight
-    ours = problem.vocabulary.rows
-    ids = problem.vocabulary.token_ids
-    same = theirs.shape == problem.clip.token_embeddings.shape and torch.allclose(theirs[ids].float(), ours.float(), atol=1e-2)
-    if not same:
+    if not generator.reads_rows_of(problem.clip, problem.vocabulary.token_ids):
         raise InputError(
             f"the text encoder of the generator {generator.name!r} is not that of {problem.clip.name!r}: give with --model "
             "the CLIP that the generator was trained with (Stable Diffusion 1.x: ViT-L-14/openai)"

@@ -1,0 +1,76 @@
+"""Drawing on the command line: `--generate`, `--select generator`, and what is said where they make no sense."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import invert.cli
+from invert.clip import load_clip
+from invert.generate import Generator
+from invert.roundtrip import regenerate
+
+QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    return tmp_path / "teal.png"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+    with pytest.raises(SystemExit) as exit:
+        invert.cli.main()
+    return int(exit.value.code or 0)
+
+
+def test_the_report_shows_what_the_prompt_and_the_soft_prompt_draw(
+    monkeypatch: pytest.MonkeyPatch, picture: Path, picturebook_reader: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    drawing = ("--generate", 2, "--seed", 5, "--generator", picturebook_reader, "--report", page, "--json")
+    assert run(monkeypatch, picture, *QUICK, *drawing) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [image["seed"] for image in result["drawn"]] == [image["seed"] for image in result["soft_drawn"]] == [5, 6]
+    assert all(-1 <= image["judge"] <= 1 and 0 <= image["pixels"] <= 1 for image in result["drawn"])
+    text = page.read_text()
+    assert text.count("<figure>") == 4
+    shown = re.findall(r"<figcaption>judge (-?[\d.]+)", text)
+    assert shown == [f"{image['judge']:.2f}" for image in result["drawn"] + result["soft_drawn"]]
+
+
+def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(
+    monkeypatch: pytest.MonkeyPatch, picture: Path, picturebook_reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = ("--select", "generator", "--generate", 2, "--generator", picturebook_reader)
+    assert run(monkeypatch, picture, *QUICK, *drawing, "--top", 3, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    prompts = [alternative["prompt"] for alternative in result["alternatives"]]
+    assert len(prompts) == 3 and result["prompt"] == prompts[0]
+    generator, judge = Generator.load(str(picturebook_reader), "cpu"), load_clip("picturebook-judge", "cpu")
+    assert regenerate(generator, judge, Image.open(picture), prompts, seeds=[0, 1]).best_first() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--select", "taste"), "choose one of score, generator"),
+        (("--generate", "-1", "--json"), "--generate is -1"),
+        (("--generate", "2"), "--report"),
+        (("--generate", "2", "--json", "--together"), "one picture"),
+        (("--select", "generator", "--text", "a fox"), "one picture"),
+    ],
+)
+def test_drawing_that_makes_no_sense_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, picture: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, picture, *options) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and message in err
