@@ -20,7 +20,7 @@ from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.images import load_image
 from invert.meter import Meter
-from invert.methods import Problem, Solution, get_method
+from invert.methods import Problem, Solution, check_followed, get_method
 from invert.result import ConceptWords, Result, SoftToken, Token
 from invert.target import away_from, corrected, image_latent, modality_gap, text_latent
 from invert.vocabulary import Vocabulary, build_vocabulary
@@ -107,8 +107,9 @@ class Inverter:
     ) -> Result:
         config.check_context(self.clip.context_length)
         method = get_method(config.method)
+        check_followed(config)
         if negative is not None:
-            target = away_from(target, self._negative_latent(negative, config), config.negative_weight)
+            target = away_from(target, self._negative_latent(negative, config, meter), config.negative_weight)
         generator = torch.Generator().manual_seed(config.seed)
         problem = Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter, images)
         try:
@@ -119,10 +120,11 @@ class Inverter:
             solution = Solution(prompts=[(meter.best_prompt, self.score(meter.best_prompt, target))])
             return replace(self._result(problem, solution), interrupted=True)
 
-    def _negative_latent(self, negative: ImageLike, config: InvertConfig) -> Tensor:
+    def _negative_latent(self, negative: ImageLike, config: InvertConfig, meter: Meter) -> Tensor:
         if isinstance(negative, str) and not Path(negative).exists():
             return text_latent(self.clip, negative)
         latent = image_latent(self.clip, [load_image(negative)])
+        meter.spend(images=1)
         return self._corrected(latent, config)
 
     def score(self, prompt: str, target: Tensor) -> float:

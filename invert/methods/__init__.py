@@ -44,6 +44,10 @@ METHODS = {
 }
 
 
+# Options that only some methods can follow: asked of another one they are an error, not silence.
+FOLLOWED_BY = {"must_include": ("invert",), "init_prompt": ("invert", "textual-inversion")}
+
+
 @dataclass(frozen=True)
 class Problem:
     """What every method is given.
@@ -87,3 +91,11 @@ def get_method(name: str) -> Method:
         raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
     module, function = METHODS[name]
     return getattr(importlib.import_module(module), function)
+
+
+def check_followed(config: InvertConfig) -> None:
+    """InputError where the config asks for something that its method cannot do."""
+    for name, methods in FOLLOWED_BY.items():
+        if getattr(config, name) and config.method not in methods:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"the method {config.method!r} cannot follow {option}: use {' or '.join(methods)}, or leave it out")

@@ -107,6 +107,20 @@ def test_a_negative_is_moved_away_from(inverter, pictures, aimed, tmp_path, kind
     torch.testing.assert_close(moved, away_from(plain, latent, 0.5))
 
 
+def test_a_negative_image_is_counted_and_a_negative_prompt_is_not(inverter, pictures, aimed):
+    assert aimed(lambda: inverter.invert(pictures[0], negative=pictures[1])).meter.image_passes == 2
+    assert aimed(lambda: inverter.invert(pictures[0], negative="a fox")).meter.image_passes == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [("nearest", {"must_include": ("fox",)}), ("pez", {"init_prompt": "a fox"}), ("gcg", {"must_include": ("a",)})],
+)
+def test_what_a_method_cannot_follow_is_one_sentence(inverter, pictures, method, option):
+    with pytest.raises(InputError, match=f"{method}.*--(must-include|init-prompt)"):
+        inverter.invert(pictures[0], method=method, **option)
+
+
 def test_a_prompt_is_distilled_towards_its_own_latent(inverter, aimed):
     text = "a picture of two owls on a red background"
     problem = aimed(lambda: inverter.distill(text, seed=5))
