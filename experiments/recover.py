@@ -35,15 +35,16 @@ from invert.picturebook.world import Scene, draw_scenes
 from invert.result import Result
 
 SHOWN = 24  # scenes in the picture
-# Run in a process of its own, which tells its own peak: a parent's memory would be counted in a child's.
+# Run in a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
 COLD = """
-import resource, sys, time
+import sys, time
 from invert.cli import main
 began = time.perf_counter()
 try:
     main()
 finally:
-    print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(time.perf_counter() - began, peak, file=sys.stderr)
 """
 
 

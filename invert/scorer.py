@@ -6,7 +6,6 @@ is run once and kept as attention state (`TextTower.prefix`). Every position run
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -18,6 +17,8 @@ from invert.soft import framed
 from invert.vocabulary import Vocabulary, Word
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
+MOST_PADDING = 0.1  # of a batch's positions, as a share of those that are needed
+SMALL_BATCH = 128  # positions that take no longer than a batch's own overhead
 
 Row = tuple[Word, ...]  # a prompt as words
 
@@ -63,26 +64,38 @@ class Scorer:
 
     @torch.no_grad()
     def _run(self, prefix: tuple[int, ...], tails: list[tuple[int, ...]], keys: list[tuple[int, ...]]) -> None:
-        """Run the tails after the shared prefix, those of one length together so that none is padded."""
-        device = self.clip.device
+        """Run the tails after the shared prefix, those of similar length together."""
+        device, end = self.clip.device, self.clip.end_id
         cache = None
         if len(prefix) > 1 and len(tails) > 1:
             cache = self.clip.tower.prefix(self.clip.embed(torch.tensor(prefix, device=device)))
             self.meter.spend(forward=len(prefix))
         lead = () if cache is not None else prefix
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, tail in enumerate(tails):
-            by_length[len(tail)].append(i)
-        for length, members in by_length.items():
-            positions = len(lead) + length + 1
-            batch = max(1, BATCH_TOKENS // positions)
-            for part in (members[i : i + batch] for i in range(0, len(members), batch)):
-                ids = torch.tensor([(*lead, *tails[i], self.clip.end_id) for i in part], device=device)
-                self.meter.spend(forward=ids.numel())
-                eot = torch.full((len(part),), positions - 1, device=device)
-                rows = self.clip.embed(ids)
-                tower = self.clip.tower
-                latents = tower.encode(rows, eot) if cache is None else tower.encode_with_prefix(cache, rows, eot)
-                scores = torch.nn.functional.normalize(latents.float(), dim=-1) @ self.target
-                for i, score in zip(part, scores.tolist(), strict=True):
-                    self.known[keys[i]] = score
+        rows = [(*lead, *tail, end) for tail in tails]
+        for part in batches([len(row) for row in rows]):
+            longest = len(rows[part[-1]])
+            ids = torch.tensor([rows[i] + (end,) * (longest - len(rows[i])) for i in part], device=device)
+            eot = torch.tensor([len(rows[i]) - 1 for i in part], device=device)
+            self.meter.spend(forward=ids.numel())
+            embedded, tower = self.clip.embed(ids), self.clip.tower
+            latents = tower.encode(embedded, eot) if cache is None else tower.encode_with_prefix(cache, embedded, eot)
+            scores = torch.nn.functional.normalize(latents.float(), dim=-1) @ self.target
+            for i, score in zip(part, scores.tolist(), strict=True):
+                self.known[keys[i]] = score
+
+
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of rows that are run together, each batch sorted by length.
+
+    A batch is padded to its longest row: as far as that wastes little, or is cheaper than a batch more.
+    """
+    found: list[list[int]] = []
+    useful = 0
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        padded = lengths[i] * (len(found[-1]) + 1) if found else 0
+        useful += lengths[i]
+        if not found or padded > BATCH_TOKENS or padded > useful * (1 + MOST_PADDING) + SMALL_BATCH:
+            found.append([])
+            useful = lengths[i]
+        found[-1].append(i)
+    return found

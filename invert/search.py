@@ -2,9 +2,10 @@
 
 A prompt is a row of whole words. Its value is the cosine with the target, plus a prior on language,
 minus a stated penalty per token, so the search chooses length and order itself. A few prompts are kept
-(a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped. The
-gradient on its token embeddings says which of thousands of replacements are worth scoring (HotFlip:
-Ebrahimi et al., arXiv 1712.06751), and the replacements that prove good alone are tried in pairs.
+(a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped, a phrase
+taken from a prompt that is near too, or the beginning or end of one of the starts. The gradient on its
+token embeddings says which of thousands of replacements are worth scoring (HotFlip: Ebrahimi et al.,
+arXiv 1712.06751), and the replacements that prove good alone are tried in pairs.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invert.language import Language
+from invert.language import END, START, Language
 from invert.scorer import Row, Scorer, text_of
 from invert.vocabulary import GLUE, Word
 
 JOINING = frozenset(GLUE)
 MOST_REPEATS = 2  # of a content word: a colour may be the fox's and the background's
-IMPLAUSIBLE = 9.0  # nats below the likeliest word at a place from which no word is tried there
+IMPLAUSIBLE = 9.0  # nats below the likeliest word at a place, or below the row that is changed, from which nothing is tried
+PHRASE = 4  # words of a phrase that changes hands, at most
 MISSING = 1.0  # cosine taken off for a required word that is not there: more than any prompt can win
 
 
@@ -33,13 +35,13 @@ class SearchConfig:
 
     max_tokens: int = 40  # of the prompt, special tokens not counted
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.006  # cosine that one nat of log p(prompt) is worth
+    language_weight: float = 0.004  # cosine that one nat of log p(prompt) is worth
     beam: int = 3  # prompts kept from round to round
     rounds: int = 6  # at most
-    replacements: int = 48  # words tried in the stead of each word
+    replacements: int = 16  # words tried in the stead of each word
     insertions: int = 16  # words tried before each word
     paired: int = 24  # of a prompt's places' best replacements, how many may form pairs
-    pairs: int = 256  # pairs of replacements tried at once
+    pairs: int = 96  # pairs of replacements tried at once
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,18 @@ class Search:
         required: Sequence[Word] = (),
         proposed: Sequence[int] = (),
         banned: Sequence[str] = (),
+        near: Sequence[Row] = (),
     ) -> None:
         """proposed: indices of vocabulary words tried at every place that the language allows them at.
 
+        near: prompts whose phrases are tried in the stead of phrases between like words.
         banned: lower-case texts that no prompt may say, be it with several words of the vocabulary.
         """
         self.scorer, self.language, self.config = scorer, language, config
         self.required, self.proposed = tuple(required), torch.tensor(proposed, dtype=torch.long)
-        self.banned = tuple(banned)
+        self.banned, self.near = tuple(banned), tuple(near)
         self.vocabulary = scorer.vocabulary
+        self.donors: tuple[Row, ...] = ()
         self.steps = 0
 
     # Values -----------------------------------------------------------------------------------
@@ -123,9 +128,11 @@ class Search:
     def run(self, starts: Sequence[Row]) -> list[Candidate]:
         """Every prompt that was scored, best first; stops when the budget is spent or nothing improves."""
         everyone = {candidate.row: candidate for candidate in self.valued(starts)}
+        self.donors = tuple(everyone)
         expanded: set[Row] = set()
-        for _ in range(self.config.rounds):
-            fresh = [c for c in best_of(everyone.values(), self.config.beam) if c.row not in expanded]
+        for turn in range(self.config.rounds):
+            width = self.config.beam if turn else len(everyone)  # a start is built as it is: each has its chance
+            fresh = [c for c in best_of(everyone.values(), width) if c.row not in expanded]
             if not fresh or self.scorer.meter.exhausted:
                 break
             for parent in fresh:
@@ -143,7 +150,9 @@ class Search:
 
     def expand(self, row: Row) -> list[Candidate]:
         """Every prompt one move away that is worth scoring, then pairs of the best replacements."""
-        moves = list(self.moves(row))
+        least = self.language.log_probability(row) - IMPLAUSIBLE
+        tried = itertools.chain(self.moves(row), self.splices(row), self.phrase_swaps(row))
+        moves = [move for move in tried if self.language.log_probability(move.row) >= least or self.missing(row)]
         singles = self.valued_moves(moves)
         return [*singles, *self.valued_moves(self.pairs(row, moves, singles))]
 
@@ -176,6 +185,45 @@ class Search:
             yield Move(place, (*head, *tail[1:]))
             for other in range(place + 1, len(row)):
                 yield Move(place, swapped(row, place, other))
+
+    def splices(self, row: Row) -> Iterator[Move]:
+        """The row's beginning with a donor's end, and a donor's beginning with the row's end.
+
+        They are joined where both go on with words of one class, so that phrases change hands whole. The row is
+        a donor to itself: that drops a phrase, or says one again. A flat language knows no phrases.
+        """
+        if self.language.flat:
+            return
+        own = [self.language.of(word) for word in row]
+        for donor in (row, *self.donors):
+            theirs = [self.language.of(word) for word in donor]
+            for i, j in itertools.product(range(len(row)), range(len(donor))):
+                if own[i] == theirs[j]:
+                    yield Move(i, (*row[:i], *donor[j:]))
+                    yield Move(0, (*donor[:j], *row[i:]))
+
+    def phrase_swaps(self, row: Row) -> Iterator[Move]:
+        """A phrase of the row against one of a near prompt that stands between words of the same two classes.
+
+        A thing comes with its article and its colour, which no replacement of single words changes together.
+        """
+        if self.language.flat:
+            return
+        before, after = self.edges(row)
+        phrases: dict[tuple[str, str], dict[Row, None]] = defaultdict(dict)  # a set that keeps its order
+        for other in self.near:
+            left, right = self.edges(other)
+            for k, m in spans(len(other)):
+                phrases[left[k], right[m]][other[k:m]] = None
+        for i, j in spans(len(row)):
+            for phrase in phrases[before[i], after[j]]:
+                if phrase != row[i:j]:
+                    yield Move(i, (*row[:i], *phrase, *row[j:]))
+
+    def edges(self, row: Row) -> tuple[list[str], list[str]]:
+        """For every place of a row, its end included: the class of the word before it and of the word at it."""
+        classes = [self.language.of(word) for word in row]
+        return [START, *classes], [*classes, END]
 
     def likeliest(self, log_p: Tensor) -> list[Word]:
         """The words that language puts first at a place; with a flat language, the proposed ones."""
@@ -217,6 +265,13 @@ class Search:
             Move(a.place, (*row[: a.place], a.row[a.place], *row[a.place + 1 : b.place], b.row[b.place], *row[b.place + 1 :]))
             for a, b in combined[: self.config.pairs]
         ]
+
+
+def spans(length: int) -> Iterator[tuple[int, int]]:
+    """Beginning and end of every phrase of 1 to PHRASE words in a row of that length."""
+    for begin in range(length):
+        for end in range(begin + 1, min(begin + PHRASE, length) + 1):
+            yield begin, end
 
 
 def says(row: Row, texts: Iterable[str]) -> bool:

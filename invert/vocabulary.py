@@ -57,6 +57,9 @@ class Word:
     text: str
     ids: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        return hash(self.text)  # which Python keeps: a search hashes millions of words
+
 
 class Vocabulary:
     """The words allowed in a prompt and a nearest-neighbour index over their tokens' rows.

@@ -19,11 +19,12 @@ from invert.methods import Problem, Solution
 from invert.methods.nearest import soft_prompts
 from invert.project import Concept, concepts, project
 from invert.scorer import Row, Scorer
-from invert.search import Search, SearchConfig, distinct, says
+from invert.search import JOINING, Search, SearchConfig, distinct, says
 from invert.soft import SoftConfig, SoftPrompts
 from invert.vocabulary import Vocabulary
 
 STARTS = 6  # captions of the corpus that the search starts from
+NEAR = 64  # captions, the nearest of the corpus, that starts and words are taken from
 PROPOSED = 24  # words of the soft stage that the search tries everywhere
 
 
@@ -43,13 +44,15 @@ def invert_with(
     vocabulary = problem.vocabulary
     soft = soft_prompts(problem, soft_config)
     themes = concepts(soft.embeddings, vocabulary, problem.config.seed)
-    proposed = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)
+    near = near_captions(problem)
+    heaviest = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)[:PROPOSED]
+    proposed = list(dict.fromkeys([*heaviest, *content_words(near, vocabulary)]))
     scorer = Scorer(problem.clip, vocabulary, problem.target, problem.meter)
     needed = required(problem)
-    search = Search(scorer, language_of(problem), search_config, needed, proposed[:PROPOSED], banned(problem))
+    search = Search(scorer, language_of(problem), search_config, needed, proposed, banned(problem), near)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise --max-tokens")
-    found = search.run(starts(problem))
+    found = search.run(starts(problem, near))
     complete = [candidate for candidate in found if not search.missing(candidate.row)]
     best = int(soft.scores.argmax())
     return Solution(
@@ -73,15 +76,29 @@ def _language(vocabulary: Vocabulary, corpus: tuple[str, ...]) -> Language:
     return Language(encoded_corpus(vocabulary.clip, corpus or None).captions, vocabulary)
 
 
-def starts(problem: Problem) -> list[Row]:
-    """Where the search begins: the user's own prompt, and the nearest captions of the corpus."""
-    vocabulary, config = problem.vocabulary, problem.config
-    captions = encoded_corpus(problem.clip, config.corpus or None).nearest(problem.target, 4 * STARTS)
-    near = [vocabulary.cut(caption) for caption, _ in captions]
-    unbanned = [row for row in near if not says(row, banned(problem))]
-    rows = [vocabulary.cut(config.init_prompt), *unbanned[:STARTS], required(problem)]
-    short = [shortened(row, config.max_tokens) for row in rows]
-    return [row for row in short if row] or [(min(vocabulary.words, key=lambda word: len(word.ids)),)]
+def near_captions(problem: Problem) -> list[Row]:
+    """The captions of the corpus that are nearest to the target and say nothing banned, nearest first."""
+    captions = encoded_corpus(problem.clip, problem.config.corpus or None).nearest(problem.target, NEAR)
+    rows = (problem.vocabulary.cut(caption) for caption, _ in captions)
+    return [row for row in rows if not says(row, banned(problem))]
+
+
+def starts(problem: Problem, near: list[Row]) -> list[Row]:
+    """Where the search begins: the user's own prompt, the nearest captions that are built differently, the required words."""
+    config = problem.config
+    built: dict[tuple[str, ...], Row] = {}
+    for row in near:
+        built.setdefault(tuple(word.text for word in row if word.text in JOINING), row)
+    captions = [*built.values(), *near][:STARTS]
+    rows = [problem.vocabulary.cut(config.init_prompt), *captions, required(problem)]
+    short = dict.fromkeys(shortened(row, config.max_tokens) for row in rows)
+    return [row for row in short if row] or [(min(problem.vocabulary.words, key=lambda word: len(word.ids)),)]
+
+
+def content_words(rows: list[Row], vocabulary: Vocabulary) -> list[int]:
+    """Indices of the vocabulary words in the rows that say what is there, in their order."""
+    texts = dict.fromkeys(word.text for row in rows for word in row if word.text not in JOINING)
+    return [vocabulary.by_text[text] for text in texts if text in vocabulary.by_text]
 
 
 def shortened(row: Row, max_tokens: int) -> Row:

@@ -31,22 +31,22 @@ def language(picturebook_words: Vocabulary) -> Language:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_after_any_two_classes_the_probabilities_of_what_follows_sum_to_one(language, data):
+def test_after_any_classes_the_probabilities_of_what_follows_sum_to_one(language, data):
     contexts = st.sampled_from([*language.classes, START, "a class that no sentence has"])
-    a, b = data.draw(contexts), data.draw(contexts)
-    steps = [language.step(a, b, c) for c in [*language.classes, END]]
+    context = tuple(data.draw(contexts) for _ in range(language.order - 1))
+    steps = [language.step(context, c) for c in [*language.classes, END]]
     assert math.fsum(map(math.exp, steps)) == pytest.approx(1, abs=1e-12)
     assert all(math.isfinite(step) for step in steps)
 
 
 def test_steps_are_absolutely_discounted_counts(picturebook_words):
-    tiny = Language(["a fox", "a owl"], picturebook_words)
+    tiny = Language(["a fox", "a owl"], picturebook_words, order=3)
     assert tiny.classes == sorted(["a", "fox", "owl", UNSEEN])  # and END: five things that may follow
     alone = (1 - 0.5 + 0.5 * 4 / 5) / 6  # fox once among six steps, of four kinds
     after_a = (1 - 0.5 + 0.5 * 2 * alone) / 2
-    assert tiny.step("fox", "a", "fox") == pytest.approx(math.log(after_a))
-    assert tiny.step(START, "a", "fox") == pytest.approx(math.log((1 - 0.5 + 0.5 * 2 * after_a) / 2))
-    assert tiny.step("fox", "a", UNSEEN) == pytest.approx(math.log(0.5 * 2 * (0.5 * 4 / 5 / 6) / 2))
+    assert tiny.step(("fox", "a"), "fox") == pytest.approx(math.log(after_a))
+    assert tiny.step((START, "a"), "fox") == pytest.approx(math.log((1 - 0.5 + 0.5 * 2 * after_a) / 2))
+    assert tiny.step(("fox", "a"), UNSEEN) == pytest.approx(math.log(0.5 * 2 * (0.5 * 4 / 5 / 6) / 2))
 
 
 def test_a_sentence_is_likelier_than_its_words_in_another_order(language, picturebook_words):
@@ -56,6 +56,17 @@ def test_a_sentence_is_likelier_than_its_words_in_another_order(language, pictur
         likely = language.log_probability(row)
         assert language.log_probability(row[::-1]) < likely
         assert language.log_probability(tuple(rng.sample(row, len(row)))) <= likely
+
+
+def test_a_ground_that_something_stands_above_is_no_sentence(language, picturebook_words):
+    """Each three words in a row are a caption's; the five are not."""
+    whole, odd = (picturebook_words.cut(f"a fox {joint} a red background") for joint in ("on", "above"))
+    trigrams = Language(captions(600, 5), picturebook_words, order=3)
+
+    def loss(language: Language) -> float:
+        return language.log_probability(whole) - language.log_probability(odd)
+
+    assert loss(language) > loss(trigrams) + 1
 
 
 def test_a_sentence_that_breaks_off_is_less_likely_than_a_whole_one(language, picturebook_words):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from invert import scorer as module
 from invert.meter import Meter
@@ -42,16 +44,16 @@ def test_scores_behind_a_shared_prefix_are_cosines_of_the_prompts_as_text(score,
     assert score.score(rows, shared) == pytest.approx(exact.tolist(), abs=1e-5)
 
 
-def test_a_prefix_is_run_once_and_every_tail_with_its_end(toy):
+def test_a_prefix_is_run_once_and_every_tail_with_its_end_as_long_as_the_longest(toy):
     rows = [toy_row(1, 2, 3), toy_row(1, 2, 4), toy_row(1, 2, 5, 6)]
     toy.score(rows, 2)
-    assert toy.meter.forward_tokens == (1 + 2) + (1 + 1) + (1 + 1) + (2 + 1)
+    assert toy.meter.forward_tokens == (1 + 2) + 3 * (2 + 1)
     assert toy.meter.backward_tokens == 0
 
 
 def test_without_a_shared_prefix_whole_prompts_are_counted(toy):
     toy.score([toy_row(1, 2, 3), toy_row(4, 5)])
-    assert toy.meter.forward_tokens == 5 + 4
+    assert toy.meter.forward_tokens == 5 + 5
 
 
 def test_one_prompt_alone_needs_no_prefix_of_its_own(toy):
@@ -88,7 +90,7 @@ def test_batches_change_no_score(toy, monkeypatch):
     monkeypatch.setattr(module, "BATCH_TOKENS", 7)
     cut = Scorer(toy.clip, toy.vocabulary, toy.target, Meter())
     assert cut.score(rows, 1) == pytest.approx(whole, abs=1e-6)
-    assert cut.meter.forward_tokens == toy.meter.forward_tokens
+    assert 0 < cut.meter.forward_tokens <= toy.meter.forward_tokens  # small batches pad less
 
 
 def test_no_rows_have_no_scores_and_cost_nothing(toy):
@@ -120,3 +122,13 @@ def test_a_gradient_is_counted_forward_and_backward(toy):
 def test_a_row_fits_with_its_two_special_tokens(toy):
     most = toy.clip.context_length - 2
     assert toy.fits(toy_row(*[1] * most)) and not toy.fits(toy_row(*[1] * (most + 1)))
+
+
+@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=300))
+def test_batches_hold_every_row_once_and_little_padding(lengths):
+    found = module.batches(lengths)
+    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
+    for batch in found:
+        mine = [lengths[i] for i in batch]
+        assert mine == sorted(mine) and mine[-1] * len(mine) <= module.BATCH_TOKENS
+        assert mine[-1] * len(mine) <= sum(mine) * (1 + module.MOST_PADDING) + module.SMALL_BATCH

@@ -13,7 +13,20 @@ from torch import Tensor
 from invert.language import Language
 from invert.meter import Meter
 from invert.scorer import Row, Scorer, text_of
-from invert.search import JOINING, MISSING, MOST_REPEATS, Candidate, Move, Search, SearchConfig, best_of, distinct, says
+from invert.search import (
+    IMPLAUSIBLE,
+    JOINING,
+    MISSING,
+    MOST_REPEATS,
+    PHRASE,
+    Candidate,
+    Move,
+    Search,
+    SearchConfig,
+    best_of,
+    distinct,
+    says,
+)
 from invert.vocabulary import Word
 
 SMALL = {"max_tokens": 5, "rounds": 2, "replacements": 8, "insertions": 4, "paired": 4, "pairs": 24, "beam": 2}
@@ -26,11 +39,12 @@ def row(*tokens: int) -> Row:
 
 @pytest.fixture
 def make(toy_clip, toy_words, toy_target):
-    """make(corpus=, budget=, required=, proposed=, banned=, **SearchConfig) → a Search for the hidden "w7 w21 w40"."""
+    """make(corpus=, budget=, required=, proposed=, banned=, near=, **SearchConfig) → a Search for the hidden "w7 w21 w40"."""
 
-    def search(corpus=(), budget=None, required=(), proposed=(), banned=(), **config) -> Search:
+    def search(corpus=(), budget=None, required=(), proposed=(), banned=(), near=(), **config) -> Search:
         scorer = Scorer(toy_clip, toy_words, toy_target, Meter(budget))
-        return Search(scorer, Language(corpus, toy_words), SearchConfig(**{**SMALL, **config}), required, proposed, banned)
+        language = Language(corpus, toy_words)
+        return Search(scorer, language, SearchConfig(**{**SMALL, **config}), required, proposed, banned, near)
 
     return search
 
@@ -175,6 +189,65 @@ def test_a_budget_is_overspent_by_less_than_the_batch_that_spends_it(make, budge
 def before_and_moves(make) -> tuple[Search, Row, list[Move]]:
     search, start = make(proposed=range(20, 30)), row(1, 2, 3, 4)
     return search, start, list(search.moves(start))
+
+
+def test_a_splice_joins_two_rows_where_both_go_on_with_one_class(make):
+    search = make(SENTENCES)
+    search.donors = (row(6, 2, 3), row(1, 7, 3))
+    start = row(1, 2, 4, 5)
+    of = search.language.of
+    moves = list(search.splices(start))
+    assert moves and all(move.row[: move.place] == start[: move.place] for move in moves)
+    for move in moves:
+        parents = [(a, b) for donor in (start, *search.donors) for a, b in ((start, donor), (donor, start))]
+        cuts = [
+            (a, i, b)
+            for a, b in parents
+            for i in range(len(a))
+            if a[:i] == move.row[:i] and b[-len(move.row[i:]) :] == move.row[i:]
+        ]
+        assert any(of(a[i]) == of(move.row[i]) for a, i, _ in cuts)
+    assert row(1, 2, 3) in [move.row for move in moves]  # the beginning of one, the end of another
+
+
+def test_a_phrase_too_many_is_dropped_and_a_missing_one_taken_from_a_start(make):
+    corpus = ["w1 w7 w2 w21", "w7 w2 w21 w3 w40", "w1 w5", "w7 w2 w6"] * 3
+    search = make(corpus, max_tokens=8)
+    search.donors = (row(7, 2, 21, 3, 40),)
+    rows = [move.row for move in search.splices(row(1, 7, 2, 6))]
+    assert row(7, 2, 6) in rows and row(1, 7, 2, 21, 3, 40) in rows
+
+
+def test_a_phrase_is_exchanged_for_one_that_stands_between_like_words(make):
+    search = make(SENTENCES, near=[row(1, 5, 9, 3), row(6, 8, 3), row(1, 8)])
+    found = [move.row for move in search.phrase_swaps(row(1, 2, 4, 3))]
+    assert row(1, 5, 9, 3) in found  # w2 w4 between w1 and w3 becomes w5 w9
+    assert row(1, 8) in found  # w2 w4 w3 between w1 and the end becomes w8
+    assert row(1, 8, 3) not in found  # nothing near says w8 between w1 and w3
+    assert all(move.row[: move.place] == row(1, 2, 4, 3)[: move.place] for move in search.phrase_swaps(row(1, 2, 4, 3)))
+
+
+def test_only_short_phrases_change_hands(make):
+    search = make(SENTENCES, near=[row(1, *range(10, 10 + PHRASE + 1), 3)])
+    assert list(search.phrase_swaps(row(1, 2, 3))) == []
+    search.near = (row(1, *range(10, 10 + PHRASE), 3),)
+    assert [move.row for move in search.phrase_swaps(row(1, 2, 3))] == [search.near[0]]
+
+
+def test_without_a_language_no_row_takes_anything_from_another(make):
+    search = make(near=[row(1, 2)])
+    search.donors = (row(1, 2),)
+    assert list(search.splices(row(1, 2, 3))) == list(search.phrase_swaps(row(1, 2, 3))) == []
+
+
+def test_what_is_no_language_is_not_scored(make, monkeypatch):
+    search, scored = make(SENTENCES, near=[row(1, 2, 3)]), []
+    start = row(1, 2, 3)
+    monkeypatch.setattr(search, "valued", lambda rows, shared=0: scored.extend(rows) or [])
+    search.expand(start)
+    least = search.language.log_probability(start) - IMPLAUSIBLE
+    assert scored and min(map(search.language.log_probability, scored)) >= least
+    assert any(search.language.log_probability(move.row) < least for move in search.moves(start))
 
 
 def test_every_kind_of_move_is_made_and_nothing_before_its_place_changes(before_and_moves):

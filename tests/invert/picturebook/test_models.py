@@ -75,6 +75,10 @@ def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleTyp
     assert script.evaluate(name, 512, torch.device("cpu")) >= least
 
 
+def test_most_objects_beat_all_that_could_stand_in_their_place(script: ModuleType) -> None:
+    assert script.objects_found("clip", 24, torch.device("cpu")) >= 0.75
+
+
 def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
     generator = torch.Generator().manual_seed(0)
 
