@@ -111,6 +111,7 @@ class Faiss:
         else:
             lists = max(1, min(int(4 * n**0.5), n // 39))  # 39 points a list: FAISS's own floor for its k-means
             self.index = faiss.IndexIVFFlat(faiss.IndexFlatL2(depth), depth, lists)
+            self.index.cp.min_points_per_centroid = 1  # one list for a handful of points is meant: no warning
             self.index.train(array)
             self.index.nprobe = max(1, round(min(lists, 64) * effort))
         self.index.add(array)
