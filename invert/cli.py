@@ -40,6 +40,7 @@ DRAWN_SIZE = 256  # pixels of a scene drawn with --scene: for eyes; the model sc
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 CHOICES = ("score", "generator")
 CANDIDATES = 8  # prompts that the generator chooses among, at least
+COMPARED = 4  # images of each that it draws for that, where --generate asks for no number
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -128,7 +129,7 @@ def command(
     if others or generate or output.select:
         job.judge = loaded_judge(job.inverter.clip, judge)
     if generate or output.select:
-        job.round_trip = round_trip(job, generate or CANDIDATES // 2)
+        job.round_trip = round_trip(job, generate or COMPARED)
     if text is not None:
         raise typer.Exit(job.run_text(text))
     found = expanded(paths)

@@ -51,6 +51,10 @@ class Language:
         """A word's class."""
         return self.class_of.get(word.text, UNSEEN)
 
+    def classes_in(self, row: Iterable[Word]) -> list[str]:
+        """The class of every word of a row."""
+        return [self.of(word) for word in row]
+
     def told(self, classes: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
         """Every step of a row of classes, its end included: what comes before (order - 1 classes), and what follows."""
         before = self.order - 1
@@ -78,7 +82,7 @@ class Language:
         """log p of a whole row, its end included; 0 for every row where nothing was learned."""
         if self.flat:
             return 0.0
-        return sum(self.step(*one) for one in self.told([self.of(word) for word in row]))
+        return sum(self.step(*one) for one in self.told(self.classes_in(row)))
 
     def choices(self, row: Row, place: int, insert: bool) -> Tensor:
         """For every word of the vocabulary (W,): log p of the steps it takes part in at a place of the row.
@@ -87,8 +91,8 @@ class Language:
         """
         if self.flat:
             return torch.zeros(len(self.word_class))
-        head = [self.of(word) for word in row[:place]]
-        tail = [self.of(word) for word in row[place if insert else place + 1 :]]
+        head = self.classes_in(row[:place])
+        tail = self.classes_in(row[place if insert else place + 1 :])
         return torch.tensor([self._around(head, c, tail) for c in self.classes])[self.word_class]
 
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:

@@ -14,6 +14,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -89,6 +90,7 @@ class Search:
         self.banned, self.near = tuple(banned), tuple(near)
         self.vocabulary = scorer.vocabulary
         self.donors: tuple[Row, ...] = ()
+        self.log_probabilities: dict[Row, float] = {}
         self.steps = 0
 
     # Values -----------------------------------------------------------------------------------
@@ -119,9 +121,15 @@ class Search:
         return found
 
     def candidate(self, row: Row, score: float) -> Candidate:
-        value = score + self.config.language_weight * self.language.log_probability(row)
+        value = score + self.config.language_weight * self.log_probability(row)
         value -= self.config.token_penalty * len(self.scorer.ids(row)) + MISSING * self.missing(row)
         return Candidate(row, score, value)
+
+    def log_probability(self, row: Row) -> float:
+        """The language's log p of a row, worked out once: the rows of a search come up again and again."""
+        if row not in self.log_probabilities:
+            self.log_probabilities[row] = self.language.log_probability(row)
+        return self.log_probabilities[row]
 
     # The beam ---------------------------------------------------------------------------------
 
@@ -150,9 +158,9 @@ class Search:
 
     def expand(self, row: Row) -> list[Candidate]:
         """Every prompt one move away that is worth scoring, then pairs of the best replacements."""
-        least = self.language.log_probability(row) - IMPLAUSIBLE
+        least = self.log_probability(row) - IMPLAUSIBLE
         tried = itertools.chain(self.moves(row), self.splices(row), self.phrase_swaps(row))
-        moves = [move for move in tried if self.language.log_probability(move.row) >= least or self.missing(row)]
+        moves = [move for move in tried if self.log_probability(move.row) >= least or self.missing(row)]
         singles = self.valued_moves(moves)
         return [*singles, *self.valued_moves(self.pairs(row, moves, singles))]
 
@@ -194,9 +202,9 @@ class Search:
         """
         if self.language.flat:
             return
-        own = [self.language.of(word) for word in row]
+        own = self.language.classes_in(row)
         for donor in (row, *self.donors):
-            theirs = [self.language.of(word) for word in donor]
+            theirs = self.language.classes_in(donor)
             for i, j in itertools.product(range(len(row)), range(len(donor))):
                 if own[i] == theirs[j]:
                     yield Move(i, (*row[:i], *donor[j:]))
@@ -210,19 +218,24 @@ class Search:
         if self.language.flat:
             return
         before, after = self.edges(row)
-        phrases: dict[tuple[str, str], dict[Row, None]] = defaultdict(dict)  # a set that keeps its order
-        for other in self.near:
-            left, right = self.edges(other)
-            for k, m in spans(len(other)):
-                phrases[left[k], right[m]][other[k:m]] = None
         for i, j in spans(len(row)):
-            for phrase in phrases[before[i], after[j]]:
+            for phrase in self.near_phrases.get((before[i], after[j]), ()):
                 if phrase != row[i:j]:
                     yield Move(i, (*row[:i], *phrase, *row[j:]))
 
+    @cached_property
+    def near_phrases(self) -> dict[tuple[str, str], list[Row]]:
+        """The classes before and after a phrase of the near prompts → the distinct phrases between them, the nearest first."""
+        found: dict[tuple[str, str], dict[Row, None]] = defaultdict(dict)  # a set that keeps its order
+        for other in self.near:
+            before, after = self.edges(other)
+            for i, j in spans(len(other)):
+                found[before[i], after[j]][other[i:j]] = None
+        return {classes: list(phrases) for classes, phrases in found.items()}
+
     def edges(self, row: Row) -> tuple[list[str], list[str]]:
         """For every place of a row, its end included: the class of the word before it and of the word at it."""
-        classes = [self.language.of(word) for word in row]
+        classes = self.language.classes_in(row)
         return [START, *classes], [*classes, END]
 
     def likeliest(self, log_p: Tensor) -> list[Word]:
@@ -248,8 +261,8 @@ class Search:
         ids = [torch.tensor(word.ids, device=self.scorer.clip.device) for word in row]
         rows = self.scorer.clip.embed(torch.cat(ids))
         gradient = self.scorer.gradient(rows)
-        spans = zip(rows.split([len(i) for i in ids]), gradient.split([len(i) for i in ids]), strict=True)
-        return [(self.vocabulary.means @ pull.sum(0) - (own * pull).sum()).float().cpu() for own, pull in spans]
+        pieces = zip(rows.split([len(i) for i in ids]), gradient.split([len(i) for i in ids]), strict=True)
+        return [(self.vocabulary.means @ pull.sum(0) - (own * pull).sum()).float().cpu() for own, pull in pieces]
 
     def pairs(self, row: Row, moves: Sequence[Move], scored: Sequence[Candidate]) -> list[Move]:
         """Two replacements at once, those first whose gains alone add up to most."""
