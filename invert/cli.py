@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -22,9 +22,10 @@ from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.corpus import read_corpus
 from invert.errors import InputError
-from invert.images import load_image
+from invert.images import ENDINGS, load_image, names_image, thumbnail
 from invert.inverter import Inverter
-from invert.methods import METHODS, get_method
+from invert.methods import METHODS, SOFT_METHODS, get_method
+from invert.pseudo_tokens import save_pseudo_tokens
 from invert.result import Result
 from invert.target import KINDS, image_latent, text_latent
 
@@ -40,8 +41,8 @@ DRAWN_SIZE = 256  # pixels of a scene drawn with --scene: for eyes; the model sc
 INTERRUPTED = 130  # exit status, as shells have it for Ctrl-C
 CHOICES = ("score", "generator")
 CANDIDATES = 8  # prompts that the generator chooses among, at least
+KEPT = 512  # pixels of a picture, for the page, while the rest of a batch goes on
 COMPARED = 4  # images of each that it draws for that, where --generate asks for no number
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @app.command()
@@ -84,6 +85,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(help="Save the soft prompt as pseudo-tokens that diffusers loads, into this .safetensors.")
+    ] = None,
     scene: Annotated[str | None, typer.Option(help="Draw this description in picturebook's world into the given file.")] = None,
     list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -98,6 +102,8 @@ def command(
         raise typer.Exit(draw_scene(scene, paths, seed))
     if text is None and not paths:
         raise InputError("no image given: try `invert image.png`, or `invert --help`")
+    if text is not None and paths:
+        raise InputError("--text shortens a prompt and reads no image: give either of them, not both")
     others = listed(compare or "")
     for name in (method, *others):
         get_method(name)  # an unknown name is told before a model is loaded
@@ -124,16 +130,16 @@ def command(
         negative_weight=negative_weight,
     )
     check_drawing(generate, select, shown=as_json or report is not None, one_picture=text is None and not together)
-    output = Output(as_json, trace, report, top, generate, select == "generator", debug)
-    job = Job(config, loaded(model, device, gap_images), negative, output)
-    if others or generate or output.select:
-        job.judge = loaded_judge(job.inverter.clip, judge)
-    if generate or output.select:
-        job.round_trip = round_trip(job, generate or COMPARED)
-    if text is not None:
-        raise typer.Exit(job.run_text(text))
-    found = expanded(paths)
-    raise typer.Exit(job.run_images([found] if together else [[path] for path in found], (method, *others)))
+    groups = grouped(expanded(paths), together)
+    if embedding is not None:
+        check_embedding(method, prompts=1 if text is not None else len(groups))
+    output = Output(as_json, trace, report, embedding, top, generate, select == "generator", debug)
+    apart = load_image(negative) if negative is not None and names_image(negative) else negative
+    inverter = loaded(model, device, gap_images)
+    second = loaded_judge(inverter.clip, judge) if others or output.draws else None
+    job = Job(config, inverter, apart, second, output)
+    subjects = job.readable(groups) if text is None else [Subject("the text", [], text)]
+    raise typer.Exit(job.run(subjects, (method, *others), several=len(groups) > 1))
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -146,13 +152,18 @@ def expanded(paths: Iterable[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         if Path(path).is_dir():
-            inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
+            inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in ENDINGS)
             if not inside:
                 raise InputError(f"{path} is a folder without images: give image files, or a folder that holds some")
             found += inside
         else:
             found.append(path)
     return found
+
+
+def grouped(paths: list[str], together: bool) -> list[list[str]]:
+    """The images of each prompt."""
+    return [paths] if together else [[path] for path in paths]
 
 
 def print_objects() -> int:
@@ -188,81 +199,109 @@ class Output:
     as_json: bool
     trace: Path | None
     report: Path | None
+    embedding: Path | None
     top: int  # prompts to print
     generate: int  # images to draw
     select: bool  # by what they draw
     debug: bool
 
+    @property
+    def draws(self) -> bool:
+        return bool(self.generate or self.select)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one prompt is wanted for: images, read once for everything that looks at them, or a text to shorten."""
+
+    label: str
+    pictures: list[Image.Image]
+    text: str = ""
+
 
 class Job:
-    """One run of the command: the model is loaded once, and every image goes through the same methods."""
+    """One run of the command: the model is loaded once, and every subject goes through the same methods."""
 
-    def __init__(self, config: InvertConfig, inverter: Inverter, negative: str | None, output: Output) -> None:
-        self.config, self.inverter, self.negative, self.output = config, inverter, negative, output
-        self.judge: Clip | None = None
-        self.round_trip: RoundTrip | None = None
+    def __init__(
+        self, config: InvertConfig, inverter: Inverter, negative: Image.Image | str | None, judge: Clip | None, output: Output
+    ) -> None:
+        """judge: where prompts or what they draw are compared. Loads the generator where something is to be drawn."""
+        self.config, self.inverter, self.negative, self.judge, self.output = config, inverter, negative, judge, output
+        self.round_trip = round_trip(config, inverter, judge, output.generate or COMPARED) if output.draws and judge else None
         self.status = 0
 
-    def run_text(self, text: str) -> int:
-        """Shorten a prompt."""
-        result = self.inverter.distill(text, self.config)
-        print(json.dumps(result.to_json()) if self.output.as_json else result.prompt)
-        return self.status
-
-    def run_images(self, groups: list[list[str]], methods: tuple[str, ...]) -> int:
-        """Invert every group of images; a bad one is told on stderr and the rest go on."""
-        done: list[tuple[list[str], list[Result]]] = []
-        for group in groups:
-            results = self.run_group(group, methods)
+    def run(self, subjects: Iterable[Subject], methods: tuple[str, ...], several: bool) -> int:
+        """The prompt of every subject, and the pictures that were asked for; the exit status."""
+        done: list[tuple[list[Image.Image], list[Result]]] = []
+        for subject in subjects:
+            results = self.run_one(subject, methods)
             if not results:
                 continue
-            done.append((group, results))
-            self.print_results(group, results, several=len(groups) > 1)
+            self.print_results(subject, results, several)
+            done.append(([thumbnail(picture, KEPT) for picture in subject.pictures], results))
             if results[-1].interrupted:
-                return INTERRUPTED
+                self.status = INTERRUPTED
+                break
         if done:
-            self.draw(done)
+            self.write(done)
         return self.status
 
-    def draw(self, done: list[tuple[list[str], list[Result]]]) -> None:
-        """The pictures that were asked for."""
+    def readable(self, groups: Iterable[list[str]]) -> Iterator[Subject]:
+        """The groups of images as subjects; a bad file is told on stderr and the rest go on."""
+        for group in groups:
+            try:
+                yield Subject(", ".join(group), [load_image(path) for path in group])
+            except InputError as error:
+                self.tell(error)
+
+    def tell(self, error: InputError) -> None:
+        """One sentence on stderr, and the exit status that goes with it."""
+        if self.output.debug:
+            raise error
+        print(f"invert: {error}", file=sys.stderr)
+        self.status = 2
+
+    def write(self, done: list[tuple[list[Image.Image], list[Result]]]) -> None:
+        """The files that were asked for; trace and embedding are the first result's."""
+        first = done[0][1][0]
+        if self.output.embedding is not None and first.soft is not None:
+            save_pseudo_tokens(first.soft, self.output.embedding)
         if self.output.trace is not None or self.output.report is not None:
             from invert.report import write_report, write_trace  # with it comes matplotlib, a slow import
 
             if self.output.trace is not None:
-                write_trace(done[0][1][0], self.output.trace)
+                write_trace(first, self.output.trace)
             if self.output.report is not None:
                 write_report(done, self.output.report)
 
-    def run_group(self, group: list[str], methods: tuple[str, ...]) -> list[Result]:
-        """The results of those methods that gave one; the first one's failure is taken for the image's."""
+    def run_one(self, subject: Subject, methods: tuple[str, ...]) -> list[Result]:
+        """The results of those methods that gave one; the first one's failure is taken for the subject's."""
         results: list[Result] = []
         for method in methods:
             try:
-                results.append(self.run_one(group, method))
+                results.append(self.result(subject, method))
             except InputError as error:
-                if self.output.debug:
-                    raise
-                print(f"invert: {error}", file=sys.stderr)
-                self.status = 2
+                self.tell(error)
                 if not results:
                     break
             if results[-1].interrupted:
                 break
         return results
 
-    def run_one(self, group: list[str], method: str) -> Result:
-        with notes.status(f"inverting {', '.join(group)}") as line:
-            result = self.inverter.invert(
-                group,
-                replace(self.config, method=method),
-                negative=self.negative,
-                on_best=lambda prompt, value: line.update(f"{value:.3f}  {prompt}"),
-            )
+    def result(self, subject: Subject, method: str) -> Result:
+        config = replace(self.config, method=method)
+        with notes.status(f"inverting {subject.label}") as line:
+
+            def on_best(prompt: str, value: float) -> None:
+                line.update(f"{value:.3f}  {prompt}")
+
+            if not subject.pictures:
+                return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)
+            result = self.inverter.invert(subject.pictures, config, negative=self.negative, on_best=on_best)
             if self.round_trip is None or result.interrupted:
                 return result
             line.update(f"drawing {result.prompt}")
-            return self.drawn(result, load_image(group[0]), self.round_trip)
+            return self.drawn(result, subject.pictures[0], self.round_trip)
 
     def drawn(self, result: Result, picture: Image.Image, round_trip: RoundTrip) -> Result:
         """The result with the prompt chosen by what it draws, and with its images, as far as that is asked for."""
@@ -271,22 +310,23 @@ class Job:
             result = replace(result, alternatives=result.alternatives[: self.output.top])
         return round_trip.draw(result, picture) if self.output.generate else result
 
-    def judged(self, group: list[str], results: list[Result]) -> list[float]:
-        """Each prompt's cosine with the images under the judge, which no method optimises."""
+    def judged(self, subject: Subject, results: list[Result]) -> list[float]:
+        """Each prompt's cosine with the subject under the judge, which no method optimises."""
         assert self.judge is not None
-        latent = image_latent(self.judge, [load_image(path) for path in group])
+        pictures = subject.pictures
+        latent = image_latent(self.judge, pictures) if pictures else text_latent(self.judge, subject.text)
         return [float(text_latent(self.judge, result.prompt) @ latent) for result in results]
 
-    def print_results(self, group: list[str], results: list[Result], several: bool) -> None:
-        label = ", ".join(group)
+    def print_results(self, subject: Subject, results: list[Result], several: bool) -> None:
         if self.output.as_json:
+            source = {"image": subject.label} if subject.pictures else {}
             for result in results:
-                print(json.dumps({"image": label, **result.to_json()}), flush=True)
+                print(json.dumps({**source, **result.to_json()}), flush=True)
         elif len(results) > 1:
-            Console().print(comparison(label, results, self.judged(group, results)))
+            Console().print(comparison(subject.label, results, self.judged(subject, results)))
         else:
             for prompt, _ in results[0].alternatives:
-                print(f"{label}\t{prompt}" if several else prompt, flush=True)
+                print(f"{subject.label}\t{prompt}" if several else prompt, flush=True)
 
 
 def loaded(model: str, device: str | None, gap_images: str | None) -> Inverter:
@@ -310,6 +350,14 @@ def check_drawing(generate: int, select: str, shown: bool, one_picture: bool) ->
         raise InputError("--generate and --select compare with one picture: leave them out with --text and --together")
 
 
+def check_embedding(method: str, prompts: int) -> None:
+    """InputError where --embedding has no soft prompt to save, or more than one."""
+    if method not in SOFT_METHODS:
+        raise InputError(f"the method {method!r} gives no soft prompt for --embedding: use {', '.join(SOFT_METHODS)}")
+    if prompts > 1:
+        raise InputError("--embedding saves one soft prompt: give one image, or --together")
+
+
 def loaded_judge(clip: Clip, name: str | None) -> Clip:
     """The model of that name; else picturebook's own judge for picturebook, while any other model has to judge itself."""
     if name is None and clip.name != "picturebook":
@@ -318,15 +366,14 @@ def loaded_judge(clip: Clip, name: str | None) -> Clip:
         return load_clip(name or "picturebook-judge", clip.device)
 
 
-def round_trip(job: Job, images: int) -> RoundTrip:
-    """The job's generator, loaded, for that many images of a prompt."""
+def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int) -> RoundTrip:
+    """The generator that is asked for, loaded, for that many images of a prompt."""
     from invert.generate import Generator  # with it comes diffusers, a slow import
     from invert.roundtrip import RoundTrip
 
-    assert job.judge is not None
-    with notes.status(f"loading {job.config.generator}"):
-        drawing = Generator.load(job.config.generator, job.inverter.clip.device)
-    return RoundTrip(job.inverter, drawing, job.judge, tuple(range(job.config.seed, job.config.seed + images)))
+    with notes.status(f"loading {config.generator}"):
+        drawing = Generator.load(config.generator, inverter.clip.device)
+    return RoundTrip(inverter, drawing, judge, tuple(range(config.seed, config.seed + images)))
 
 
 def comparison(label: str, results: list[Result], judged: list[float]) -> Table:

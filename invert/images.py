@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from invert.errors import InputError
 
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 URL_TIMEOUT = 10  # seconds
 MOST_BYTES = 64 << 20  # of a download
 
@@ -51,6 +52,18 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
         raise InputError(f"{name} may not be read: check its permissions") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name} is damaged or cut off: save it again as PNG or JPEG") from error
+
+
+def names_image(text: str) -> bool:
+    """Whether a user who wrote this means an image by it: a URL, a path that exists, or a file's name."""
+    return text.startswith(("http://", "https://")) or Path(text).suffix.lower() in ENDINGS or Path(text).exists()
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """A copy of at most side × side pixels."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    return small
 
 
 def _download(url: str) -> bytes:

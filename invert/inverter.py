@@ -18,7 +18,7 @@ from torch import Tensor
 
 from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
-from invert.images import load_image
+from invert.images import load_image, names_image
 from invert.meter import Meter
 from invert.methods import Problem, Solution, check_followed, get_method
 from invert.result import ConceptWords, Result, SoftToken, Token
@@ -73,7 +73,7 @@ class Inverter:
         """The prompt of an image, or the one prompt of several images together.
 
         options: fields of `InvertConfig`, over those of config. negative: an image, or a prompt where
-        no such file exists, to move away from. on_best: called with every better prompt. Raises
+        the text names none, to move away from. on_best: called with every better prompt. Raises
         InputError for unreadable images and impossible options.
         """
         settings = replace(config or InvertConfig(), **options)
@@ -84,10 +84,18 @@ class Inverter:
         meter.spend(images=len(several))
         return self._run(self._corrected(latent, settings), settings, negative, meter, pictures)
 
-    def distill(self, prompt: str, config: InvertConfig | None = None, **options: Any) -> Result:
-        """A prompt that means what a longer one means: the same search, pulled onto a text's latent."""
+    def distill(
+        self,
+        prompt: str,
+        config: InvertConfig | None = None,
+        *,
+        negative: ImageLike | None = None,
+        on_best: Callable[[str, float], None] | None = None,
+        **options: Any,
+    ) -> Result:
+        """A prompt that means what a longer one means: `invert`, pulled onto a text's latent."""
         settings = replace(config or InvertConfig(), **options)
-        return self._run(text_latent(self.clip, prompt), settings, None, self._meter(settings, None))
+        return self._run(text_latent(self.clip, prompt), settings, negative, self._meter(settings, on_best))
 
     def measure_gap(self, images: Sequence[ImageLike]) -> None:
         """Take the modality gap from example images and from prompts that name single words."""
@@ -121,7 +129,7 @@ class Inverter:
             return replace(self._result(problem, solution), interrupted=True)
 
     def _negative_latent(self, negative: ImageLike, config: InvertConfig, meter: Meter) -> Tensor:
-        if isinstance(negative, str) and not Path(negative).exists():
+        if isinstance(negative, str) and not names_image(negative):
             return text_latent(self.clip, negative)
         latent = image_latent(self.clip, [load_image(negative)])
         meter.spend(images=1)

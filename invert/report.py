@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from invert.errors import InputError
-from invert.images import load_image
+from invert.images import thumbnail
 from invert.result import Drawn, Result
 
+SHOWN_SIZE = 512  # pixels of a picture
 SHOWN_STEPS = 24  # rows of the table of winning prompts
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -83,9 +84,7 @@ def embedded(content: bytes) -> str:
 
 def picture(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    small = image.copy()
-    small.thumbnail((512, 512))
-    small.save(buffer, "PNG")
+    thumbnail(image, SHOWN_SIZE).save(buffer, "PNG")
     return embedded(buffer.getvalue())
 
 
@@ -99,7 +98,7 @@ def gallery(title: str, drawn: list[Drawn] | None) -> str:
     return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""
 
 
-def write_report(done: list[tuple[list[str], list[Result]]], path: Path) -> None:
+def write_report(done: list[tuple[list[Image.Image], list[Result]]], path: Path) -> None:
     """One page for all: (images of one prompt, results of every method) in order."""
     body = "\n".join(section(images, results) for images, results in done)
     page = (
@@ -110,7 +109,7 @@ def write_report(done: list[tuple[list[str], list[Result]]], path: Path) -> None
     path_or_error(path, page.encode())
 
 
-def section(images: list[str], results: list[Result]) -> str:
+def section(images: list[Image.Image], results: list[Result]) -> str:
     """One image, or several together: prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
     rows = "".join(
@@ -124,7 +123,7 @@ def section(images: list[str], results: list[Result]) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
-    pictures = "".join(f'<img alt="" src="{picture(load_image(source))}">' for source in images)
+    pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in images)
     drawn = "".join(gallery(f"Drawn from the prompt of {html.escape(r.method)}", r.drawn) for r in results)
     drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
     return (

@@ -1,23 +1,19 @@
 """Textual inversion: a picture as one or more new tokens, learnt through the denoiser.
 
 In: images and a Stable Diffusion 1.x or 2.x. Out: token rows that stand for what the images show,
-saved in the format that diffusers' `load_textual_inversion` reads. Gal et al., arXiv 2208.01618.
+which `invert.pseudo_tokens` saves for diffusers. Gal et al., arXiv 2208.01618.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from invert.denoise import Denoising
-from invert.errors import InputError
 from invert.generate import Generator
 
 
@@ -37,18 +33,6 @@ class PseudoTokens:
 
     rows: Tensor
     losses: list[float]
-
-
-def save_pseudo_tokens(rows: Tensor, path: Path, placeholder: str = "<picture>") -> None:
-    """Write rows (L, D) as safetensors for diffusers: `pipeline.load_textual_inversion(path)`.
-
-    A prompt then names them by the placeholder, which diffusers expands to all L rows. InputError
-    where the file cannot be written.
-    """
-    try:
-        save_file({placeholder: rows.detach().float().cpu().contiguous()}, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: choose a writable path") from error
 
 
 def learn(

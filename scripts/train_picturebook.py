@@ -285,8 +285,10 @@ class Training:
         self.step += 1
         return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
-    def damaged(self, scenes: list[Scene]) -> Tensor:
-        """The scenes as augmented pictures, normalised (B, 3, S, S)."""
+    def drawn(self, scenes: list[Scene]) -> Tensor:
+        """The scenes as pictures, normalised (B, 3, S, S): augmented, but every second batch of families is as drawn."""
+        if self.phase == "families" and self.step % 2:
+            return normalise(render(scenes, models.IMAGE_SIZE, self.device))
         noise = torch.Generator(self.device).manual_seed(self.step)
         return normalise(augment(render(scenes, models.IMAGE_SIZE, self.device, wildness=1.0), noise))
 
@@ -296,7 +298,7 @@ class Training:
     def picture_losses(self) -> dict[str, Tensor]:
         """How well the image tower's latents can be read, on scenes of other seeds than the first phase's."""
         scenes = draw_scenes(self.batch, (SEEDS[self.name] + len(SEEDS)) * 1_000_003 + self.step)
-        images = self.damaged(scenes)
+        images = self.drawn(scenes)
         with torch.autocast(self.device.type, torch.bfloat16):
             picture = self.model.visual(images)
         return {"reading": self.reader.loss(picture.float(), self.labels(scenes))}
@@ -308,7 +310,7 @@ class Training:
         else:
             scenes, captions = training_batch(self.step, SEEDS[self.name], self.batch)
         ids = self.tokenize(captions).to(self.device)
-        images, labels = self.damaged(scenes), self.labels(scenes)
+        images, labels = self.drawn(scenes), self.labels(scenes)
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, text = self.model.visual(images), encode_text(self.model, ids)
         picture, text = picture.float(), text.float()

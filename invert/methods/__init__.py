@@ -43,6 +43,7 @@ METHODS = {
     "interrogator-lite-negative": ("invert.methods.interrogator_lite", "negative"),
 }
 
+SOFT_METHODS = ("invert", "nearest", "textual-inversion")  # those that give the embeddings they optimised
 
 # Options that only some methods can follow: asked of another one they are an error, not silence.
 FOLLOWED_BY = {"must_include": ("invert",), "init_prompt": ("invert", "textual-inversion")}

@@ -27,6 +27,7 @@ def nearest(problem: Problem) -> Solution:
         prompts=sorted(dict(found).items(), key=lambda pair: -pair[1])[: problem.config.top],
         soft_score=float(soft.scores.max()),
         projections=project(soft.embeddings[best], vocabulary),
+        soft=soft.embeddings[best],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ COLOURS = {
 GRAYS = ("black", "gray", "white")
 PATTERNS = ("plain", "striped", "checkered", "dotted")
 STYLES = ("plain", "pencil sketch", "black and white", "pixel art", "blurry", "neon", "sepia")
+STYLE_WEIGHTS = (6, 1, 1, 1, 1, 1, 1)  # how often each is drawn
 COLOURLESS_STYLES = ("pencil sketch", "black and white", "sepia")  # show no hue, so captions name none
 LAYOUTS = ("one", "small", "two", "beside", "above", "corner")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -99,10 +101,10 @@ def _draw_tint(rng: random.Random, thing: Object, style: str) -> str:
     return rng.choice(tuple(COLOURS))
 
 
-def draw_scene(rng: random.Random) -> Scene:
+def draw_scene(rng: random.Random, style_weights: Sequence[int] = STYLE_WEIGHTS) -> Scene:
     """One scene of any split."""
     layout = rng.choices(LAYOUTS, (3, 1, 2, 4, 4, 2))[0]
-    style = rng.choices(STYLES, (6, 1, 1, 1, 1, 1, 1))[0]
+    style = rng.choices(STYLES, style_weights)[0]
     pattern = rng.choice(PATTERNS)
     things = objects()
     if layout == "two":

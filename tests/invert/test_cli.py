@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torchvision.transforms.functional import to_pil_image
 
 import invert.cli
@@ -125,6 +129,39 @@ def test_a_negative_prompt_changes_the_target(run, images):
     assert scores[0] != scores[1]
 
 
+def test_a_negative_may_be_an_image(run, images):
+    scores = [json.loads(run(images[0], "--json", *QUICK, *more).out)["score"] for more in ((), ("--negative", images[1]))]
+    assert scores[0] != scores[1]
+
+
+def test_a_picture_is_fetched_once_however_many_look_at_it(run, images, tmp_path):
+    asked = []
+
+    class Pictures(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(images[0].read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Pictures) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.png"
+        done = run(url, "--compare", "retrieve", "--report", tmp_path / "a.html", *QUICK)
+        server.shutdown()
+    assert done.status == 0 and asked == ["/a.png"]
+
+
+def test_the_soft_prompt_is_saved_as_diffusers_reads_it(run, images, tmp_path, loaded):
+    assert run(images[0], "--embedding", tmp_path / "a.safetensors", "--tokens", 5, *QUICK).status == 0
+    (rows,) = load_file(tmp_path / "a.safetensors").values()
+    soft = loaded.invert(str(images[0]), tokens=5, restarts=1, soft_steps=2, budget=3000).soft
+    assert torch.equal(rows, soft.float())
+
+
 def test_compare_prints_a_row_for_every_method(run, images):
     done = run(images[0], "--compare", "nearest,retrieve", *QUICK)
     assert all(name in done.out for name in ("invert", "nearest", "retrieve", "token passes"))
@@ -137,6 +174,12 @@ def test_trace_and_report_are_written(run, images, tmp_path):
         assert picture.width > 200
     page = report.read_text()
     assert "<img" in page and "http://" not in page and "https://" not in page
+
+
+def test_a_shortened_text_is_compared_and_reported_too(run, tmp_path):
+    done = run("--text", "a fox on a red background", "--compare", "retrieve", "--report", tmp_path / "a.html", *QUICK)
+    assert done.status == 0 and "retrieve" in done.out
+    assert "retrieve" in (tmp_path / "a.html").read_text()
 
 
 def test_a_scene_of_ones_own_is_drawn(run, tmp_path):
@@ -161,6 +204,12 @@ def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
     assert len(done.out.splitlines()) == 1 and done.out.startswith(str(images[0]))
 
 
+def test_an_interrupt_still_writes_the_report_of_what_is_done(run, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(Search, "expand", lambda self, row: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run(*images, "--report", tmp_path / "a.html", *QUICK).status == 130
+    assert "<section>" in (tmp_path / "a.html").read_text()
+
+
 BAD = {
     "no image": ((), "no image given"),
     "missing file": (("nowhere.png",), "nowhere.png"),
@@ -178,7 +227,12 @@ BAD = {
     "unknown device": (("IMAGE", "--model", "picturebook-judge", "--device", "abacus"), "abacus"),
     "banned and required": (("IMAGE", "--ban", "fox", "--must-include", "Fox"), "fox"),
     "missing corpus": (("IMAGE", "--corpus", "nowhere.txt"), "nowhere.txt"),
-    "missing negative": (("IMAGE", "--negative", ""), "negative"),
+    "empty negative": (("IMAGE", "--negative", ""), "negative"),
+    "missing negative": (("IMAGE", "--negative", "nowhere.png"), "nowhere.png"),
+    "text and image": (("IMAGE", "--text", "a fox"), "--text"),
+    "embedding of several": (("IMAGE", "IMAGE", "--embedding", "a.safetensors"), "--embedding"),
+    "embedding of a method without": (("IMAGE", "--method", "gcg", "--embedding", "a.safetensors"), "gcg"),
+    "unwritable embedding": (("IMAGE", "--embedding", "/nowhere/a.safetensors", *QUICK), "/nowhere/a.safetensors"),
     "unwritable report": (("IMAGE", "--report", "/nowhere/page.html", *QUICK), "/nowhere/page.html"),
     "unknown object": (("--scene", "a glorp on a red background", "out.png"), "glorp"),
     "scene without a file": (("--scene", "a fox"), "--scene"),

@@ -71,6 +71,6 @@ def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(
 def test_drawing_that_makes_no_sense_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, picture: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, picture, *options) == 2
+    assert run(monkeypatch, *(() if "--text" in options else (picture,)), *options) == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and message in err

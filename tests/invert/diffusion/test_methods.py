@@ -20,7 +20,8 @@ from invert.methods.ph2p import Ph2p, Ph2pConfig, ph2p
 from invert.methods.textual_inversion import textual_inversion
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.textual_inversion import TextualInversionConfig, learn, save_pseudo_tokens
+from invert.pseudo_tokens import save_pseudo_tokens
+from invert.textual_inversion import TextualInversionConfig, learn
 from invert.vocabulary import Vocabulary, build_vocabulary
 
 SHORT = Ph2pConfig(rounds=2, iterations=3, cases=3, judged=4)

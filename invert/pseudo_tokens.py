@@ -1,0 +1,23 @@
+"""Soft prompts as files: token rows that diffusers takes up as pseudo-tokens of a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from invert.errors import InputError
+
+
+def save_pseudo_tokens(rows: Tensor, path: Path, placeholder: str = "<picture>") -> None:
+    """Write rows (L, D) as safetensors for diffusers: `pipeline.load_textual_inversion(path)`.
+
+    A prompt then names them by the placeholder, which diffusers expands to all L rows. InputError
+    where the file cannot be written.
+    """
+    try:
+        save_file({placeholder: rows.detach().float().cpu().contiguous()}, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: choose a writable path") from error
