@@ -1,8 +1,9 @@
 """The bench that methods are compared on: pictures of known truth in, one row a run out.
 
-A row holds the prompt, how right it is, and what it cost. Rows go into a JSONL file outside the
-repository as soon as they are measured, so that an experiment of hours can be stopped and taken up
-again; a row counts only as long as the weights and the method's own code are those that made it.
+A row holds the prompt, what it cost, and how right it is. Prompts and costs go into a JSONL file
+outside the repository as soon as they are found, so that an experiment of hours can be stopped and
+taken up again; they count only as long as the weights and the method's own code are those that made
+them. They are rated when they are read: another judge or measure costs no run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from invert.target import image_latent
 
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("invert", "nearest")
+# Modules of ours that decide no prompt of a method in a comparison.
+APART = {"cli", "denoise", "generate", "images", "pseudo_tokens", "report", "result", "roundtrip", "textual_inversion"}
 Row = dict[str, Any]
 
 
@@ -87,12 +90,12 @@ def foreign_pictures(n: int) -> list[Picture]:
 def fingerprint(method: str) -> str:
     """Changes with the weights and with the code that decides a method's prompts: of ours all, of a peer its modules."""
     root = Path(package.__path__[0])
-    files = sorted(models.WEIGHTS.glob("*.safetensors"))
+    files = [models.WEIGHTS / "clip.safetensors"]
     if method in METHODS:
         files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
         files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
     if method.startswith(OURS):
-        files += sorted(root.glob("*.py")) + sorted((root / "methods").glob("*.py"))
+        files += sorted(file for file in root.glob("*.py") if file.stem not in APART) + sorted((root / "methods").glob("*.py"))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -116,12 +119,12 @@ class Bench:
     def __init__(self, name: str, inverter: Inverter, judge: Judge) -> None:
         self.inverter, self.judge = inverter, judge
         self.file = cache_folder() / "experiments" / f"{name}.jsonl"
-        self.known = {row["key"]: row for row in read_rows(self.file)}
+        self.known = {run["key"]: run for run in read_rows(self.file)}
 
     def rows(
         self, contenders: Iterable[Contender], pictures: list[Picture], seeds: int, say: Callable[[str], None] = print
     ) -> Iterator[Row]:
-        """Every row of every contender, those measured before first read back; `say` is told of new ones."""
+        """Every row of every contender, what ran before read back; `say` is told of new runs."""
         for contender in contenders:
             for kind in dict.fromkeys(picture.kind for picture in pictures):
                 for picture in [p for p in pictures if p.kind == kind][: contender.most]:
@@ -133,24 +136,24 @@ class Bench:
         parts = (contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed)
         key = json.dumps(parts, sort_keys=True)
         if key not in self.known:
-            row = {"key": key, **self.measure(contender, picture, seed)}
+            run = {"key": key, **self.measure(contender, picture, seed)}
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            self.known[key] = row
-            say(f"{row['method']:24} {row['picture']:10} F1 {row['word_f1']:.2f}  {row['seconds']:6.1f} s  {row['prompt']}")
-        return self.known[key]
+                file.write(json.dumps(run) + "\n")
+            self.known[key] = run
+            say(f"{contender.name:24} {picture.name:10} {run['seconds']:6.1f} s  {run['prompt']}")
+        about = {"method": contender.name, "picture": picture.name, "kind": picture.kind, "seed": seed}
+        return {**about, **self.known[key], **self.rated(self.known[key]["prompt"], picture)}
 
     def measure(self, contender: Contender, picture: Picture, seed: int) -> Row:
-        """Run once; the prompt's quality and its cost."""
+        """Run once; the prompt and its cost."""
         if contender.method == "oracle":
-            cost: Row = {"seconds": 0.0, "forward": 0, "backward": 0, "images": 0, "peak_mib": None}
-            return {**self.rated(contender, picture, seed, picture.truth), **cost}
+            return {"prompt": picture.truth, "seconds": 0.0, "forward": 0, "backward": 0, "images": 0, "peak_mib": None}
         prepare(self.inverter, contender.method)
         with peak_memory(self.inverter.clip.device) as peak:
             result = self.inverter.invert(picture.image, method=contender.method, seed=seed, **contender.options)
         return {
-            **self.rated(contender, picture, seed, result.prompt),
+            "prompt": result.prompt,
             "seconds": result.seconds,
             "forward": result.forward_tokens,
             "backward": result.backward_tokens,
@@ -158,15 +161,10 @@ class Bench:
             "peak_mib": peak[0],
         }
 
-    def rated(self, contender: Contender, picture: Picture, seed: int, prompt: str) -> Row:
+    def rated(self, prompt: str, picture: Picture) -> Row:
         """Words, objects and relation against the truth; similarity under the optimised model and the judge."""
         clip = self.inverter.clip
         return {
-            "method": contender.name,
-            "picture": picture.name,
-            "kind": picture.kind,
-            "seed": seed,
-            "prompt": prompt,
             "word_f1": word_f1(prompt, picture.scene),
             "named": named(prompt, picture.scene),
             "objects": float(objects_right(prompt, picture.scene)),

@@ -21,21 +21,14 @@ class Still:
 
 
 class CountingBench(Bench):
-    measured = 0
+    measured, quality = 0, 0.5
 
     def measure(self, contender, picture, seed):
         self.measured += 1
-        cost = {"tokens": 3, "seconds": 1.0, "forward": 10, "backward": 0, "images": 1, "peak_mib": None}
-        quality = dict.fromkeys(QUALITY, 0.5)
-        return {
-            "method": contender.name,
-            "picture": picture.name,
-            "kind": picture.kind,
-            "seed": seed,
-            "prompt": "a fox",
-            **cost,
-            **quality,
-        }
+        return {"prompt": "a fox", "seconds": 1.0, "forward": 10, "backward": 0, "images": 1, "peak_mib": None}
+
+    def rated(self, prompt, picture):
+        return dict.fromkeys((*QUALITY, "tokens"), self.quality)
 
 
 @pytest.fixture
@@ -57,6 +50,15 @@ def test_a_second_run_measures_nothing_again(bench):
     second = bench()
     assert list(second.rows(contenders, pictures, 2, lambda line: None)) == rows
     assert (first.measured, second.measured) == (4, 0)
+
+
+def test_an_old_run_is_rated_anew(bench):
+    pictures, contenders = scene_pictures(1, 0), [Contender("random", "random")]
+    list(bench().rows(contenders, pictures, 1, lambda line: None))
+    other = bench()
+    other.quality = 0.75
+    (found,) = other.rows(contenders, pictures, 1, lambda line: None)
+    assert found["judge"] == 0.75 and found["prompt"] == "a fox" and other.measured == 0
 
 
 def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):
