@@ -14,7 +14,6 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,10 +38,11 @@ class SearchConfig:
     language_weight: float = 0.004  # cosine that one nat of log p(prompt) is worth
     beam: int = 3  # prompts kept from round to round
     rounds: int = 6  # at most
-    replacements: int = 16  # words tried in the stead of each word
+    replacements: int = 8  # words tried in the stead of each word
+    near_at_first: int = 32  # of the near prompts, those whose phrases the starts are given; what is kept later gets all
     insertions: int = 16  # words tried before each word
     paired: int = 24  # of a prompt's places' best replacements, how many may form pairs
-    pairs: int = 96  # pairs of replacements tried at once
+    pairs: int = 48  # pairs of replacements tried at once
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Search:
         self.required, self.proposed = tuple(required), torch.tensor(proposed, dtype=torch.long)
         self.banned, self.near = tuple(banned), tuple(near)
         self.vocabulary = scorer.vocabulary
+        self.phrases = self.phrases_of(self.near)
         self.donors: tuple[Row, ...] = ()
         self.log_probabilities: dict[Row, float] = {}
         self.steps = 0
@@ -138,9 +139,10 @@ class Search:
         everyone = {candidate.row: candidate for candidate in self.valued(starts)}
         self.donors = tuple(everyone)
         expanded: set[Row] = set()
+        every_phrase, self.phrases = self.phrases, self.phrases_of(self.near[: self.config.near_at_first])
         for turn in range(self.config.rounds):
             width = self.config.beam if turn else len(everyone)  # a start is built as it is: each has its chance
-            fresh = [c for c in best_of(everyone.values(), width) if c.row not in expanded]
+            fresh = [c for c in differently_built(everyone.values(), width) if c.row not in expanded]
             if not fresh or self.scorer.meter.exhausted:
                 break
             for parent in fresh:
@@ -149,6 +151,7 @@ class Search:
                 expanded.add(parent.row)
                 everyone.update((child.row, child) for child in self.expand(parent.row))
             self.note(best_of(everyone.values(), 1))
+            self.phrases = every_phrase
         return best_of(everyone.values(), len(everyone))
 
     def note(self, best: Sequence[Candidate]) -> None:
@@ -219,15 +222,14 @@ class Search:
             return
         before, after = self.edges(row)
         for i, j in spans(len(row)):
-            for phrase in self.near_phrases.get((before[i], after[j]), ()):
+            for phrase in self.phrases.get((before[i], after[j]), ()):
                 if phrase != row[i:j]:
                     yield Move(i, (*row[:i], *phrase, *row[j:]))
 
-    @cached_property
-    def near_phrases(self) -> dict[tuple[str, str], list[Row]]:
-        """The classes before and after a phrase of the near prompts → the distinct phrases between them, the nearest first."""
+    def phrases_of(self, rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+        """The classes before and after a phrase of the rows → the distinct phrases between them, in the rows' order."""
         found: dict[tuple[str, str], dict[Row, None]] = defaultdict(dict)  # a set that keeps its order
-        for other in self.near:
+        for other in rows:
             before, after = self.edges(other)
             for i, j in spans(len(other)):
                 found[before[i], after[j]][other[i:j]] = None
@@ -295,6 +297,25 @@ def says(row: Row, texts: Iterable[str]) -> bool:
 def best_of(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
     """The n most valuable; rows of equal value in the order of their texts, so that a seed decides nothing here."""
     return sorted(candidates, key=lambda candidate: (-candidate.value, candidate.prompt))[:n]
+
+
+def differently_built(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
+    """The n most valuable of those that no better one has the same joining words as.
+
+    Else the beam fills with one sentence in many words, and a longer sentence, poor until all its words are
+    right, never gets them.
+    """
+    chosen: dict[Row, Candidate] = {}
+    for candidate in best_of(candidates, 1 << 30):
+        chosen.setdefault(frame(candidate.row), candidate)
+        if len(chosen) == n:
+            break
+    return list(chosen.values())
+
+
+def frame(row: Row) -> Row:
+    """How a row is built: its joining words."""
+    return tuple(word for word in row if word.text in JOINING)
 
 
 def swapped(row: Row, i: int, j: int) -> Row:

@@ -24,7 +24,8 @@ from invert.soft import SoftConfig, SoftPrompts
 from invert.vocabulary import Vocabulary
 
 STARTS = 6  # captions of the corpus that the search starts from
-NEAR = 64  # captions, the nearest of the corpus, that starts and words are taken from
+NEAR = 320  # captions, the nearest of the corpus, that starts and phrases are taken from
+WORDED = 8  # of them, those whose words are tried everywhere
 PROPOSED = 24  # words of the soft stage that the search tries everywhere
 
 
@@ -46,7 +47,7 @@ def invert_with(
     themes = concepts(soft.embeddings, vocabulary, problem.config.seed)
     near = near_captions(problem)
     heaviest = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)[:PROPOSED]
-    proposed = list(dict.fromkeys([*heaviest, *content_words(near, vocabulary)]))
+    proposed = list(dict.fromkeys([*heaviest, *content_words(near[:WORDED], vocabulary)]))
     scorer = Scorer(problem.clip, vocabulary, problem.target, problem.meter)
     needed = required(problem)
     search = Search(scorer, language_of(problem), search_config, needed, proposed, banned(problem), near)
