@@ -78,9 +78,11 @@ def test_nearest_tokens_are_those_of_a_full_search(vocabulary: Vocabulary) -> No
     queries = vocabulary.rows[:20] + 0.3 * vocabulary.rows.std() * torch.randn(20, vocabulary.rows.shape[1], generator=generator)
     ids, distances = vocabulary.nearest_tokens(queries, 5)
     exact = torch.cdist(queries.double(), vocabulary.rows.double())
-    sorted_distances, order = exact.sort(1)
-    assert torch.equal(ids, vocabulary.token_ids[order[:, :5]])
-    torch.testing.assert_close(distances.double(), sorted_distances[:, :5], rtol=1e-3, atol=1e-4)
+    rows = torch.searchsorted(vocabulary.token_ids, ids)
+    # Distances, not tokens: two may be as near as makes no difference in float32.
+    torch.testing.assert_close(exact.gather(1, rows), exact.sort(1).values[:, :5], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(distances.double(), exact.gather(1, rows), rtol=1e-3, atol=1e-4)
+    assert all(len(set(row)) == 5 for row in ids.tolist())
 
 
 def test_a_row_is_its_own_nearest_token_and_noise_far_off_has_no_word(vocabulary: Vocabulary) -> None:
