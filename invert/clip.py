@@ -105,7 +105,14 @@ class Clip:
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts → ids (B, longest) int64 padded with end-of-text, and eot (B,); cut to the context."""
-        rows = [[self.start_id, *self.tokenizer.encode(p)[: self.context_length - 2], self.end_id] for p in prompts]
+        return self.padded([self.framed_ids(prompt) for prompt in prompts])
+
+    def framed_ids(self, prompt: str) -> list[int]:
+        """A prompt's ids between the special tokens, cut to the context."""
+        return [self.start_id, *self.tokenizer.encode(prompt)[: self.context_length - 2], self.end_id]
+
+    def padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of ids → one tensor (B, longest) padded with end-of-text, and where each ends (B,)."""
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.end_id] * (longest - len(row)) for row in rows], device=self.device)
         return ids, torch.tensor([len(row) - 1 for row in rows], device=self.device)
@@ -113,12 +120,14 @@ class Clip:
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts → unit latents (B, E)."""
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        rows = [self.framed_ids(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        # Those of like length together: none is run as far as the longest of all.
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
-        for i in range(0, len(prompts), TEXT_BATCH):
-            ids, eot = self.tokenize(prompts[i : i + TEXT_BATCH])
+        for i in range(0, len(rows), TEXT_BATCH):
+            ids, eot = self.padded([rows[j] for j in order[i : i + TEXT_BATCH]])
             parts.append(self.encode_embeddings(self.embed(ids), eot))
-        return torch.cat(parts)
+        return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
 
     @torch.no_grad()
     def encode_image(self, images: Sequence[Image.Image] | Tensor) -> Tensor:

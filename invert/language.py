@@ -19,10 +19,15 @@ from torch import Tensor
 from invert.vocabulary import Vocabulary, Word
 
 COMMON = 0.002  # share of a corpus's words from which a word is a class of its own
+NEIGHBOURS = (-2, -1, 1)  # places, relative to a rare word, whose common words tell its class
+SHARE = 0.015  # of the rare words, how many must follow one common word mostly for it to begin a class
+SMOOTHING = 0.5  # added to a class's count of every neighbour
+EM_ROUNDS = 20  # at most
 DISCOUNT = 0.5  # taken off every count for what was never seen (absolute discounting: Ney et al., 1994)
 ORDER = 5  # classes told together: "above a red background" must be seen whole to be found odd
 START, END = "<s>", "</s>"
 UNSEEN = "<unseen>"  # class of words that the corpus does not hold
+RARE = "<rare>"  # stands for every rare word among a word's neighbours
 
 Row = tuple[Word, ...]
 
@@ -101,13 +106,54 @@ class Language:
 
 
 def word_classes(sentences: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Word → class: common words are their own, rare ones go by the common word that they mostly follow."""
+    """Word → class: common words are their own, rare ones go with those that stand between the same common words."""
     counts = Counter(text for sentence in sentences for text in sentence)
     common = {text for text, n in counts.items() if n > COMMON * counts.total()}
-    before: dict[str, Counter[str]] = defaultdict(Counter)
+    seen: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
     for sentence in sentences:
-        for left, text in zip([START, *sentence], sentence, strict=False):
+        told = [START, START, *(text if text in common else RARE for text in sentence), END]
+        for i, text in enumerate(sentence, 2):
             if text not in common:
-                before[text][left if left in common else UNSEEN] += 1
-    rare = {text: f"after {lefts.most_common(1)[0][0]}" for text, lefts in before.items()}
-    return {text: text for text in common} | rare
+                seen[text].update((place, told[i + place]) for place in NEIGHBOURS)
+    return {text: text for text in common} | rare_classes(seen)
+
+
+def rare_classes(seen: dict[str, Counter[tuple[int, str]]]) -> dict[str, str]:
+    """Word → "after …": a mixture of multinomials over the neighbours (place, common word) that a word was seen with.
+
+    A word seen twice says little by what came before it: "brown bats" might be one bat or two. So a class begins
+    with the words that mostly follow "a", or "two", or another word that is the favourite of many, and hard
+    EM gives all others to the class that explains their neighbours best (Celeux and Govaert, 1992).
+    """
+    if not seen:
+        return {}
+    words = sorted(seen)
+    before = favourites(seen, words)
+    followers = Counter(before)
+    names = sorted(name for name, n in followers.items() if n >= SHARE * len(words))
+    names = names or [followers.most_common(1)[0][0]]
+    neighbours = {neighbour: i for i, neighbour in enumerate(sorted(set().union(*seen.values())))}
+    counts = torch.zeros(len(words), len(neighbours))
+    for row, text in zip(counts, words, strict=True):
+        for neighbour, n in seen[text].items():
+            row[neighbours[neighbour]] = n
+    place = torch.tensor([place for place, _ in neighbours])
+    chosen = torch.tensor([names.index(name) if name in names else len(names) for name in before])
+    for _ in range(EM_ROUNDS):
+        member = torch.nn.functional.one_hot(chosen, len(names) + 1)[:, :-1].float()  # (W, K); who has none yet is left out
+        weight = member.T @ counts + SMOOTHING
+        for one in NEIGHBOURS:
+            weight[:, place == one] /= weight[:, place == one].sum(1, keepdim=True)
+        last, chosen = chosen, (counts @ weight.log().T + (member.mean(0) + 1e-9).log()).argmax(1)
+        if torch.equal(last, chosen):
+            break
+    return {text: f"after {names[k]}" for text, k in zip(words, chosen.tolist(), strict=True)}
+
+
+def favourites(seen: dict[str, Counter[tuple[int, str]]], words: Sequence[str]) -> list[str]:
+    """What stands before each word most often; of equals what stands before all words most often."""
+    overall: Counter[tuple[int, str]] = Counter()
+    for neighbours in seen.values():
+        overall.update(neighbours)
+    before = [[n for n in seen[text] if n[0] == -1] for text in words]
+    return [max(mine, key=lambda n: (seen[text][n], overall[n], n))[1] for text, mine in zip(words, before, strict=True)]

@@ -5,7 +5,8 @@ minus a stated penalty per token, so the search chooses length and order itself.
 (a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped, a phrase
 taken from a prompt that is near too, or the beginning or end of one of the starts. The gradient on its
 token embeddings says which of thousands of replacements are worth scoring (HotFlip: Ebrahimi et al.,
-arXiv 1712.06751), and the replacements that prove good alone are tried in pairs.
+arXiv 1712.06751), and the replacements that prove good alone are tried in pairs. Where nothing improves
+any more, many more words are tried in the prompts that are best of their build.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ class SearchConfig:
     max_tokens: int = 40  # of the prompt, special tokens not counted
     token_penalty: float = 0.0005  # cosine that one more token must earn
     language_weight: float = 0.004  # cosine that one nat of log p(prompt) is worth
-    beam: int = 3  # prompts kept from round to round
-    rounds: int = 6  # at most
+    beam: int = 2  # prompts kept from round to round
+    rounds: int = 8  # at most
     replacements: int = 8  # words tried in the stead of each word
     near_at_first: int = 32  # of the near prompts, those whose phrases the starts are given; what is kept later gets all
     insertions: int = 16  # words tried before each word
+    swept: int = 10  # prompts, differently built, that are given a last thorough look
+    sweep: int = 48  # words tried in the stead of each of their words
     paired: int = 24  # of a prompt's places' best replacements, how many may form pairs
     pairs: int = 48  # pairs of replacements tried at once
 
@@ -139,17 +142,23 @@ class Search:
         everyone = {candidate.row: candidate for candidate in self.valued(starts)}
         self.donors = tuple(everyone)
         expanded: set[Row] = set()
+        swept = False
         every_phrase, self.phrases = self.phrases, self.phrases_of(self.near[: self.config.near_at_first])
         for turn in range(self.config.rounds):
             width = self.config.beam if turn else len(everyone)  # a start is built as it is: each has its chance
-            fresh = [c for c in differently_built(everyone.values(), width) if c.row not in expanded]
-            if not fresh or self.scorer.meter.exhausted:
+            fresh = [c.row for c in differently_built(everyone.values(), width) if c.row not in expanded]
+            if not fresh and not swept:  # nothing improves: once more, with many more words
+                swept, grow = True, self.sweep
+                fresh = [c.row for c in differently_built(everyone.values(), self.config.swept)]
+            else:
+                grow = self.expand
+                expanded.update(fresh)
+            if not fresh:
                 break
-            for parent in fresh:
+            for row in fresh:
                 if self.scorer.meter.exhausted:
                     break
-                expanded.add(parent.row)
-                everyone.update((child.row, child) for child in self.expand(parent.row))
+                everyone.update((child.row, child) for child in grow(row))
             self.note(best_of(everyone.values(), 1))
             self.phrases = every_phrase
         return best_of(everyone.values(), len(everyone))
@@ -166,6 +175,18 @@ class Search:
         moves = [move for move in tried if self.log_probability(move.row) >= least or self.missing(row)]
         singles = self.valued_moves(moves)
         return [*singles, *self.valued_moves(self.pairs(row, moves, singles))]
+
+    def sweep(self, row: Row) -> list[Candidate]:
+        """Every content word of the row against many more words than `expand` tries."""
+        estimates = self.estimated_gains(row)
+        places = [place for place, word in enumerate(row) if word.text not in JOINING]
+        return self.valued_moves(
+            [
+                Move(place, (*row[:place], word, *row[place + 1 :]), word)
+                for place in places
+                for word in self.replacements(row, place, estimates[place], self.config.sweep)
+            ]
+        )
 
     def valued_moves(self, moves: Sequence[Move]) -> list[Candidate]:
         """Moves scored together by place, because what lies before it is run once."""
@@ -191,7 +212,7 @@ class Search:
                 yield Move(place, (*head, word, *tail))
             if not tail:
                 continue
-            for word in self.replacements(row, place, estimates[place]):
+            for word in self.replacements(row, place, estimates[place], self.config.replacements):
                 yield Move(place, (*head, word, *tail[1:]), word)
             yield Move(place, (*head, *tail[1:]))
             for other in range(place + 1, len(row)):
@@ -248,12 +269,12 @@ class Search:
             chosen = log_p.topk(min(self.config.insertions, len(log_p))).indices
         return [self.vocabulary.words[i] for i in chosen.tolist()]
 
-    def replacements(self, row: Row, place: int, estimate: Tensor) -> list[Word]:
+    def replacements(self, row: Row, place: int, estimate: Tensor, n: int) -> list[Word]:
         """Words worth a score in the stead of one: by the gradient's estimate (W,) and language, and the proposed."""
         log_p = self.language.choices(row, place, insert=False)
         plausible = log_p >= log_p.max() - IMPLAUSIBLE
         gain = torch.where(plausible, estimate + self.config.language_weight * log_p, -torch.inf)
-        best = gain.topk(min(self.config.replacements, int(plausible.sum()))).indices
+        best = gain.topk(min(n, int(plausible.sum()))).indices
         proposed = self.proposed[plausible[self.proposed]]
         indices = dict.fromkeys([*best.tolist(), *proposed.tolist()])
         return [self.vocabulary.words[i] for i in indices if self.vocabulary.words[i] != row[place]]
@@ -307,9 +328,9 @@ def differently_built(candidates: Iterable[Candidate], n: int) -> list[Candidate
     """
     chosen: dict[Row, Candidate] = {}
     for candidate in best_of(candidates, 1 << 30):
-        chosen.setdefault(frame(candidate.row), candidate)
         if len(chosen) == n:
             break
+        chosen.setdefault(frame(candidate.row), candidate)
     return list(chosen.values())
 
 

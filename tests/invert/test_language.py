@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invert.clip import Clip
-from invert.language import END, START, UNSEEN, Language, word_classes
+from invert.language import END, RARE, START, UNSEEN, Language, word_classes
 from invert.picturebook.grammar import caption
-from invert.picturebook.world import draw_scenes
+from invert.picturebook.world import draw_scenes, objects
 from invert.vocabulary import Vocabulary, build_vocabulary
 
 
@@ -98,8 +98,27 @@ def test_common_words_are_their_own_class_and_rare_ones_go_by_what_they_mostly_f
     classes = word_classes(sentences)
     assert classes["a"] == "a" and classes["fox"] == "fox"
     assert classes["yak"] == "after a"
-    assert word_classes([*sentences, *[["yak", "owl"]] * 2])["owl"] == f"after {UNSEEN}"  # yak is rare itself
-    assert word_classes([["emu"], *[["a", "fox"]] * 2000])["emu"] == f"after {UNSEEN}"
+    assert word_classes([*sentences, *[["yak", "owl"]] * 2])["owl"] == f"after {RARE}"  # yak is rare itself
+    assert word_classes([["emu"], *[["a", "fox"]] * 2000])["emu"] == f"after {START}"
+
+
+def test_a_rare_word_goes_with_those_that_stand_between_the_same_words_whatever_is_right_before_it():
+    """The bats are seen after "brown" only, as the emu is; "two" before that tells them apart."""
+    common = [["a", "fox"], ["a", "brown", "fox"], ["two", "cats"], ["two", "brown", "cats"]] * 900
+    rare = [[start, name + str(i)] for start, name in (("a", "yak"), ("two", "owls")) for i in range(50)]
+    rare += [[start, "brown", name + str(i)] for start, name in (("a", "yak"), ("two", "owls")) for i in range(20)]
+    classes = word_classes([*common, *rare, ["two", "brown", "bats"], ["a", "brown", "emu"]])
+    assert classes["bats"] == classes["owls30"] == "after two"
+    assert classes["emu"] == classes["yak30"] == "after a"
+
+
+def test_names_and_plurals_are_classes_apart(picturebook_words):
+    language = Language(captions(8000, 5), picturebook_words)
+    said = [thing for thing in objects() if thing.plural and {thing.name, thing.plural} <= language.class_of.keys()]
+    assert len(said) > 500
+    named = [language.class_of[thing.name] in ("after a", "after an") for thing in said]
+    several = [language.class_of[thing.plural] == "after two" for thing in said]
+    assert sum(named) > 0.97 * len(said) and sum(several) > 0.97 * len(said)
 
 
 def test_every_word_of_the_vocabulary_has_the_number_of_its_class(language, picturebook_words):

@@ -250,6 +250,24 @@ def test_what_is_no_language_is_not_scored(make, monkeypatch):
     assert any(search.language.log_probability(move.row) < least for move in search.moves(start))
 
 
+def test_a_sweep_tries_more_words_than_a_move_and_leaves_joining_words_alone(make):
+    search = make(replacements=2, sweep=20)
+    joint = Word("above", (50,))
+    start = (*row(1), joint, *row(3))
+    swept = {candidate.row for candidate in search.sweep(start)}
+    assert all(sum(a != b for a, b in zip(one, start, strict=True)) == 1 and one[1] == joint for one in swept)
+    assert 2 * 15 < len(swept) <= 2 * 20
+
+
+def test_where_a_narrow_search_is_stuck_a_sweep_may_free_it(make):
+    narrow = {"replacements": 1, "insertions": 1, "pairs": 0, "rounds": 9}
+    starts = [[start] for seed in range(3) for start in random_starts(seed) if make().allowed(start)]
+    stuck = [make(**narrow, swept=0).run(start)[0].value for start in starts]
+    freed = [make(**narrow, swept=2, sweep=62).run(start)[0].value for start in starts]
+    assert all(b >= a for a, b in zip(stuck, freed, strict=True))
+    assert sum(b > a + 1e-4 for a, b in zip(stuck, freed, strict=True)) >= 3
+
+
 def test_every_kind_of_move_is_made_and_nothing_before_its_place_changes(before_and_moves):
     _, start, moves = before_and_moves
     assert all(move.row[: move.place] == start[: move.place] for move in moves)
@@ -293,8 +311,8 @@ def test_estimated_gains_are_exact_where_the_score_is_linear(make, toy_clip, toy
         exact = (toy_words.rows - toy_clip.token_embeddings[start[place].ids[0]]) @ slope[place]
         assert estimate.shape == (len(toy_words),)
         torch.testing.assert_close(estimate.double(), exact, rtol=1e-4, atol=1e-6)
-        best = search.replacements(start, place, estimate)
-        naive = [toy_words.words[i] for i in exact.argsort(descending=True)[: search.config.replacements].tolist()]
+        best = search.replacements(start, place, estimate, 8)
+        naive = [toy_words.words[i] for i in exact.argsort(descending=True)[:8].tolist()]
         assert best == [word for word in naive if word != start[place]]
 
 
@@ -310,8 +328,8 @@ def test_estimated_gains_point_the_way_on_the_model_itself(make):
 
 def test_words_that_language_rules_out_are_not_tried(make):
     sentences = ["w1 w2 w3"] * 3000 + ["w1 w4 w3"] * 2000
-    search = make(sentences, replacements=62, proposed=range(62))
-    tried = search.replacements(row(1, 2, 3), 1, torch.zeros(62))
+    search = make(sentences, proposed=range(62))
+    tried = search.replacements(row(1, 2, 3), 1, torch.zeros(62), 62)
     assert [word.text for word in tried] == ["w4"]
 
 
