@@ -1,8 +1,8 @@
 """What does each part of our method bring: everything in place, against one part left out or one setting changed?
 
 Left out are the soft stage's words, the concepts, language, pairs of moves, the length penalty, the beam,
-the corpus, and the search itself (then the soft prompts are read off directly, by nearest token or with
-combinations). Changed are the target, the number of soft tokens L and of restarts R.
+the last sweep, the corpus, and the search itself (then the soft prompts are read off directly, by nearest
+token or with combinations). Changed are the target, the number of soft tokens L and of restarts R.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WHOLE = "invert"
 LIMIT = {"budget": BUDGET}
 TARGETS, TOKENS, RESTARTS = ("raw", "empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults of 16 tokens, 6 restarts
 MUTE = ("a picture",)  # a corpus that tells neither what captions are like nor what stands in them
-WITHOUT = ("soft-words", "concepts", "language", "pairs", "penalty", "beam", "search", "search-nor-combinations")
+WITHOUT = ("soft-words", "concepts", "language", "pairs", "penalty", "beam", "sweep", "search", "search-nor-combinations")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -93,6 +93,10 @@ def without_penalty(problem: Problem) -> Solution:
 
 def without_beam(problem: Problem) -> Solution:
     return changed(problem, beam=1)
+
+
+def without_sweep(problem: Problem) -> Solution:
+    return changed(problem, swept=0)
 
 
 def without_search(problem: Problem) -> Solution:
