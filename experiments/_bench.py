@@ -116,8 +116,9 @@ def prepare(inverter: Inverter, method: str) -> None:
 class Bench:
     """Runs contenders on pictures and keeps every row under `name`."""
 
-    def __init__(self, name: str, inverter: Inverter, judge: Judge) -> None:
-        self.inverter, self.judge = inverter, judge
+    def __init__(self, name: str, inverter: Inverter, judge: Judge, only_kept: bool = False) -> None:
+        """only_kept: run nothing, show the rows that earlier runs have left."""
+        self.inverter, self.judge, self.only_kept = inverter, judge, only_kept
         self.file = cache_folder() / "experiments" / f"{name}.jsonl"
         self.known = {run["key"]: run for run in read_rows(self.file)}
 
@@ -129,12 +130,11 @@ class Bench:
             for kind in dict.fromkeys(picture.kind for picture in pictures):
                 for picture in [p for p in pictures if p.kind == kind][: contender.most]:
                     for seed in range(seeds if contender.seeded else 1):
-                        yield self.row(contender, picture, seed, say)
+                        if not self.only_kept or run_key(contender, picture, seed) in self.known:
+                            yield self.row(contender, picture, seed, say)
 
     def row(self, contender: Contender, picture: Picture, seed: int, say: Callable[[str], None]) -> Row:
-        content = hashlib.sha256(picture.image.tobytes()).hexdigest()[:12]
-        parts = (contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed)
-        key = json.dumps(parts, sort_keys=True)
+        key = run_key(contender, picture, seed)
         if key not in self.known:
             run = {"key": key, **self.measure(contender, picture, seed)}
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +173,13 @@ class Bench:
             "optimised": float(clip.encode_text([prompt])[0] @ image_latent(clip, [picture.image])),
             "tokens": len(clip.tokenizer.encode(prompt)),
         }
+
+
+def run_key(contender: Contender, picture: Picture, seed: int) -> str:
+    """All that a run's prompt depends on."""
+    content = hashlib.sha256(picture.image.tobytes()).hexdigest()[:12]
+    parts = (contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed)
+    return json.dumps(parts, sort_keys=True)
 
 
 def named(prompt: str, scene: Scene) -> float:

@@ -92,5 +92,6 @@ def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
     return "\n".join(lines) + "\n"
 
 
-def interval(cell: dict[str, float]) -> str:
-    return f"{cell['mean']:.3f} ± {(cell['high'] - cell['low']) / 2:.3f}"
+def interval(cell: dict[str, float], digits: int = 3) -> str:
+    """Mean and half the width of its interval."""
+    return f"{cell['mean']:.{digits}f} ± {(cell['high'] - cell['low']) / 2:.{digits}f}"

@@ -3,7 +3,8 @@
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures that our
 renderer did not make. Rows are kept outside the repository, so a run that is stopped is taken up again.
 The run is made smaller by COMPARE_PICTURES, COMPARE_SEEDS and COMPARE_METHODS (names with commas) in
-the environment; what was left out shows in the table's numbers of pictures.
+the environment, and COMPARE_KEPT=1 runs nothing but shows what a stopped run has left; what is missing
+shows in the table's numbers of pictures.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 from experiments._bench import Bench, Contender, Picture, Row, foreign_pictures, scene_pictures
 from experiments._compare_page import write_page
 from experiments._measures import Judge
+from experiments._readme import write_headline
 from experiments._summary import TITLES, by_picture, markdown, means, paired
-from experiments.runner import Context
+from experiments.runner import RESULTS, Context
 from invert.errors import InputError
 from invert.inverter import Inverter
 
@@ -37,10 +39,10 @@ KINDS = ("held-out", "foreign")
 CONTENDERS = (
     Contender("invert", "invert", {"budget": BUDGET}),
     Contender("nearest", "nearest", {"budget": BUDGET}),
-    Contender("pez", "pez", {"budget": BUDGET, "target": "raw", "tokens": 16}),
-    Contender("gcg", "gcg", {"budget": BUDGET, "target": "raw", "tokens": 16}),
+    Contender("pez", "pez", {"budget": BUDGET, "target": "gap", "tokens": 16}),
+    Contender("gcg", "gcg", {"budget": BUDGET, "target": "gap", "tokens": 8}),
     Contender("random", "random", {"budget": BUDGET, "target": "raw"}),
-    Contender("retrieve", "retrieve", {"target": "raw"}, seeded=False),
+    Contender("retrieve", "retrieve", {"target": "gap"}, seeded=False),
     Contender("interrogator-lite", "interrogator-lite", {"target": "raw"}, seeded=False),
     Contender("interrogator-fast", "interrogator-fast", {"target": "raw"}, seeded=False),
     Contender("interrogator-classic", "interrogator-classic", {"target": "raw"}, seeded=False),
@@ -51,7 +53,8 @@ CONTENDERS = (
 
 def run(context: Context) -> dict[str, Any]:
     pictures, seeds, contenders = extent(context)
-    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
+    only_kept = os.environ.get("COMPARE_KEPT", "0") != "0"
+    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), only_kept)
     rows = list(bench.rows(contenders, pictures, seeds))
     tables = {kind: by_picture(rows, kind) for kind in KINDS}
     found = {kind: means(table, context.seed) for kind, table in tables.items()}
@@ -59,6 +62,8 @@ def run(context: Context) -> dict[str, Any]:
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(found[kind])}" for kind in KINDS))
     pareto(found, context)
     suffering = over_optimisation(rows, context)
+    if context.results == RESULTS and not context.quick:
+        write_headline(found)
     write_page(context.path("report.html"), found, differences, rows, pictures)
     return {
         "budget": BUDGET,

@@ -14,7 +14,7 @@ from experiments.compare import BUDGET
 from experiments.runner import Context
 from invert.inverter import Inverter
 
-SCENES, TARGETS, LENGTHS = 20, ("raw", "gap"), (8, 16)
+SCENES, TARGETS, LENGTHS = 10, ("raw", "gap"), (8, 16)
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class CountingBench(Bench):
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
-    return lambda: CountingBench("test", Still(), Still())
+    return lambda **options: CountingBench("test", Still(), Still(), **options)
 
 
 def row(method: str, picture: str, value: float, seed: int = 0, prompt: str = "a fox") -> dict:
@@ -59,6 +59,13 @@ def test_an_old_run_is_rated_anew(bench):
     other.quality = 0.75
     (found,) = other.rows(contenders, pictures, 1, lambda line: None)
     assert found["judge"] == 0.75 and found["prompt"] == "a fox" and other.measured == 0
+
+
+def test_what_is_kept_is_shown_without_a_run(bench):
+    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
+    rows = list(bench().rows(contenders, pictures[:1], 1, lambda line: None))
+    shown = bench(only_kept=True)
+    assert list(shown.rows(contenders, pictures, 2, lambda line: None)) == rows and shown.measured == 0
 
 
 def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):

@@ -1,0 +1,27 @@
+"""The README says what the comparison found."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments._readme import BEGIN, END, README, headline, with_headline
+
+
+def measured(value: float) -> dict[str, float]:
+    return {"mean": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def test_a_method_without_foreign_pictures_has_a_dash_there():
+    row = {name: measured(0.5) for name in ("word_f1", "objects", "judge", "forward", "backward", "seconds")}
+    table = headline({"held-out": {"invert": row, "slow": row}, "foreign": {"invert": row}})
+    assert table.count("0.50 ± 0.10") == 9 and table.splitlines()[-1].count("–") == 3
+
+
+def test_only_what_stands_between_the_marks_changes():
+    text = README.read_text()
+    assert with_headline(with_headline(text, "| a |\n"), "| b |\n") == with_headline(text, "| b |\n")
+    before, _, after = text.partition(BEGIN)
+    changed = with_headline(text, "| a |\n")
+    assert changed.startswith(before) and changed.endswith(after.partition(END)[2])
+    with pytest.raises(ValueError):
+        with_headline("no marks", "")
