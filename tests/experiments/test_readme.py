@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from experiments._readme import BEGIN, END, README, headline, with_headline
+from experiments.runner import RESULTS
 
 
 def measured(value: float) -> dict[str, float]:
@@ -25,3 +28,8 @@ def test_only_what_stands_between_the_marks_changes():
     assert changed.startswith(before) and changed.endswith(after.partition(END)[2])
     with pytest.raises(ValueError):
         with_headline("no marks", "")
+
+
+def test_the_readme_shows_the_recorded_comparison():
+    recorded = json.loads((RESULTS / "compare" / "compare.json").read_text())
+    assert with_headline(README.read_text(), headline(recorded["means"])) == README.read_text()
