@@ -41,7 +41,7 @@ CONTENDERS = (
     Contender("nearest", "nearest", {"budget": BUDGET}),
     Contender("pez", "pez", {"budget": BUDGET, "target": "gap", "tokens": 16}),
     Contender("gcg", "gcg", {"budget": BUDGET, "target": "gap", "tokens": 8}),
-    Contender("random", "random", {"budget": BUDGET, "target": "raw"}),
+    Contender("random", "random", {"budget": BUDGET, "target": "gap"}),
     Contender("retrieve", "retrieve", {"target": "gap"}, seeded=False),
     Contender("interrogator-lite", "interrogator-lite", {"target": "raw"}, seeded=False),
     Contender("interrogator-fast", "interrogator-fast", {"target": "raw"}, seeded=False),
