@@ -130,11 +130,11 @@ class Bench:
             for kind in dict.fromkeys(picture.kind for picture in pictures):
                 for picture in [p for p in pictures if p.kind == kind][: contender.most]:
                     for seed in range(seeds if contender.seeded else 1):
-                        if not self.only_kept or run_key(contender, picture, seed) in self.known:
-                            yield self.row(contender, picture, seed, say)
+                        key = run_key(contender, picture, seed)
+                        if key in self.known or not self.only_kept:
+                            yield self.row(key, contender, picture, seed, say)
 
-    def row(self, contender: Contender, picture: Picture, seed: int, say: Callable[[str], None]) -> Row:
-        key = run_key(contender, picture, seed)
+    def row(self, key: str, contender: Contender, picture: Picture, seed: int, say: Callable[[str], None]) -> Row:
         if key not in self.known:
             run = {"key": key, **self.measure(contender, picture, seed)}
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from experiments._bench import Picture, Row
-from experiments._summary import QUALITY, TITLES, interval
+from experiments._summary import QUALITY, TITLES, interval, token_passes
 from invert.report import STYLE, embedded
 
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst
@@ -52,8 +52,7 @@ def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 def means_table(summary: dict[str, Any]) -> str:
     lines = []
     for method, row in summary.items():
-        passes = row["forward"]["mean"] + row["backward"]["mean"]
-        cost = [f"{row['tokens']['mean']:.0f}", f"{row['seconds']['mean']:.1f}", f"{passes:,.0f}"]
+        cost = [f"{row['tokens']['mean']:.0f}", f"{row['seconds']['mean']:.1f}", f"{token_passes(row):,.0f}"]
         lines.append([method, str(row["pictures"]), *(interval(row[m]) for m in QUALITY), *cost])
     return table(["method", "pictures", *(TITLES[m] for m in QUALITY), "tokens", "seconds", "token passes"], lines)
 

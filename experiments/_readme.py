@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments._summary import interval
+from experiments._summary import TITLES, interval, token_passes
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"
-MEASURES = {"word_f1": "word F1", "objects": "exactly the objects", "judge": "judge"}
-KINDS = {"held-out": "", "foreign": ", foreign"}
+MEASURES = ("word_f1", "objects", "judge")
 
 
 def headline(found: dict[str, Any]) -> str:
     """One row a method, quality on both kinds of pictures, cost on the held-out ones; found: kind → method → measure."""
-    titles = [title + suffix for suffix in KINDS.values() for title in MEASURES.values()]
+    titles = [TITLES[m] + ("" if kind == "held-out" else f", {kind}") for kind in found for m in MEASURES]
     lines = [f"| method | {' | '.join(titles)} | token passes | seconds |", "| --- |" + " ---: |" * (len(titles) + 2)]
     for method, row in found["held-out"].items():
-        cells = [cell(found[kind].get(method), measure) for kind in KINDS for measure in MEASURES]
-        passes = row["forward"]["mean"] + row["backward"]["mean"]
-        lines.append(f"| `{method}` | {' | '.join(cells)} | {passes:,.0f} | {row['seconds']['mean']:.1f} |")
+        cells = [cell(found[kind].get(method), measure) for kind in found for measure in MEASURES]
+        lines.append(f"| `{method}` | {' | '.join(cells)} | {token_passes(row):,.0f} | {row['seconds']['mean']:.1f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -87,9 +87,14 @@ def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
     ]
     for method, row in summary.items():
         cells = [interval(row[m]) for m in measures]
-        passes = row["forward"]["mean"] + row["backward"]["mean"]
-        lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {row['seconds']['mean']:.1f} | {passes:,.0f} |")
+        cost = f"{row['seconds']['mean']:.1f} | {token_passes(row):,.0f}"
+        lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines) + "\n"
+
+
+def token_passes(row: dict[str, Any]) -> float:
+    """Mean positions of prompts that a method ran through the text encoder, forward and backward; row: of `means`."""
+    return row["forward"]["mean"] + row["backward"]["mean"]
 
 
 def interval(cell: dict[str, float], digits: int = 3) -> str:

@@ -22,7 +22,7 @@ from experiments._bench import Bench, Contender, Picture, Row, foreign_pictures,
 from experiments._compare_page import write_page
 from experiments._measures import Judge
 from experiments._readme import write_headline
-from experiments._summary import TITLES, by_picture, markdown, means, paired
+from experiments._summary import TITLES, by_picture, markdown, means, paired, token_passes
 from experiments.runner import RESULTS, Context
 from invert.errors import InputError
 from invert.inverter import Inverter
@@ -114,7 +114,7 @@ def pareto(found: dict[str, Any], context: Context) -> None:
                 if method == "oracle":
                     axis.axhline(cell["mean"], color="gray", linestyle=":", label="the true caption")
                     continue
-                passes = max(10.0, row["forward"]["mean"] + row["backward"]["mean"])
+                passes = max(10.0, token_passes(row))
                 error = [[cell["mean"] - cell["low"]], [cell["high"] - cell["mean"]]]
                 axis.errorbar(passes, cell["mean"], error, fmt="osD^v<>P*X"[i % 10], color=f"C{i}", label=method, capsize=3)
             axis.set(xscale="log", xlabel="text-encoder token passes", ylabel=TITLES[measure], title=f"{kind} pictures")

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from experiments._bench import Bench, Contender, scene_pictures
 from experiments._measures import Judge
-from experiments._summary import TITLES, by_picture, markdown, means
+from experiments._summary import TITLES, by_picture, markdown, means, token_passes
 from experiments.compare import BUDGET, CONTENDERS
 from experiments.runner import Context
 from invert.inverter import Inverter
@@ -49,7 +49,7 @@ def draw(summary: dict[str, Any], factors: tuple[float, ...], context: Context) 
     for axis, measure in zip(axes, ("word_f1", "judge"), strict=True):
         for i, name in enumerate(NAMES):
             cells = [summary[label(name, factor)] for factor in factors]
-            spent = [cell["forward"]["mean"] + cell["backward"]["mean"] for cell in cells]
+            spent = [token_passes(cell) for cell in cells]
             quality = [cell[measure]["mean"] for cell in cells]
             error = [
                 [c[measure]["mean"] - c[measure]["low"] for c in cells],

@@ -132,22 +132,35 @@ def rare_classes(seen: dict[str, Counter[tuple[int, str]]]) -> dict[str, str]:
     followers = Counter(before)
     names = sorted(name for name, n in followers.items() if n >= SHARE * len(words))
     names = names or [followers.most_common(1)[0][0]]
-    neighbours = {neighbour: i for i, neighbour in enumerate(sorted(set().union(*seen.values())))}
-    counts = torch.zeros(len(words), len(neighbours))
+    begun = torch.tensor([names.index(name) if name in names else len(names) for name in before])
+    chosen = hard_em(*neighbour_counts(seen, words), begun, len(names))
+    return {text: f"after {names[k]}" for text, k in zip(words, chosen.tolist(), strict=True)}
+
+
+def neighbour_counts(seen: dict[str, Counter[tuple[int, str]]], words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """How often each word was seen with each neighbour (W, N), and the neighbours' places (N,)."""
+    column = {neighbour: i for i, neighbour in enumerate(sorted(set().union(*seen.values())))}
+    counts = torch.zeros(len(words), len(column))
     for row, text in zip(counts, words, strict=True):
         for neighbour, n in seen[text].items():
-            row[neighbours[neighbour]] = n
-    place = torch.tensor([place for place, _ in neighbours])
-    chosen = torch.tensor([names.index(name) if name in names else len(names) for name in before])
+            row[column[neighbour]] = n
+    return counts, torch.tensor([place for place, _ in column])
+
+
+def hard_em(counts: Tensor, place: Tensor, chosen: Tensor, classes: int) -> Tensor:
+    """The likeliest class (W,) of every word, from a first choice.
+
+    Words that the first choice numbers `classes` have none yet, and do not count in the first round.
+    """
     for _ in range(EM_ROUNDS):
-        member = torch.nn.functional.one_hot(chosen, len(names) + 1)[:, :-1].float()  # (W, K); who has none yet is left out
+        member = torch.nn.functional.one_hot(chosen, classes + 1)[:, :-1].float()  # (W, K)
         weight = member.T @ counts + SMOOTHING
         for one in NEIGHBOURS:
             weight[:, place == one] /= weight[:, place == one].sum(1, keepdim=True)
         last, chosen = chosen, (counts @ weight.log().T + (member.mean(0) + 1e-9).log()).argmax(1)
         if torch.equal(last, chosen):
             break
-    return {text: f"after {names[k]}" for text, k in zip(words, chosen.tolist(), strict=True)}
+    return chosen
 
 
 def favourites(seen: dict[str, Counter[tuple[int, str]]], words: Sequence[str]) -> list[str]:

@@ -147,13 +147,12 @@ class Search:
         for turn in range(self.config.rounds):
             width = self.config.beam if turn else len(everyone)  # a start is built as it is: each has its chance
             fresh = [c.row for c in differently_built(everyone.values(), width) if c.row not in expanded]
+            grow = self.expand
+            expanded.update(fresh)
             if not fresh and not swept:  # nothing improves: once more, with many more words
                 swept, grow = True, self.sweep
                 fresh = [c.row for c in differently_built(everyone.values(), self.config.swept)]
-            else:
-                grow = self.expand
-                expanded.update(fresh)
-            if not fresh:
+            if not fresh or self.scorer.meter.exhausted:
                 break
             for row in fresh:
                 if self.scorer.meter.exhausted:
@@ -180,13 +179,7 @@ class Search:
         """Every content word of the row against many more words than `expand` tries."""
         estimates = self.estimated_gains(row)
         places = [place for place, word in enumerate(row) if word.text not in JOINING]
-        return self.valued_moves(
-            [
-                Move(place, (*row[:place], word, *row[place + 1 :]), word)
-                for place in places
-                for word in self.replacements(row, place, estimates[place], self.config.sweep)
-            ]
-        )
+        return self.valued_moves([m for place in places for m in self.replacing(row, place, estimates[place], self.config.sweep)])
 
     def valued_moves(self, moves: Sequence[Move]) -> list[Candidate]:
         """Moves scored together by place, because what lies before it is run once."""
@@ -212,11 +205,15 @@ class Search:
                 yield Move(place, (*head, word, *tail))
             if not tail:
                 continue
-            for word in self.replacements(row, place, estimates[place], self.config.replacements):
-                yield Move(place, (*head, word, *tail[1:]), word)
+            yield from self.replacing(row, place, estimates[place], self.config.replacements)
             yield Move(place, (*head, *tail[1:]))
             for other in range(place + 1, len(row)):
                 yield Move(place, swapped(row, place, other))
+
+    def replacing(self, row: Row, place: int, estimate: Tensor, n: int) -> Iterator[Move]:
+        """Another word in the stead of the one at a place."""
+        for word in self.replacements(row, place, estimate, n):
+            yield Move(place, (*row[:place], word, *row[place + 1 :]), word)
 
     def splices(self, row: Row) -> Iterator[Move]:
         """The row's beginning with a donor's end, and a donor's beginning with the row's end.

@@ -63,7 +63,7 @@ def test_no_row_is_scored_that_breaks_a_rule(make, seed, corpus):
     search = make(corpus, proposed=range(10), banned=["w3", "w4 w5"])
     starts = [*random_starts(seed), row(1, 1), row(3, 2), row(4, 5), row(1, 2, 1, 2, 1), row(6)]
     found = search.run(starts)
-    assert len(found) > len(starts)  # it went on from them
+    assert len(found) > 50
     for candidate in found:
         words = [word.text for word in candidate.row]
         assert 1 <= sum(len(word.ids) for word in candidate.row) <= 5
@@ -165,9 +165,9 @@ def test_the_same_search_twice_is_the_same(make):
 # Budget -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [1, 60, 300, 600])
+@pytest.mark.parametrize("budget", [1, 60, 300, 1000])
 def test_a_budget_is_overspent_by_less_than_the_batch_that_spends_it(make, budget, monkeypatch):
-    search = make(proposed=range(10), budget=budget)
+    search = make(proposed=range(10), budget=budget, rounds=9)
     meter, before = search.scorer.meter, []
     for name in ("score", "gradient"):
         run = getattr(search.scorer, name)
