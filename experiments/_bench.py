@@ -35,6 +35,7 @@ from invert.target import image_latent
 
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("invert", "nearest")
+THROUGH_DENOISER = ("ph2p", "textual-inversion")
 # Modules of ours that decide no prompt of a method in a comparison.
 APART = {"cli", "denoise", "generate", "images", "pseudo_tokens", "report", "result", "roundtrip", "textual_inversion"}
 Row = dict[str, Any]
@@ -93,9 +94,15 @@ def fingerprint(method: str) -> str:
     files = [models.WEIGHTS / "clip.safetensors"]
     if method in METHODS:
         files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
+        from invert.picturebook import pipeline  # with it comes diffusers, a slow import
+
         files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
     if method.startswith(OURS):
         files += sorted(file for file in root.glob("*.py") if file.stem not in APART) + sorted((root / "methods").glob("*.py"))
+    if method in THROUGH_DENOISER:
+        from invert.picturebook import pipeline  # with it comes diffusers, a slow import
+
+        files += [root / "denoise.py", root / "generate.py", *sorted(pipeline.FOLDER.rglob("*.safetensors"))]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

@@ -8,7 +8,6 @@ badly (arXiv 2408.06502), so their correlation is given per method.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -17,28 +16,25 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from torchvision.transforms.functional import to_tensor
 from torchvision.utils import save_image
 
-from experiments._measures import bootstrap_interval
+from experiments._bench import Bench, Contender, Picture, scene_pictures
+from experiments._measures import Judge, bootstrap_interval
+from experiments.compare import CONTENDERS, smaller
 from experiments.runner import Context
 from invert.clip import Clip, load_clip
 from invert.generate import Generator, to_pil
 from invert.inverter import Inverter
 from invert.picturebook.grammar import caption
-from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes
-from invert.roundtrip import regenerate
+from invert.roundtrip import Regenerated, regenerate
 
 OWN_FOLDER = True
 TRUTH = "true caption"
-BUDGET = 70_000  # token passes of every search, as in the experiment `compare`
-METHODS: dict[str, dict[str, Any]] = {
-    "invert": {"budget": BUDGET},
-    "nearest": {"budget": BUDGET},
-    "pez": {"budget": BUDGET, "target": "raw"},
-    "interrogator-lite": {"target": "raw"},
-    "ph2p": {"restarts": 2, "tokens": 12},
-}
+AS_COMPARED = ("invert", "nearest", "pez", "gcg", "interrogator-lite")  # with the prompts that `compare` has measured
+PH2P = Contender("ph2p", "ph2p", {"restarts": 2, "tokens": 12})
+METHODS = (*AS_COMPARED, PH2P.name)
 SCENES, SEEDS, QUICK_SCENES = 100, 4, 3
 AMONG = 512  # captions among which the judge names a picture's objects
 SHOWN = 8  # scenes on the sheet
@@ -49,22 +45,21 @@ Row = dict[str, Any]
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals per method, paired differences to `invert`, correlations; a sheet and a scatter plot."""
-    scenes = draw_scenes(AMONG, context.seed, "held-out")
-    chosen = scenes[: QUICK_SCENES if context.quick else SCENES]
-    namer = Namer(load_clip("picturebook-judge", context.device), scenes)
-    generator, inverter = Generator.load("picturebook", context.device), Inverter.load(device=context.device)
-    rows, pictures = [], []
-    for scene in chosen:
-        image = render([scene], inverter.clip.image_size, context.device)
-        drawn = [image[0].cpu()]
-        for row in of_scene(scene, image, inverter, generator, namer, context.seed):
-            drawn.append(row.pop("first_image"))
-            rows.append(row)
-        pictures.append(torch.stack(drawn))
-    save_image(torch.cat(pictures[:SHOWN]), context.path("sheet.png"), nrow=len(METHODS) + 2)
+    pictures = scene_pictures(QUICK_SCENES if context.quick else SCENES, context.seed)
+    inverter, generator = Inverter.load(device=context.device), Generator.load("picturebook", context.device)
+    namer = Namer(load_clip("picturebook-judge", context.device), draw_scenes(AMONG, context.seed, "held-out"))
+    prompts = {TRUTH: [picture.truth for picture in pictures], **found_prompts(inverter, pictures, context)}
+    rows, sheet = [], []
+    for i, picture in enumerate(pictures):
+        said = {method: of_method[i] for method, of_method in prompts.items()}
+        again = regenerate(generator, namer.judge, picture.image, list(said.values()), range(SEEDS))
+        sheet += [to_tensor(picture.image), *again.images[:, 0].cpu()]
+        rows += rows_of(picture, said, again, inverter.clip, namer)
+    columns = len(prompts) + 1  # the picture, then what each prompt draws
+    save_image(sheet[: SHOWN * columns], context.path("sheet.png"), nrow=columns)
     scatter(rows, context)
     return {
-        "scenes": len(chosen),
+        "scenes": len(pictures),
         "seeds": SEEDS,
         "methods": {method: summary(rows, method, context.seed) for method in (TRUTH, *METHODS)},
         "invert_minus_other": {m: paired(rows, "invert", m, context.seed) for m in (TRUTH, *METHODS) if m != "invert"},
@@ -85,28 +80,33 @@ class Namer:
         return sum(sorted(self.scenes[i].objects) == sorted(scene.objects) for i in nearest) / len(nearest)
 
 
-def of_scene(
-    scene: Scene, image: torch.Tensor, inverter: Inverter, generator: Generator, namer: Namer, seed: int
-) -> Iterator[Row]:
-    """A row for the true caption and for every method; `first_image` is what its first seed drew."""
-    picture, truth = to_pil(image)[0], caption(scene)
-    target = inverter.clip.encode_image([picture])[0]
-    prompts = {TRUTH: truth}
-    for method, options in METHODS.items():
-        prompts[method] = inverter.invert(picture, method=method, seed=seed, **options).prompt
-    again = regenerate(generator, namer.judge, picture, list(prompts.values()), range(SEEDS))
-    for k, (method, prompt) in enumerate(prompts.items()):
-        yield {
-            "scene": truth,
+def found_prompts(inverter: Inverter, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
+    """Each method's prompts, in the order of the pictures."""
+    judge = Judge(context.device)
+    entries = [c for c in CONTENDERS if c.name in AS_COMPARED]
+    if context.quick:
+        entries = [smaller(c) for c in entries]
+    rows = list(Bench("compare", inverter, judge).rows(entries, pictures, 1))
+    rows += Bench(context.name, inverter, judge).rows([PH2P], pictures, 1)
+    return {method: [row["prompt"] for row in rows if row["method"] == method] for method in METHODS}
+
+
+def rows_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Clip, namer: Namer) -> list[Row]:
+    """One row a method: its prompt's cosine under the model that was optimised, and what its images came to."""
+    cosines = clip.encode_text(list(said.values())) @ clip.encode_image([picture.image])[0]
+    return [
+        {
+            "scene": picture.truth,
             "method": method,
             "prompt": prompt,
-            "cosine": float(inverter.clip.encode_text([prompt])[0] @ target),
+            "cosine": float(cosines[k]),
             "judge": float(again.judge[k].mean()),
             "pixels": float(again.pixels[k].mean()),
             "colours": float(again.colours[k].mean()),
-            "objects": namer.recovered(again.images[k], scene),
-            "first_image": again.images[k, 0].cpu(),
+            "objects": namer.recovered(again.images[k], picture.scene),
         }
+        for k, (method, prompt) in enumerate(said.items())
+    ]
 
 
 def column(rows: list[Row], method: str, measure: str) -> np.ndarray:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import to_tensor
 
 from experiments import generator, roundtrip
+from experiments._bench import scene_pictures
 from invert.clip import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
+from invert.roundtrip import Regenerated
 
 
 def test_rendered_pictures_are_recognised_and_mixed_up_ones_are_not() -> None:
@@ -60,3 +63,16 @@ def test_a_single_image_is_timed() -> None:
 
     assert 0 <= generator.seconds_alone(Quick(), ["a fox"] * 9) < 1  # type: ignore[arg-type]
     assert Quick.calls == generator.TIMED
+
+
+def test_a_row_holds_the_means_over_a_prompts_own_images() -> None:
+    (picture,) = scene_pictures(1, 0)
+    said = {roundtrip.TRUTH: picture.truth, "pez": "two owls"}
+    again = Regenerated(torch.zeros(2, 2, 3, 64, 64), *(torch.tensor([[0.2, 0.4], [0.6, 0.6]]) for _ in range(3)))
+    again.images[0, 1] = to_tensor(picture.image)
+    judge = load_clip("picturebook-judge", device="cpu")
+    namer = roundtrip.Namer(judge, [picture.scene, *draw_scenes(63, 1)])
+    true, pez = roundtrip.rows_of(picture, said, again, load_clip("picturebook", device="cpu"), namer)
+    assert (true["method"], true["prompt"], pez["method"]) == (roundtrip.TRUTH, picture.truth, "pez")
+    assert true["judge"] == pytest.approx(0.3) and pez["colours"] == pytest.approx(0.6)
+    assert true["cosine"] > pez["cosine"] and (true["objects"], pez["objects"]) == (0.5, 0.0)
