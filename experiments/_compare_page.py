@@ -20,7 +20,13 @@ from invert.report import STYLE, embedded
 
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst
 PLOTS = ("pareto.png", "over-optimisation.png")
-MORE_STYLE = "body { max-width: 76rem } .wide { overflow-x: auto } .plot { width: 100%; max-width: 60rem; background: #fff }"
+MORE_STYLE = """
+body { max-width: 76rem }
+h2 { font-size: 1.4rem; margin-top: 2rem }
+.wide { overflow-x: auto }
+.figures td { white-space: nowrap }
+.plot { width: 100%; max-width: 60rem; background: #fff }
+"""
 
 
 def write_page(path: Path, found: dict[str, Any], differences: dict[str, Any], rows: list[Row], pictures: list[Picture]) -> None:
@@ -43,10 +49,11 @@ def write_page(path: Path, found: dict[str, Any], differences: dict[str, Any], r
     )
 
 
-def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+def table(header: Iterable[str], lines: Iterable[Iterable[str]], kind: str = "figures") -> str:
+    """kind: "figures", whose cells stay on one line, or "prompts"."""
     head = "".join(f"<th>{cell}" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}" for cell in line) for line in lines)
-    return f'<div class="wide"><table><tr>{head}{body}</table></div>'
+    return f'<div class="wide {kind}"><table><tr>{head}{body}</table></div>'
 
 
 def means_table(summary: dict[str, Any]) -> str:
@@ -88,7 +95,7 @@ def section(picture: Picture, rows: list[Row]) -> str:
     lines = [
         [r["method"], html.escape(r["prompt"]), f"{r['word_f1']:.2f}", f"{r['judge']:.3f}", f"{r['seconds']:.1f}"] for r in mine
     ]
-    prompts = table(["method", "prompt", "word F1", "judge", "seconds"], lines)
+    prompts = table(["method", "prompt", "word F1", "judge", "seconds"], lines, "prompts")
     truth = html.escape(picture.truth)
     return f'<section><img alt="" src="{thumbnail(picture.image)}"><div><p class="prompt">{truth}</p>{prompts}</div></section>'
 

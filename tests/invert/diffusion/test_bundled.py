@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 
-from invert.clip import Clip
+from invert.clip import Clip, load_clip
 from invert.errors import InputError
 from invert.generate import Generator
 from invert.picturebook import pipeline
@@ -98,3 +99,37 @@ def test_the_stored_parts_fit_forty_megabytes_in_fp16(fresh: Any) -> None:
 def test_weights_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"weights are not in .*: make them with"):
         pipeline.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Generator:
+    return Generator.load("picturebook", device="cpu")
+
+
+def test_what_is_drawn_is_recognised_by_a_model_that_never_saw_it(bundled: Generator) -> None:
+    scenes = draw_scenes(64, 0, "held-out")
+    captions = [caption(scene) for scene in scenes]
+    judge = load_clip("picturebook-judge", device="cpu")
+    texts, rendered = judge.encode_text(captions), judge.encode_image(render(scenes[:24], 64))
+    drawn = judge.encode_image(bundled.generate(captions[:24], seeds=[0])[:, 0])
+    own = torch.arange(24)
+    assert ((drawn @ texts.T).argmax(1) == own).float().mean() > 0.6
+    assert (drawn @ texts.T)[own, own].mean() > 0.8 * (rendered @ texts.T)[own, own].mean()
+
+
+def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(bundled: Generator) -> None:
+    together = bundled.generate(CAPTIONS[:3], seeds=[4, 5])
+    torch.testing.assert_close(bundled.generate(CAPTIONS[1:2], seeds=[5])[0, 0], together[1, 1], atol=1e-4, rtol=0)
+    assert (together[:, 0] - together[:, 1]).abs().mean() > 0.01
+
+
+def test_the_bundled_weights_fit_forty_megabytes() -> None:
+    stored = sum(file.stat().st_size for file in pipeline.FOLDER.rglob("*.safetensors"))
+    assert 1e6 < stored <= 40e6
+
+
+def test_weights_for_another_text_tower_are_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(pipeline.FOLDER, tmp_path / "generator")
+    (tmp_path / "generator" / pipeline.TRAINED_WITH).write_text("of another tower")
+    with pytest.raises(InputError, match="was trained with other weights of picturebook's CLIP: train it again"):
+        pipeline.load(tmp_path / "generator")

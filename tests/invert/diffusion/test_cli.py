@@ -74,3 +74,12 @@ def test_drawing_that_makes_no_sense_is_one_sentence(
     assert run(monkeypatch, *(() if "--text" in options else (picture,)), *options) == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and message in err
+
+
+def test_the_bundled_generator_draws_without_being_asked_for(
+    monkeypatch: pytest.MonkeyPatch, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, picture, *QUICK, "--generate", 2, "--report", tmp_path / "page.html", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["drawn"]) == len(result["soft_drawn"]) == 2
+    assert (tmp_path / "page.html").read_text().count("<figure>") == 4
