@@ -35,6 +35,7 @@ from invert.target import image_latent
 
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("invert", "nearest")
+OUR_METHODS = ("__init__", "tokens", "labels", *OURS)  # modules of `invert.methods` that these two are made of
 THROUGH_DENOISER = ("ph2p", "textual-inversion")
 # Modules of ours that decide no prompt of a method in a comparison.
 APART = {"cli", "denoise", "generate", "images", "pseudo_tokens", "report", "result", "roundtrip", "textual_inversion"}
@@ -98,7 +99,8 @@ def fingerprint(method: str) -> str:
 
         files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
     if method.startswith(OURS):
-        files += sorted(file for file in root.glob("*.py") if file.stem not in APART) + sorted((root / "methods").glob("*.py"))
+        files += sorted(file for file in root.glob("*.py") if file.stem not in APART)
+        files += [root / "methods" / f"{name}.py" for name in OUR_METHODS]
     if method in THROUGH_DENOISER:
         from invert.picturebook import pipeline  # with it comes diffusers, a slow import
 

@@ -33,7 +33,7 @@ from invert.roundtrip import Regenerated, regenerate
 OWN_FOLDER = True
 TRUTH = "true caption"
 AS_COMPARED = ("invert", "nearest", "pez", "gcg", "interrogator-lite")  # with the prompts that `compare` has measured
-PH2P = Contender("ph2p", "ph2p", {"restarts": 2, "tokens": 12})
+PH2P = Contender("ph2p", "ph2p", {"restarts": 1, "tokens": 12})  # about the seconds of PEZ
 METHODS = (*AS_COMPARED, PH2P.name)
 SCENES, SEEDS, QUICK_SCENES = 100, 4, 3
 AMONG = 512  # captions among which the judge names a picture's objects

@@ -84,16 +84,16 @@ class Generator:
         if name == "picturebook":
             from invert.picturebook import pipeline as bundled
 
-            return cls(bundled.load().to(chosen, dtype), name, PICTUREBOOK)
+            return cls(bundled.load(dtype=dtype).to(chosen), name, PICTUREBOOK)
         try:
-            pipeline = DiffusionPipeline.from_pretrained(name)
+            pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype)
         except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
             problem = "is damaged or no diffusers pipeline" if Path(name).is_dir() else "cannot be reached"
             raise InputError(
                 f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
                 "that holds model_index.json, or use picturebook"
             ) from error
-        return cls(pipeline.to(chosen, dtype), name)
+        return cls(pipeline.to(chosen), name)
 
     @property
     def text_encoders(self) -> list[Any]:

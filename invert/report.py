@@ -113,7 +113,7 @@ def section(images: list[Image.Image], results: list[Result]) -> str:
     """One image, or several together: prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
     rows = "".join(
-        f"<tr><td>{html.escape(r.method)}<td>{html.escape(prompt)}<td>{score:.3f}<td>{r.seconds:.1f} s"
+        f"<tr><td>{html.escape(r.method)}<td>{html.escape(prompt)}<td>{score:.3f}<td>{r.seconds:.1f}&nbsp;s"
         for r in results
         for prompt, score in r.alternatives
     )

@@ -213,7 +213,15 @@ def export(folder: Path, out: Path) -> None:
     unet = averaged(build_unet(), folder / "generator-unet.ckpt")
     for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
         part.save_pretrained(out / name)
+    without(out / "vae" / "config.json", "block_out_channels")  # AutoencoderTiny adds it, and warns of it when it loads
     (out / pipeline.TRAINED_WITH).write_text(fingerprint())
+
+
+def without(path: Path, key: str) -> None:
+    """Take one key out of a JSON file."""
+    config = json.loads(path.read_text())
+    del config[key]
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def train(plan: Plan, every: int) -> None:

@@ -25,8 +25,8 @@ from invert.methods.tokens import decoded, random_ids, score_text
 class Ph2pConfig:
     """How long and on what the embeddings are optimised."""
 
-    rounds: int = 8  # projections
-    iterations: int = 8  # of L-BFGS before each
+    rounds: int = 4  # projections
+    iterations: int = 25  # of L-BFGS before each: after fewer, the nearest tokens are mostly those it began from
     cases: int = 8  # noises and timesteps of a round
     judged: int = 24  # and those that every projected prompt is judged by, the same for all
     noisiest: float = 0.5  # share of the timesteps, counted from the noisy end

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from invert.errors import InputError
@@ -20,8 +21,8 @@ PARTS = ("unet", "vae", "scheduler")
 TRAINED_WITH = "text-encoder.sha256"  # file in the folder: the fingerprint of the text tower that it learnt from
 
 
-def load(folder: Path = FOLDER) -> Any:
-    """The trained `StableDiffusionPipeline`, float32 on the CPU.
+def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32) -> Any:
+    """The trained `StableDiffusionPipeline` on the CPU.
 
     InputError where its weights are not there, or were trained with another text tower.
     """
@@ -35,11 +36,13 @@ def load(folder: Path = FOLDER) -> Any:
             f"the generator in {folder} was trained with other weights of picturebook's CLIP: train it again with "
             "`python scripts/train_generator.py unet`"
         )
-    return assemble(
-        UNet2DConditionModel.from_pretrained(folder / "unet"),
-        AutoencoderTiny.from_pretrained(folder / "vae"),
+    pipeline = assemble(
+        UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype),
+        AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=dtype),
         DDIMScheduler.from_pretrained(folder / "scheduler"),
     )
+    pipeline.text_encoder.to(dtype)
+    return pipeline
 
 
 def assemble(unet: UNet2DConditionModel, vae: AutoencoderTiny, scheduler: DDIMScheduler) -> Any:
