@@ -36,7 +36,7 @@ from invert.target import image_latent
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("invert", "nearest")
 OUR_METHODS = ("__init__", "tokens", "labels", *OURS)  # modules of `invert.methods` that these two are made of
-THROUGH_DENOISER = ("ph2p", "textual-inversion")
+WITH_GENERATOR = ("ph2p", "textual-inversion", "invert-chosen")
 # Modules of ours that decide no prompt of a method in a comparison.
 APART = {"cli", "denoise", "generate", "images", "pseudo_tokens", "report", "result", "roundtrip", "textual_inversion"}
 Row = dict[str, Any]
@@ -101,7 +101,7 @@ def fingerprint(method: str) -> str:
     if method.startswith(OURS):
         files += sorted(file for file in root.glob("*.py") if file.stem not in APART)
         files += [root / "methods" / f"{name}.py" for name in OUR_METHODS]
-    if method in THROUGH_DENOISER:
+    if method in WITH_GENERATOR:
         from invert.picturebook import pipeline  # with it comes diffusers, a slow import
 
         files += [root / "denoise.py", root / "generate.py", *sorted(pipeline.FOLDER.rglob("*.safetensors"))]

@@ -21,9 +21,10 @@ from invert.report import STYLE, embedded
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst
 PLOTS = ("pareto.png", "over-optimisation.png")
 MORE_STYLE = """
-body { max-width: 76rem }
+body { max-width: 90rem }
 h2 { font-size: 1.4rem; margin-top: 2rem }
 .wide { overflow-x: auto }
+.figures { font-size: .85rem }
 .figures td { white-space: nowrap }
 .plot { width: 100%; max-width: 60rem; background: #fff }
 """

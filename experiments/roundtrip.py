@@ -2,12 +2,14 @@
 
 Every method's prompt for a held-out scene is drawn with a few seeds, and the images are compared with
 the picture: under the judge, by pixels, by colours, and by the objects that the judge sees in them.
-The true caption is drawn too, as the reference. Known pitfall: a prompt's cosine predicts its images
+The true caption is drawn too, as the reference, and the prompt that `--select generator` takes, which is chosen
+under the same judge but by other seeds. Known pitfall: a prompt's cosine predicts its images
 badly (arXiv 2408.06502), so their correlation is given per method.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -21,11 +23,15 @@ from torchvision.utils import save_image
 
 from experiments._bench import Bench, Contender, Picture, scene_pictures
 from experiments._measures import Judge, bootstrap_interval
-from experiments.compare import CONTENDERS, smaller
+from experiments.compare import BUDGET, CONTENDERS, smaller
 from experiments.runner import Context
+from invert import methods
 from invert.clip import Clip, load_clip
 from invert.generate import Generator, to_pil
 from invert.inverter import Inverter
+from invert.methods import Problem, Solution
+from invert.methods.denoiser import generator_of
+from invert.methods.invert import invert
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import Scene, draw_scenes
 from invert.roundtrip import Regenerated, regenerate
@@ -34,10 +40,12 @@ OWN_FOLDER = True
 TRUTH = "true caption"
 AS_COMPARED = ("invert", "nearest", "pez", "gcg", "interrogator-lite")  # with the prompts that `compare` has measured
 PH2P = Contender("ph2p", "ph2p", {"restarts": 1, "tokens": 12})  # about the seconds of PEZ
-METHODS = (*AS_COMPARED, PH2P.name)
+CHOSEN = Contender("invert, chosen by images", "invert-chosen", {"budget": BUDGET, "top": 8})
+METHODS = (*AS_COMPARED, PH2P.name, CHOSEN.name)
 SCENES, SEEDS, QUICK_SCENES = 100, 4, 3
 AMONG = 512  # captions among which the judge names a picture's objects
 SHOWN = 8  # scenes on the sheet
+CHOOSING = range(1000, 1004)  # seeds that images are chosen by: others than those that are rated
 MEASURES = ("judge", "pixels", "colours", "objects")
 
 Row = dict[str, Any]
@@ -87,8 +95,18 @@ def found_prompts(inverter: Inverter, pictures: list[Picture], context: Context)
     if context.quick:
         entries = [smaller(c) for c in entries]
     rows = list(Bench("compare", inverter, judge).rows(entries, pictures, 1))
-    rows += Bench(context.name, inverter, judge).rows([PH2P], pictures, 1)
+    methods.METHODS["invert-chosen"] = (__name__, "chosen")
+    rows += Bench(context.name, inverter, judge).rows([PH2P, CHOSEN], pictures, 1)
     return {method: [row["prompt"] for row in rows if row["method"] == method] for method in METHODS}
+
+
+def chosen(problem: Problem) -> Solution:
+    """`invert --select generator`: of its best prompts the one whose images the judge finds nearest to the picture."""
+    solution = invert(problem)
+    judge = load_clip("picturebook-judge", problem.clip.device)
+    prompts = [prompt for prompt, _ in solution.prompts]
+    order = regenerate(generator_of(problem), judge, problem.images[0], prompts, CHOOSING).best_first()
+    return replace(solution, prompts=[solution.prompts[i] for i in order])
 
 
 def rows_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Clip, namer: Namer) -> list[Row]:
