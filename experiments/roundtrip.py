@@ -70,8 +70,8 @@ def run(context: Context) -> dict[str, Any]:
         "scenes": len(pictures),
         "seeds": SEEDS,
         "methods": {method: summary(rows, method, context.seed) for method in (TRUTH, *METHODS)},
-        "invert_minus_other": {m: paired(rows, "invert", m, context.seed) for m in (TRUTH, *METHODS) if m != "invert"},
-        "prompts": [{key: row[key] for key in ("scene", "method", "prompt")} for row in rows],
+        **{f"{ours}_minus_other": differences(rows, ours, context.seed) for ours in ("invert", CHOSEN.name)},
+        "prompts": [{key: row[key] for key in ("scene", "method", "prompt", "judge")} for row in rows],
     }
 
 
@@ -141,6 +141,10 @@ def summary(rows: list[Row], method: str, seed: int) -> dict[str, Any]:
     cosines, judged = column(rows, method, "cosine"), column(rows, method, "judge")
     varied = len(cosines) > 2 and min(np.ptp(cosines), np.ptp(judged)) > 0
     return {**found, "correlation": float(np.corrcoef(cosines, judged)[0, 1]) if varied else None}
+
+
+def differences(rows: list[Row], ours: str, seed: int) -> dict[str, Any]:
+    return {other: paired(rows, ours, other, seed) for other in (TRUTH, *METHODS) if other != ours}
 
 
 def paired(rows: list[Row], method: str, other: str, seed: int) -> dict[str, float]:
