@@ -95,8 +95,6 @@ def fingerprint(method: str) -> str:
     files = [models.WEIGHTS / "clip.safetensors"]
     if method in METHODS:
         files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
-        from invert.picturebook import pipeline  # with it comes diffusers, a slow import
-
         files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
     if method.startswith(OURS):
         files += sorted(file for file in root.glob("*.py") if file.stem not in APART)

@@ -55,6 +55,12 @@ class Judge:
         return (self.clip.encode_text(prompts) * self.clip.encode_image(pictures)).sum(1).cpu()
 
 
+def estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:
+    """A mean with its interval: "mean", "low", "high"."""
+    low, high = bootstrap_interval(values, seed)
+    return {"mean": float(np.mean(values)), "low": low, "high": high}
+
+
 def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of a mean."""
     sample = np.asarray(values, dtype=float)

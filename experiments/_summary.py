@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from experiments._bench import Row
-from experiments._measures import bootstrap_interval
+from experiments._measures import estimate
 
 QUALITY = ("word_f1", "named", "objects", "relation", "judge", "optimised")
 COST = ("tokens", "seconds", "forward", "backward", "images", "peak_mib")
@@ -55,8 +55,7 @@ def means(table: Table, seed: int = 0) -> dict[str, Any]:
         for measure in (*QUALITY, *COST):
             values = [row[measure] for row in pictures.values() if not np.isnan(row[measure])]
             if values:
-                low, high = bootstrap_interval(values, seed)
-                found[method][measure] = {"mean": float(np.mean(values)), "low": low, "high": high}
+                found[method][measure] = estimate(values, seed)
     return found
 
 
@@ -70,9 +69,8 @@ def paired(table: Table, ours: str, seed: int = 0) -> dict[str, Any]:
         found[method] = {"pictures": len(shared)}
         for measure in (*QUALITY, "seconds"):
             differences = np.array([table[ours][name][measure] - pictures[name][measure] for name in shared])
-            low, high = bootstrap_interval(differences, seed)
             p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
-            found[method][measure] = {"mean": float(differences.mean()), "low": low, "high": high, "p": p}
+            found[method][measure] = {**estimate(differences, seed), "p": p}
         theirs = sum(pictures[name]["forward"] + pictures[name]["backward"] for name in shared)
         own = sum(table[ours][name]["forward"] + table[ours][name]["backward"] for name in shared)
         found[method]["token_passes_ratio"] = theirs / own if own else None

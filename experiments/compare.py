@@ -10,6 +10,7 @@ shows in the table's numbers of pictures.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import matplotlib
@@ -84,9 +85,13 @@ def extent(context: Context) -> tuple[list[Picture], int, list[Contender]]:
     unknown = set(chosen) - {c.name for c in CONTENDERS}
     if unknown:
         raise InputError(f"COMPARE_METHODS: unknown {sorted(unknown)[0]!r}: {', '.join(c.name for c in CONTENDERS)}")
-    contenders = [smaller(c) if context.quick else c for c in CONTENDERS if c.name in chosen]
     pictures = scene_pictures(min(scenes, most), context.seed) + foreign_pictures(min(foreign, most))
-    return pictures, seeds, contenders
+    return pictures, seeds, entries(chosen, context.quick)
+
+
+def entries(names: Collection[str], quick: bool) -> list[Contender]:
+    """The contenders of these names as the comparison enters them, so that its rows serve other experiments too."""
+    return [smaller(c) if quick else c for c in CONTENDERS if c.name in names]
 
 
 def smaller(contender: Contender) -> Contender:

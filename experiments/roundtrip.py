@@ -2,14 +2,15 @@
 
 Every method's prompt for a held-out scene is drawn with a few seeds, and the images are compared with
 the picture: under the judge, by pixels, by colours, and by the objects that the judge sees in them.
-The true caption is drawn too, as the reference, and the prompt that `--select generator` takes, which is chosen
-under the same judge but by other seeds. Known pitfall: a prompt's cosine predicts its images
-badly (arXiv 2408.06502), so their correlation is given per method.
+The true caption is drawn too, as the reference, and the prompt that `--select generator` takes, which is
+chosen under the same judge but by other seeds. Known pitfall: a prompt's cosine predicts its images badly
+(arXiv 2408.06502), so their correlation is given per method.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import matplotlib
@@ -22,15 +23,15 @@ from torchvision.transforms.functional import to_tensor
 from torchvision.utils import save_image
 
 from experiments._bench import Bench, Contender, Picture, scene_pictures
-from experiments._measures import Judge, bootstrap_interval
-from experiments.compare import BUDGET, CONTENDERS, smaller
+from experiments._measures import Judge, estimate
+from experiments.compare import BUDGET, entries
 from experiments.runner import Context
 from invert import methods
-from invert.clip import Clip, load_clip
-from invert.generate import Generator, to_pil
+from invert.clip import Clip
+from invert.generate import to_pil
 from invert.inverter import Inverter
 from invert.methods import Problem, Solution
-from invert.methods.denoiser import generator_of
+from invert.methods.denoiser import generator_of, loaded
 from invert.methods.invert import invert
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import Scene, draw_scenes
@@ -54,9 +55,10 @@ Row = dict[str, Any]
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals per method, paired differences to `invert`, correlations; a sheet and a scatter plot."""
     pictures = scene_pictures(QUICK_SCENES if context.quick else SCENES, context.seed)
-    inverter, generator = Inverter.load(device=context.device), Generator.load("picturebook", context.device)
-    namer = Namer(load_clip("picturebook-judge", context.device), draw_scenes(AMONG, context.seed, "held-out"))
-    prompts = {TRUTH: [picture.truth for picture in pictures], **found_prompts(inverter, pictures, context)}
+    inverter, generator = Inverter.load(device=context.device), loaded("picturebook", context.device)
+    judge = loaded_judge(context.device)
+    namer = Namer(judge.clip, draw_scenes(AMONG, context.seed, "held-out"))
+    prompts = {TRUTH: [picture.truth for picture in pictures], **found_prompts(inverter, judge, pictures, context)}
     rows, sheet = [], []
     for i, picture in enumerate(pictures):
         said = {method: of_method[i] for method, of_method in prompts.items()}
@@ -88,13 +90,15 @@ class Namer:
         return sum(sorted(self.scenes[i].objects) == sorted(scene.objects) for i in nearest) / len(nearest)
 
 
-def found_prompts(inverter: Inverter, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
+@cache
+def loaded_judge(device: torch.device) -> Judge:
+    """Loaded once, though `chosen` needs it at every picture."""
+    return Judge(device)
+
+
+def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
     """Each method's prompts, in the order of the pictures."""
-    judge = Judge(context.device)
-    entries = [c for c in CONTENDERS if c.name in AS_COMPARED]
-    if context.quick:
-        entries = [smaller(c) for c in entries]
-    rows = list(Bench("compare", inverter, judge).rows(entries, pictures, 1))
+    rows = list(Bench("compare", inverter, judge).rows(entries(AS_COMPARED, context.quick), pictures, 1))
     methods.METHODS["invert-chosen"] = (__name__, "chosen")
     rows += Bench(context.name, inverter, judge).rows([PH2P, CHOSEN], pictures, 1)
     return {method: [row["prompt"] for row in rows if row["method"] == method] for method in METHODS}
@@ -103,7 +107,7 @@ def found_prompts(inverter: Inverter, pictures: list[Picture], context: Context)
 def chosen(problem: Problem) -> Solution:
     """`invert --select generator`: of its best prompts the one whose images the judge finds nearest to the picture."""
     solution = invert(problem)
-    judge = load_clip("picturebook-judge", problem.clip.device)
+    judge = loaded_judge(problem.clip.device).clip
     prompts = [prompt for prompt, _ in solution.prompts]
     order = regenerate(generator_of(problem), judge, problem.images[0], prompts, CHOOSING).best_first()
     return replace(solution, prompts=[solution.prompts[i] for i in order])
@@ -133,11 +137,7 @@ def column(rows: list[Row], method: str, measure: str) -> np.ndarray:
 
 def summary(rows: list[Row], method: str, seed: int) -> dict[str, Any]:
     """Mean and interval of each measure, and the correlation of the prompt's cosine with the images' similarity."""
-    found: dict[str, Any] = {}
-    for measure in MEASURES:
-        values = column(rows, method, measure)
-        low, high = bootstrap_interval(values, seed)
-        found[measure] = {"mean": float(values.mean()), "low": low, "high": high}
+    found = {measure: estimate(column(rows, method, measure), seed) for measure in MEASURES}
     cosines, judged = column(rows, method, "cosine"), column(rows, method, "judge")
     varied = len(cosines) > 2 and min(np.ptp(cosines), np.ptp(judged)) > 0
     return {**found, "correlation": float(np.corrcoef(cosines, judged)[0, 1]) if varied else None}
@@ -149,9 +149,7 @@ def differences(rows: list[Row], ours: str, seed: int) -> dict[str, Any]:
 
 def paired(rows: list[Row], method: str, other: str, seed: int) -> dict[str, float]:
     """The judge's similarity of the method's images minus the other's, scene by scene."""
-    difference = column(rows, method, "judge") - column(rows, other, "judge")
-    low, high = bootstrap_interval(difference, seed)
-    return {"mean": float(difference.mean()), "low": low, "high": high}
+    return estimate(column(rows, method, "judge") - column(rows, other, "judge"), seed)
 
 
 def scatter(rows: list[Row], context: Context) -> None:

@@ -19,9 +19,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import torch
 
-from experiments._bench import Bench, Contender, Picture, scene_pictures
+from experiments._bench import Bench, Picture, scene_pictures
 from experiments._measures import Judge
-from experiments.compare import BUDGET, CONTENDERS
+from experiments.compare import entries
 from experiments.runner import Context
 from invert.clip import Clip
 from invert.inverter import Inverter
@@ -43,12 +43,8 @@ def run(context: Context) -> dict[str, Any]:
     table = whole_table(inverter.clip)
     prompts = {"nearest, whole table": [plain(inverter, table, picture, context.seed) for picture in pictures]}
     bench = Bench("compare", inverter, Judge(context.device))  # shares the rows that `compare` has measured
-    budget = {"budget": BUDGET // 2} if context.quick else {}
     for name in SHOWN:
-        entry = next(contender for contender in CONTENDERS if contender.name == name)
-        options = {**entry.options, **budget} if "budget" in entry.options else entry.options
-        rows = bench.rows([Contender(name, entry.method, options, entry.seeded)], pictures, 1)
-        prompts[name] = [row["prompt"] for row in rows]
+        prompts[name] = [row["prompt"] for row in bench.rows(entries([name], context.quick), pictures, 1)]
     known = set(lexicon())
     found = {
         name: {kind: sum(kind in nonsense(p, known) for p in said) / len(said) for kind in KINDS}

@@ -22,8 +22,10 @@ from torchvision.transforms.functional import to_pil_image
 
 from invert.clip import Clip, load_clip
 from invert.inverter import Inverter, picturebook_gap
+from invert.meter import TraceStep
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
+from invert.result import ConceptWords, Result, SoftToken, Token
 from invert.vocabulary import Vocabulary, Word, build_vocabulary
 
 VOCAB = 49408
@@ -194,3 +196,29 @@ def toy_target(toy_clip: Clip) -> Tensor:
     """The latent of the hidden prompt "w7 w21 w40"."""
     rows = toy_clip.embed(torch.tensor([[toy_clip.start_id, 7, 21, 40, toy_clip.end_id]]))
     return toy_clip.encode_embeddings(rows)[0].float()
+
+
+@pytest.fixture(scope="session")
+def found() -> Result:
+    """A complete result with two stages in its trace, two prompts, and a soft token without a word."""
+    return Result(
+        prompt="a fox",
+        score=0.6,
+        tokens=[Token("a", 1), Token("fox", 2)],
+        trace=[
+            TraceStep("soft", 0, 0.2),
+            TraceStep("soft", 1, 0.4),
+            TraceStep("search", 0, 0.5, "a fox"),
+            TraceStep("search", 1, 0.6),
+        ],
+        alternatives=[("a fox", 0.6), ("two owls", 0.55)],
+        method="invert",
+        model="picturebook",
+        seed=0,
+        seconds=1.25,
+        forward_tokens=100,
+        backward_tokens=50,
+        image_passes=1,
+        soft_tokens=[SoftToken("fox-owl", 0.1, True), SoftToken("umbrella", 9.0, False)],
+        concepts=[ConceptWords(("fox", "wolf"), 0.5)],
+    )

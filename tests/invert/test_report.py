@@ -15,25 +15,8 @@ from PIL import Image
 from invert.errors import InputError
 from invert.meter import TraceStep
 from invert.report import write_report, write_trace
-from invert.result import ConceptWords, Result, SoftToken, Token
+from invert.result import ConceptWords, Result, SoftToken
 
-TRACE = [TraceStep("soft", 0, 0.2), TraceStep("soft", 1, 0.4), TraceStep("search", 0, 0.5, "a fox"), TraceStep("search", 1, 0.6)]
-RESULT = Result(
-    prompt="a fox",
-    score=0.6,
-    tokens=[Token("a", 1), Token("fox", 2)],
-    trace=TRACE,
-    alternatives=[("a fox", 0.6), ("two owls", 0.55)],
-    method="invert",
-    model="picturebook",
-    seed=0,
-    seconds=1.25,
-    forward_tokens=100,
-    backward_tokens=50,
-    image_passes=1,
-    soft_tokens=[SoftToken("fox-owl", 0.1, True), SoftToken("umbrella", 9.0, False)],
-    concepts=[ConceptWords(("fox", "wolf"), 0.5)],
-)
 NASTY = '<script>alert("&")</script> costs $5 or $x_{$ "quoted"'
 
 
@@ -47,39 +30,39 @@ def page(tmp_path: Path, done: list[tuple[list[Image.Image], list[Result]]]) -> 
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_a_page_needs_nothing_but_itself(tmp_path, picture):
-    text = page(tmp_path, [([picture], [RESULT])])
+def test_a_page_needs_nothing_but_itself(tmp_path, picture, found):
+    text = page(tmp_path, [([picture], [found])])
     assert "http://" not in text and "https://" not in text and "<link" not in text and "url(" not in text
     sources = re.findall(r'src="([^"]*)"', text)
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert str(tmp_path) not in text
 
 
-def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture):
-    text = page(tmp_path, [([picture], [RESULT])])
+def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture, found):
+    text = page(tmp_path, [([picture], [found])])
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', text)]
     assert images[0].size == (40, 20) and images[0].getpixel((0, 0)) == (255, 0, 0)
     assert images[1].width > 400
 
 
-def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture):
-    pez = replace(RESULT, method="pez", prompt="zebra", alternatives=[("zebra", 0.3), ("yak", 0.2)])
-    other = replace(RESULT, prompt="a house", alternatives=[("a house", 0.7)])
-    text = page(tmp_path, [([picture], [RESULT, pez]), ([picture], [other])])
+def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture, found):
+    pez = replace(found, method="pez", prompt="zebra", alternatives=[("zebra", 0.3), ("yak", 0.2)])
+    other = replace(found, prompt="a house", alternatives=[("a house", 0.7)])
+    text = page(tmp_path, [([picture], [found, pez]), ([picture], [other])])
     for prompt in ("a fox", "two owls", "zebra", "yak", "a house"):
         assert f"<td>{prompt}<" in text
     assert text.count("<section>") == 2 and "<td>pez<" in text and ">0.550<" in text
     assert "fox, wolf" in text and "50%" in text
 
 
-def test_what_has_no_word_is_struck_out(tmp_path, picture):
-    text = page(tmp_path, [([picture], [RESULT])])
+def test_what_has_no_word_is_struck_out(tmp_path, picture, found):
+    text = page(tmp_path, [([picture], [found])])
     assert re.search(r'class="word"[^>]*>fox-owl<', text) and re.search(r'class="none"[^>]*>umbrella<', text)
 
 
-def test_prompts_are_escaped(tmp_path, picture):
+def test_prompts_are_escaped(tmp_path, picture, found):
     result = replace(
-        RESULT,
+        found,
         prompt=NASTY,
         alternatives=[(NASTY, 0.5)],
         method="<b>",
@@ -92,29 +75,31 @@ def test_prompts_are_escaped(tmp_path, picture):
     assert not re.search(r"<(script|b|i|u)>", text)
 
 
-def test_several_images_of_one_prompt_are_all_shown(tmp_path, picture):
-    assert page(tmp_path, [([picture, picture], [RESULT])]).count("<img ") == 3
+def test_several_images_of_one_prompt_are_all_shown(tmp_path, picture, found):
+    assert page(tmp_path, [([picture, picture], [found])]).count("<img ") == 3
 
 
-def test_a_large_picture_is_shown_small(tmp_path):
-    text = page(tmp_path, [([Image.new("RGB", (3000, 1500))], [RESULT])])
+def test_a_large_picture_is_shown_small(tmp_path, found):
+    text = page(tmp_path, [([Image.new("RGB", (3000, 1500))], [found])])
     shown = re.findall(r'src="data:image/png;base64,([^"]*)"', text)[0]
     assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (512, 256)
 
 
-def test_a_shortened_text_has_a_page_without_pictures(tmp_path):
-    assert page(tmp_path, [([], [RESULT])]).count("<img") == 1
+def test_a_shortened_text_has_a_page_without_pictures(tmp_path, found):
+    assert page(tmp_path, [([], [found])]).count("<img") == 1
 
 
-@pytest.mark.parametrize("trace", [TRACE, [], [TraceStep("search", 0, 0.5, NASTY)]], ids=["whole", "none", "dollar signs"])
-def test_a_trace_is_a_png(tmp_path, trace):
-    write_trace(replace(RESULT, trace=trace, prompt=NASTY), tmp_path / "trace.png")
+@pytest.mark.parametrize(
+    "changes", [{}, {"trace": []}, {"trace": [TraceStep("search", 0, 0.5, NASTY)]}], ids=["whole", "none", "dollar signs"]
+)
+def test_a_trace_is_a_png(tmp_path, changes, found):
+    write_trace(replace(found, prompt=NASTY, **changes), tmp_path / "trace.png")
     with Image.open(tmp_path / "trace.png") as image:
         assert image.format == "PNG" and image.width > 400 and image.height > 400
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 2  # something is drawn on it
 
 
-@pytest.mark.parametrize("write", [lambda path: write_trace(RESULT, path), lambda path: write_report([], path)])
-def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path, write):
+@pytest.mark.parametrize("write", [lambda found, path: write_trace(found, path), lambda found, path: write_report([], path)])
+def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path, write, found):
     with pytest.raises(InputError, match=r"cannot write .*nowhere.*: .*; choose a writable path"):
-        write(tmp_path / "nowhere" / "file")
+        write(found, tmp_path / "nowhere" / "file")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from invert.meter import TraceStep
 from invert.report import write_report
-from invert.result import ConceptWords, Drawn, Result, SoftToken, Token
+from invert.result import ConceptWords, Drawn, Result, SoftToken
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -53,23 +53,15 @@ class Layout:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     drawn = [
         Drawn(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2) for i, colour in enumerate(("red", "teal", "gold", "gray"))
     ]
-    result = Result(
+    result = replace(
+        found,
         prompt=PROMPT,
-        score=0.5,
-        tokens=[Token("a", 1)],
         trace=[TraceStep("soft", 0, 0.2), TraceStep("search", 0, 0.5, PROMPT)],
         alternatives=[(PROMPT, 0.5), ("a fox", 0.4)],
-        method="invert",
-        model="picturebook",
-        seed=0,
-        seconds=1.0,
-        forward_tokens=1,
-        backward_tokens=1,
-        image_passes=1,
         soft_tokens=[SoftToken("fox-owl", 0.1, True)] * 16,
         concepts=[ConceptWords(("fox", "wolf") * 8, 0.5)],
         drawn=drawn,
