@@ -4,12 +4,16 @@ A row holds the prompt, what it cost, and how right it is. Prompts and costs go 
 outside the repository as soon as they are found, so that an experiment of hours can be stopped and
 taken up again; they count only as long as the weights and the method's own code are those that made
 them. They are rated when they are read: another judge or measure costs no run.
+
+The runs behind the repository's own figures are published in `results/runs/`. An experiment runs
+everything itself unless PUBLISHED_RUNS=1 in the environment lets it take those as its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import invert as package
 from experiments._measures import Judge, objects_right, relation_right, word_f1
+from experiments.runner import RESULTS
 from invert.cache import cache_folder
 from invert.corpus import encoded_corpus
 from invert.inverter import Inverter
@@ -34,6 +39,7 @@ from invert.picturebook.world import Scene, draw_scenes, objects
 from invert.target import image_latent
 
 FOREIGN = Path(__file__).parent / "foreign"
+PUBLISHED = RESULTS / "runs"
 OURS = ("invert", "nearest")
 OUR_METHODS = ("__init__", "tokens", "labels", *OURS)  # modules of `invert.methods` that these two are made of
 WITH_GENERATOR = ("ph2p", "textual-inversion", "invert-chosen")
@@ -126,8 +132,10 @@ class Bench:
     def __init__(self, name: str, inverter: Inverter, judge: Judge, only_kept: bool = False) -> None:
         """only_kept: run nothing, show the rows that earlier runs have left."""
         self.inverter, self.judge, self.only_kept = inverter, judge, only_kept
-        self.file = cache_folder() / "experiments" / f"{name}.jsonl"
-        self.known = {run["key"]: run for run in read_rows(self.file)}
+        self.file, self.published = cache_folder() / "experiments" / f"{name}.jsonl", PUBLISHED / f"{name}.jsonl"
+        earlier = read_rows(self.published) if os.environ.get("PUBLISHED_RUNS", "0") != "0" else []
+        self.known = {run["key"]: run for run in [*earlier, *read_rows(self.file)]}
+        self.used: set[str] = set()
 
     def rows(
         self, contenders: Iterable[Contender], pictures: list[Picture], seeds: int, say: Callable[[str], None] = print
@@ -149,8 +157,14 @@ class Bench:
                 file.write(json.dumps(run) + "\n")
             self.known[key] = run
             say(f"{contender.name:24} {picture.name:10} {run['seconds']:6.1f} s  {run['prompt']}")
+        self.used.add(key)
         about = {"method": contender.name, "picture": picture.name, "kind": picture.kind, "seed": seed}
         return {**about, **self.known[key], **self.rated(self.known[key]["prompt"], picture)}
+
+    def publish(self) -> None:
+        """Write the runs that this bench has given out: the evidence for figures that go into the repository."""
+        self.published.parent.mkdir(parents=True, exist_ok=True)
+        self.published.write_text("".join(json.dumps(self.known[key]) + "\n" for key in sorted(self.used)))
 
     def measure(self, contender: Contender, picture: Picture, seed: int) -> Row:
         """Run once; the prompt and its cost."""

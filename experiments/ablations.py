@@ -43,6 +43,8 @@ def run(context: Context) -> dict[str, Any]:
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
     table = by_picture(bench.rows(variants(), pictures, 1))
     summary = means(table, context.seed)
+    if context.for_the_repository:
+        bench.publish()
     context.path("table.md").write_text(markdown(summary))
     draw(summary, context)
     return {"budget": BUDGET, "means": summary, "whole_minus_variant": paired(table, WHOLE, context.seed)}

@@ -3,8 +3,8 @@
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures that our
 renderer did not make. Rows are kept outside the repository, so a run that is stopped is taken up again.
 The run is made smaller by COMPARE_PICTURES, COMPARE_SEEDS and COMPARE_METHODS (names with commas) in
-the environment, and COMPARE_KEPT=1 runs nothing but shows what a stopped run has left; what is missing
-shows in the table's numbers of pictures.
+the environment, and COMPARE_KEPT=1 runs nothing but shows what a stopped run has left (with
+PUBLISHED_RUNS=1: what the repository holds); what is missing shows in the table's numbers of pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments._compare_page import write_page
 from experiments._measures import Judge
 from experiments._readme import write_headline
 from experiments._summary import TITLES, by_picture, markdown, means, paired, token_passes
-from experiments.runner import RESULTS, Context
+from experiments.runner import Context
 from invert.errors import InputError
 from invert.inverter import Inverter
 
@@ -63,8 +63,9 @@ def run(context: Context) -> dict[str, Any]:
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(found[kind])}" for kind in KINDS))
     pareto(found, context)
     suffering = over_optimisation(rows, context)
-    if context.results == RESULTS and not context.quick:
+    if context.for_the_repository:
         write_headline(found)
+        bench.publish()
     write_page(context.path("report.html"), found, differences, rows, pictures)
     return {
         "budget": BUDGET,

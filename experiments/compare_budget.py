@@ -30,6 +30,8 @@ def run(context: Context) -> dict[str, Any]:
     factors = FACTORS[:2] if context.quick else FACTORS
     entries = [with_budget(entry, factor) for entry in CONTENDERS if entry.name in NAMES for factor in factors]
     summary = means(by_picture(bench.rows(entries, pictures, 1)), context.seed)
+    if context.for_the_repository:
+        bench.publish()
     context.path("table.md").write_text(markdown(summary))
     draw(summary, factors, context)
     return {"budget": BUDGET, "factors": factors, "means": summary}

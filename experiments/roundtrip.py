@@ -100,7 +100,10 @@ def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], con
     """Each method's prompts, in the order of the pictures."""
     rows = list(Bench("compare", inverter, judge).rows(entries(AS_COMPARED, context.quick), pictures, 1))
     methods.METHODS["invert-chosen"] = (__name__, "chosen")
-    rows += Bench(context.name, inverter, judge).rows([PH2P, CHOSEN], pictures, 1)
+    own = Bench(context.name, inverter, judge)
+    rows += own.rows([PH2P, CHOSEN], pictures, 1)
+    if context.for_the_repository:
+        own.publish()
     return {method: [row["prompt"] for row in rows if row["method"] == method] for method in METHODS}
 
 

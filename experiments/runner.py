@@ -56,6 +56,11 @@ class Context:
         return path
 
     @property
+    def for_the_repository(self) -> bool:
+        """Whether what is found is what the repository tells its readers: a whole run into its own results."""
+        return self.results == RESULTS and not self.quick
+
+    @property
     def json_path(self) -> Path:
         return self.path(f"{self.name}.json") if self.own_folder else self.results / f"{self.name}.json"
 

@@ -3,8 +3,11 @@
 A cosine alone is maximised by word soup (the text tower never met it); with a prior on language the
 search looks for the most probable prompt given the image instead: CLIP's cosine times its logit scale
 estimates log p(prompt | image) − log p(prompt) up to a constant (InfoNCE: van den Oord et al., arXiv
-1807.03748), so cosine + weight · log p(prompt) is what is maximised. Rare words share their class's
-statistics (Brown et al., 1992), so any noun may stand where some noun stood, for free.
+1807.03748), so cosine + weight · log p(prompt) is what is maximised. A longer prompt is always the less
+likely one, so log p counts beyond what a prompt of that many tokens usually has, `per_token` times its
+length (machine translation's word reward: He et al., AAAI 2016): else the search leaves out what it could
+well say. Rare words share their class's statistics (Brown et al., 1992), so any noun may stand where some
+noun stood, for free.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ SHARE = 0.015  # of the rare words, how many must follow one common word mostly 
 SMOOTHING = 0.5  # added to a class's count of every neighbour
 EM_ROUNDS = 20  # at most
 DISCOUNT = 0.5  # taken off every count for what was never seen (absolute discounting: Ney et al., 1994)
-ORDER = 5  # classes told together: "above a red background" must be seen whole to be found odd
+ORDER = 6  # classes told together: what follows "left of a red owl" must be told from what follows "a picture of a red owl"
+SAMPLE = 1024  # sentences that a token's mean log-probability is taken from
 START, END = "<s>", "</s>"
 UNSEEN = "<unseen>"  # class of words that the corpus does not hold
 RARE = "<rare>"  # stands for every rare word among a word's neighbours
@@ -38,7 +42,8 @@ class Language:
     def __init__(self, corpus: Iterable[str], vocabulary: Vocabulary, order: int = ORDER) -> None:
         """corpus: sentences, cut into the vocabulary's words, the longest that fits first. order: n of the n-grams."""
         self.vocabulary, self.order = vocabulary, order
-        sentences = [[word.text for word in vocabulary.cut(sentence)] for sentence in corpus]
+        rows = [vocabulary.cut(sentence) for sentence in corpus]
+        sentences = [[word.text for word in row] for row in rows]
         self.flat = not sentences
         self.class_of = word_classes(sentences)
         self.followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
@@ -51,6 +56,9 @@ class Language:
         number = {name: i for i, name in enumerate(self.classes)}
         self.word_class = torch.tensor([number[self.of(word)] for word in vocabulary.words])  # (W,)
         self._known: dict[tuple[tuple[str, ...], str], float] = {}
+        tokens = sum(map(length, rows[:SAMPLE]))
+        # Mean log p of one token of the corpus itself; 0 where nothing was learned.
+        self.per_token = sum(map(self.log_probability, rows[:SAMPLE])) / tokens if tokens else 0.0
 
     def of(self, word: Word) -> str:
         """A word's class."""
@@ -103,6 +111,11 @@ class Language:
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:
         """log p of class c after the head, and of those steps of the tail that c is context for."""
         return sum(self.step(*one) for one in self.told([*head, c, *tail])[len(head) : len(head) + self.order])
+
+
+def length(row: Row) -> int:
+    """Tokens of a row."""
+    return sum(len(word.ids) for word in row)
 
 
 def word_classes(sentences: Sequence[Sequence[str]]) -> dict[str, str]:

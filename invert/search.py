@@ -1,12 +1,12 @@
 """Discrete search: prompts to start from in, the prompt that is most probable given the target out.
 
-A prompt is a row of whole words. Its value is the cosine with the target, plus a prior on language,
-minus a stated penalty per token, so the search chooses length and order itself. A few prompts are kept
-(a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped, a phrase
-taken from a prompt that is near too, or the beginning or end of one of the starts. The gradient on its
-token embeddings says which of thousands of replacements are worth scoring (HotFlip: Ebrahimi et al.,
-arXiv 1712.06751), and the replacements that prove good alone are tried in pairs. Where nothing improves
-any more, many more words are tried in the prompts that are best of their build.
+A prompt is a row of whole words. Its value is the cosine with the target, plus a prior on language (how
+likely it is for its length), minus a stated penalty per token, so the search chooses length and order
+itself. A few prompts are kept (a beam). Each in turn is changed by one move: a word replaced, inserted or
+deleted, two swapped, a phrase taken from a prompt that is near too, or the beginning or end of one of the
+starts. The gradient on its token embeddings says which of thousands of replacements are worth scoring
+(HotFlip: Ebrahimi et al., arXiv 1712.06751), and the replacements that prove good alone are tried in
+pairs. Where nothing improves any more, many more words are tried in the prompts that are best of their build.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SearchConfig:
 
     max_tokens: int = 40  # of the prompt, special tokens not counted
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.004  # cosine that one nat of log p(prompt) is worth
+    language_weight: float = 0.004  # cosine that one nat of the language's log p is worth
     beam: int = 2  # prompts kept from round to round
     rounds: int = 8  # at most
     replacements: int = 8  # words tried in the stead of each word
@@ -125,8 +125,9 @@ class Search:
         return found
 
     def candidate(self, row: Row, score: float) -> Candidate:
-        value = score + self.config.language_weight * self.log_probability(row)
-        value -= self.config.token_penalty * len(self.scorer.ids(row)) + MISSING * self.missing(row)
+        tokens = len(self.scorer.ids(row))
+        value = score + self.config.language_weight * (self.log_probability(row) - self.language.per_token * tokens)
+        value -= self.config.token_penalty * tokens + MISSING * self.missing(row)
         return Candidate(row, score, value)
 
     def log_probability(self, row: Row) -> float:

@@ -78,6 +78,22 @@ def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):
     assert other.measured == 2
 
 
+def test_published_runs_count_only_where_they_are_asked_for(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(_bench, "PUBLISHED", tmp_path / "runs")
+    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
+    first = bench()
+    rows = list(first.rows(contenders, pictures, 1, lambda line: None))
+    first.publish()
+    first.file.unlink()
+    monkeypatch.setenv("PUBLISHED_RUNS", "1")
+    reader = bench()
+    assert list(reader.rows(contenders, pictures, 1, lambda line: None)) == rows and reader.measured == 0
+    monkeypatch.delenv("PUBLISHED_RUNS")
+    fresh = bench()
+    list(fresh.rows(contenders, pictures, 1, lambda line: None))
+    assert fresh.measured == 2
+
+
 def test_half_a_line_left_by_an_interrupt_is_passed_over(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"key": "whole"}) + '\n{"key": "ha')

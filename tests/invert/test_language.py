@@ -172,3 +172,11 @@ def test_every_caption_is_cut_into_words_that_say_it_again(picturebook: Clip, pi
 def test_case_commas_and_unknown_words_do_not_stop_a_cut(picturebook_words):
     assert [word.text for word in picturebook_words.cut("A Fox,  zeitgeist.")] == ["a", "fox", "zeitgeist"]
     assert picturebook_words.cut(" ") == ()
+
+
+def test_a_token_of_the_corpus_itself_has_its_mean_log_probability(picturebook_words):
+    corpus = captions(50, 3)
+    learned, rows = Language(corpus, picturebook_words), [picturebook_words.cut(text) for text in corpus]
+    tokens = sum(len(word.ids) for row in rows for word in row)
+    assert learned.per_token == pytest.approx(sum(map(learned.log_probability, rows)) / tokens)
+    assert learned.per_token < 0 and Language((), picturebook_words).per_token == 0

@@ -111,7 +111,8 @@ def test_a_value_is_cosine_and_language_less_length_and_what_is_missing(make):
     for candidate in search.run([row(1, 2, 3)])[::37]:
         ids = [clip.start_id, *(word.ids[0] for word in candidate.row), clip.end_id]
         cosine = float(clip.encode_embeddings(clip.embed(torch.tensor([ids])))[0].float() @ target)
-        value = cosine + 0.01 * search.language.log_probability(candidate.row) - 0.002 * len(candidate.row)
+        beyond = search.language.log_probability(candidate.row) - search.language.per_token * len(candidate.row)
+        value = cosine + 0.01 * beyond - 0.002 * len(candidate.row)
         value -= MISSING * (row(2)[0] not in candidate.row)
         assert candidate.score == pytest.approx(cosine, abs=1e-6)
         assert candidate.value == pytest.approx(value, abs=1e-6)
