@@ -13,12 +13,18 @@ MEASURES = ("word_f1", "objects", "judge")
 
 
 def headline(found: dict[str, Any]) -> str:
-    """One row a method, quality on both kinds of pictures, cost on the held-out ones; found: kind → method → measure."""
+    """One row a method: its pictures of each kind, quality on both, cost on the held-out ones.
+
+    found: kind → method → measure, of `means`.
+    """
     titles = [TITLES[m] + ("" if kind == "held-out" else f", {kind}") for kind in found for m in MEASURES]
-    lines = [f"| method | {' | '.join(titles)} | token passes | seconds |", "| --- |" + " ---: |" * (len(titles) + 2)]
+    lines = [f"| method | pictures | {' | '.join(titles)} | token passes | seconds |", "| --- |" + " ---: |" * (len(titles) + 3)]
     for method, row in found["held-out"].items():
         cells = [cell(found[kind].get(method), measure) for kind in found for measure in MEASURES]
-        lines.append(f"| `{method}` | {' | '.join(cells)} | {token_passes(row):,.0f} | {row['seconds']['mean']:.1f} |")
+        pictures = " + ".join(str(found[kind][method]["pictures"]) for kind in found if method in found[kind])
+        lines.append(
+            f"| `{method}` | {pictures} | {' | '.join(cells)} | {token_passes(row):,.0f} | {row['seconds']['mean']:.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,8 @@
 """What does each part of our method bring: everything in place, against one part left out or one setting changed?
 
-Left out are the soft stage's words, the concepts, language, pairs of moves, the length penalty, the beam,
-the last sweep, the corpus, and the search itself (then the soft prompts are read off directly, by nearest
-token or with combinations). Changed are the target, the number of soft tokens L and of restarts R.
+Left out are the soft stage's words, the concepts, language, its reward for length, pairs of moves, the length
+penalty, the beam, the last sweep, the corpus, and the search itself (then the soft prompts are read off
+directly, by nearest token or with combinations). Changed are the target, the number of soft tokens L and of restarts R.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from experiments.compare import BUDGET
 from experiments.runner import Context
 from invert.inverter import Inverter
 from invert.methods import METHODS, Problem, Solution
-from invert.methods.invert import invert_with
+from invert.methods.invert import invert_with, language_of
 from invert.methods.nearest import soft_prompts
 from invert.methods.tokens import score_text
 from invert.project import project
@@ -33,7 +33,18 @@ WHOLE = "invert"
 LIMIT = {"budget": BUDGET}
 TARGETS, TOKENS, RESTARTS = ("raw", "empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults of 16 tokens, 6 restarts
 MUTE = ("a picture",)  # a corpus that tells neither what captions are like nor what stands in them
-WITHOUT = ("soft-words", "concepts", "language", "pairs", "penalty", "beam", "sweep", "search", "search-nor-combinations")
+WITHOUT = (
+    "soft-words",
+    "concepts",
+    "language",
+    "reward",
+    "pairs",
+    "penalty",
+    "beam",
+    "sweep",
+    "search",
+    "search-nor-combinations",
+)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -83,6 +94,12 @@ def without_concepts(problem: Problem) -> Solution:
 
 def without_language(problem: Problem) -> Solution:
     return changed(problem, language_weight=0.0)
+
+
+def without_reward(problem: Problem) -> Solution:
+    """A token pays what it costs the language's log p, as if no prompt were usually that long."""
+    config = problem.config
+    return changed(problem, token_penalty=config.token_penalty - config.language_weight * language_of(problem).per_token)
 
 
 def without_pairs(problem: Problem) -> Solution:

@@ -16,8 +16,10 @@ def measured(value: float) -> dict[str, float]:
 
 def test_a_method_without_foreign_pictures_has_a_dash_there():
     row = {name: measured(0.5) for name in ("word_f1", "objects", "judge", "forward", "backward", "seconds")}
+    row = {**row, "pictures": 3}
     table = headline({"held-out": {"invert": row, "slow": row}, "foreign": {"invert": row}})
     assert table.count("0.50 ± 0.10") == 9 and table.splitlines()[-1].count("–") == 3
+    assert "| `invert` | 3 + 3 |" in table and "| `slow` | 3 |" in table
 
 
 def test_only_what_stands_between_the_marks_changes():
