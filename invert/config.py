@@ -18,7 +18,7 @@ class InvertConfig:
     soft_steps: int = 40  # gradient steps on them
     max_tokens: int = 40  # length of the final prompt in tokens, at most
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.004  # cosine that one nat of the prompt's log-probability is worth
+    language_weight: float = 0.005  # cosine that one nat of the prompt's log-probability is worth
     corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
     budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
     seconds: float | None = None  # wall time; None: as long as it takes

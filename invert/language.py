@@ -6,8 +6,9 @@ estimates log p(prompt | image) − log p(prompt) up to a constant (InfoNCE: van
 1807.03748), so cosine + weight · log p(prompt) is what is maximised. A longer prompt is always the less
 likely one, so log p counts beyond what a prompt of that many tokens usually has, `per_token` times its
 length (machine translation's word reward: He et al., AAAI 2016): else the search leaves out what it could
-well say. Rare words share their class's statistics (Brown et al., 1992), so any noun may stand where some
-noun stood, for free.
+well say. Words that are used alike share their class's statistics (Brown et al., 1992), so any noun may stand
+where some noun stood, any colour where some colour stood, for free; and contexts of classes come up often
+enough for long ones to be learned: that a sepia picture's background is gray stands ten words later.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from invert.vocabulary import Vocabulary, Word
+from invert.vocabulary import GLUE, Vocabulary, Word
 
 COMMON = 0.002  # share of a corpus's words from which a word is a class of its own
+ALIKE = 0.01  # nats: two common words whose company diverges by less are of one class
 NEIGHBOURS = (-2, -1, 1)  # places, relative to a rare word, whose common words tell its class
 SHARE = 0.015  # of the rare words, how many must follow one common word mostly for it to begin a class
 SMOOTHING = 0.5  # added to a class's count of every neighbour
 EM_ROUNDS = 20  # at most
 DISCOUNT = 0.5  # taken off every count for what was never seen (absolute discounting: Ney et al., 1994)
-ORDER = 6  # classes told together: what follows "left of a red owl" must be told from what follows "a picture of a red owl"
+ORDER = 10  # classes told together: a whole sentence of most captions
 SAMPLE = 1024  # sentences that a token's mean log-probability is taken from
 START, END = "<s>", "</s>"
-UNSEEN = "<unseen>"  # class of words that the corpus does not hold
+UNSEEN = "<unseen>"  # class of words that the corpus does not hold, where it holds no rare ones
+AFTER, LIKE = "after ", "like "  # begin the names of classes of rare words, and of common words used alike
 RARE = "<rare>"  # stands for every rare word among a word's neighbours
 
 Row = tuple[Word, ...]
@@ -46,11 +49,13 @@ class Language:
         sentences = [[word.text for word in row] for row in rows]
         self.flat = not sentences
         self.class_of = word_classes(sentences)
+        self.unseen = newest_class(sentences, self.class_of)
         self.followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-        for sentence in sentences:
-            for context, c in self.told([self.class_of[text] for text in sentence]):
-                for shorter in range(order):
-                    self.followers[context[shorter:]][c] += 1
+        built = Counter(tuple(self.class_of[text] for text in sentence) for sentence in sentences)
+        for classes, n in built.items():
+            for context, c in self.told(classes):
+                for shorter in range(len(context) + 1):
+                    self.followers[context[shorter:]][c] += n
         self.totals = {context: counts.total() for context, counts in self.followers.items()}
         self.classes = sorted({*self.class_of.values(), UNSEEN})
         number = {name: i for i, name in enumerate(self.classes)}
@@ -62,7 +67,7 @@ class Language:
 
     def of(self, word: Word) -> str:
         """A word's class."""
-        return self.class_of.get(word.text, UNSEEN)
+        return self.class_of.get(word.text, UNSEEN if word.text in GLUE else self.unseen)
 
     def classes_in(self, row: Iterable[Word]) -> list[str]:
         """The class of every word of a row."""
@@ -119,16 +124,55 @@ def length(row: Row) -> int:
 
 
 def word_classes(sentences: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Word → class: common words are their own, rare ones go with those that stand between the same common words."""
+    """Word → class: common words go with those used alike, rare ones with those between the same common words."""
     counts = Counter(text for sentence in sentences for text in sentence)
     common = {text for text, n in counts.items() if n > COMMON * counts.total()}
+    told = [[text if text in common else RARE for text in sentence] for sentence in sentences]
     seen: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
-    for sentence in sentences:
-        told = [START, START, *(text if text in common else RARE for text in sentence), END]
+    for sentence, known in zip(sentences, told, strict=True):
+        padded = [START, START, *known, END]
         for i, text in enumerate(sentence, 2):
             if text not in common:
-                seen[text].update((place, told[i + place]) for place in NEIGHBOURS)
-    return {text: text for text in common} | rare_classes(seen)
+                seen[text].update((place, padded[i + place]) for place in NEIGHBOURS)
+    return common_classes(told, sorted(common)) | rare_classes(seen)
+
+
+def newest_class(sentences: Sequence[Sequence[str]], class_of: dict[str, str]) -> str:
+    """The class that a word not met yet most probably is of: most of the words met just once are (Good, 1953)."""
+    counts = Counter(text for sentence in sentences for text in sentence)
+    once = Counter(class_of[text] for text, n in sorted(counts.items()) if n == 1 and class_of[text].startswith(AFTER))
+    return once.most_common(1)[0][0] if once else UNSEEN
+
+
+def common_classes(sentences: Sequence[Sequence[str]], words: Sequence[str]) -> dict[str, str]:
+    """Common word → "like …", the first of those that it is used like, or itself where it is used like no other.
+
+    Words are used alike where three things diverge little (Jensen-Shannon: Lin, 1991): what stands before them,
+    what stands after them, and what else their sentences say. A chain of such words is one class.
+    """
+    number = {text: i for i, text in enumerate([*words, RARE, START, END])}
+    told = torch.tensor([number[text] for sentence in sentences for text in (START, *sentence, END)], dtype=torch.long)
+    sentence_of = torch.repeat_interleave(torch.tensor([len(sentence) + 2 for sentence in sentences], dtype=torch.long))
+    pairs = torch.zeros(len(number), len(number))  # what stands before what
+    pairs.index_put_((told[:-1], told[1:]), torch.ones(()), accumulate=True)
+    said = torch.zeros(len(sentences), len(number))  # which sentence says what
+    said[sentence_of, told] = 1
+    company = (said.T @ said).fill_diagonal_(0)
+    used = [counts[: len(words)] for counts in (pairs, pairs.T, company)]
+    alike = torch.stack([divergences(counts) for counts in used]).mean(0) < ALIKE  # (W, W)
+    first = torch.arange(len(words))
+    for _ in words:  # as far as a chain can reach
+        first = torch.where(alike, first, len(words)).amin(1)
+    size = Counter(first.tolist())
+    return {text: f"{LIKE}{words[k]}" if size[k] > 1 else text for text, k in zip(words, first.tolist(), strict=True)}
+
+
+def divergences(counts: Tensor) -> Tensor:
+    """Jensen-Shannon divergence (W, W), in nats, of each two rows of counts (W, N) as distributions."""
+    p = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    mixed = (p[:, None] + p) / 2
+    entropy, joint = (-torch.xlogy(q, q).sum(-1) for q in (p, mixed))
+    return joint - (entropy[:, None] + entropy) / 2
 
 
 def rare_classes(seen: dict[str, Counter[tuple[int, str]]]) -> dict[str, str]:
@@ -147,7 +191,7 @@ def rare_classes(seen: dict[str, Counter[tuple[int, str]]]) -> dict[str, str]:
     names = names or [followers.most_common(1)[0][0]]
     begun = torch.tensor([names.index(name) if name in names else len(names) for name in before])
     chosen = hard_em(*neighbour_counts(seen, words), begun, len(names))
-    return {text: f"after {names[k]}" for text, k in zip(words, chosen.tolist(), strict=True)}
+    return {text: f"{AFTER}{names[k]}" for text, k in zip(words, chosen.tolist(), strict=True)}
 
 
 def neighbour_counts(seen: dict[str, Counter[tuple[int, str]]], words: Sequence[str]) -> tuple[Tensor, Tensor]:

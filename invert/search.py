@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invert.language import END, START, Language
+from invert.language import END, START, Language, length
 from invert.scorer import Row, Scorer, text_of
 from invert.vocabulary import GLUE, Word
 
@@ -36,7 +36,7 @@ class SearchConfig:
 
     max_tokens: int = 40  # of the prompt, special tokens not counted
     token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.004  # cosine that one nat of the language's log p is worth
+    language_weight: float = 0.005  # cosine that one nat of the language's log p is worth
     beam: int = 2  # prompts kept from round to round
     rounds: int = 8  # at most
     replacements: int = 8  # words tried in the stead of each word
@@ -101,7 +101,7 @@ class Search:
 
     def allowed(self, row: Row) -> bool:
         """Short enough, nothing banned, no word twice in a row, no content word more often than a sentence has it."""
-        if not row or len(self.scorer.ids(row)) > self.config.max_tokens or not self.scorer.fits(row):
+        if not row or length(row) > self.config.max_tokens or not self.scorer.fits(row):
             return False
         if any(a == b for a, b in itertools.pairwise(row)) or says(row, self.banned):
             return False
@@ -125,7 +125,7 @@ class Search:
         return found
 
     def candidate(self, row: Row, score: float) -> Candidate:
-        tokens = len(self.scorer.ids(row))
+        tokens = length(row)
         value = score + self.config.language_weight * (self.log_probability(row) - self.language.per_token * tokens)
         value -= self.config.token_penalty * tokens + MISSING * self.missing(row)
         return Candidate(row, score, value)

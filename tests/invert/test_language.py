@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
 from invert.clip import Clip
-from invert.language import END, RARE, START, UNSEEN, Language, word_classes
+from invert.language import END, RARE, START, UNSEEN, Language, divergences, word_classes
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes, objects
 from invert.vocabulary import Vocabulary, build_vocabulary
@@ -40,13 +41,13 @@ def test_after_any_classes_the_probabilities_of_what_follows_sum_to_one(language
 
 
 def test_steps_are_absolutely_discounted_counts(picturebook_words):
-    tiny = Language(["a fox", "a owl"], picturebook_words, order=3)
-    assert tiny.classes == sorted(["a", "fox", "owl", UNSEEN])  # and END: five things that may follow
-    alone = (1 - 0.5 + 0.5 * 4 / 5) / 6  # fox once among six steps, of four kinds
-    after_a = (1 - 0.5 + 0.5 * 2 * alone) / 2
+    tiny = Language(["a fox", "the owl"], picturebook_words, order=3)
+    assert tiny.classes == sorted(["a", "the", "fox", "owl", UNSEEN])  # and END: six things that may follow
+    alone = (1 - 0.5 + 0.5 * 5 / 6) / 6  # fox once among six steps, of five kinds
+    after_a = 1 - 0.5 + 0.5 * alone
     assert tiny.step(("fox", "a"), "fox") == pytest.approx(math.log(after_a))
-    assert tiny.step((START, "a"), "fox") == pytest.approx(math.log((1 - 0.5 + 0.5 * 2 * after_a) / 2))
-    assert tiny.step(("fox", "a"), UNSEEN) == pytest.approx(math.log(0.5 * 2 * (0.5 * 4 / 5 / 6) / 2))
+    assert tiny.step((START, "a"), "fox") == pytest.approx(math.log(1 - 0.5 + 0.5 * after_a))
+    assert tiny.step(("fox", "a"), UNSEEN) == pytest.approx(math.log(0.5 * (0.5 * 5 / 6 / 6)))
 
 
 def test_a_sentence_is_likelier_than_its_words_in_another_order(language, picturebook_words):
@@ -83,11 +84,28 @@ def test_words_of_one_class_may_stand_for_each_other(language, picturebook_words
     assert language.log_probability((first, *tail)) == language.log_probability((second, *tail))
 
 
-def test_a_word_that_the_corpus_lacks_is_of_the_unseen_class(picturebook_words):
+def test_a_word_that_the_corpus_lacks_is_of_the_unseen_class_where_there_are_no_rare_words(picturebook_words):
     tiny = Language(["a fox"], picturebook_words)
     assert tiny.of(picturebook_words.word("owl")) == UNSEEN
     fox, owl = (tiny.log_probability(picturebook_words.cut(text)) for text in ("a fox", "a owl"))
     assert -math.inf < owl < fox
+
+
+def test_a_word_that_the_corpus_lacks_is_of_the_class_where_words_are_met_once(picturebook_words):
+    """Every name was met often, many a plural just once: what was not met is most probably a plural."""
+    language = Language(captions(8000, 5), picturebook_words)
+    new = [word for thing in objects() for word in picturebook_words.cut(thing.plural) if word.text not in language.class_of]
+    assert len(new) > 100 and {language.of(word) for word in new} == {"after two"}
+    few, one = picturebook_words.cut("two"), picturebook_words.cut("a")
+    tail = picturebook_words.cut("on a red background")
+    assert language.log_probability((*few, new[0], *tail)) > language.log_probability((*one, new[0], *tail)) + 3
+
+
+def test_a_joining_word_that_the_corpus_lacks_is_no_noun(picturebook_words):
+    corpus = [text for text in captions(8000, 5) if " above " not in text]
+    language = Language(corpus, picturebook_words)
+    assert language.of(picturebook_words.word("above")) == UNSEEN
+    assert language.of(picturebook_words.word("fox")) != UNSEEN
 
 
 # Classes ------------------------------------------------------------------------------------------
@@ -124,6 +142,44 @@ def test_names_and_plurals_are_classes_apart(picturebook_words):
 def test_every_word_of_the_vocabulary_has_the_number_of_its_class(language, picturebook_words):
     named = [language.classes[i] for i in language.word_class.tolist()]
     assert named == [language.of(word) for word in picturebook_words.words]
+
+
+def test_common_words_that_are_used_alike_are_one_class(picturebook_words):
+    classes = Language(captions(8000, 5), picturebook_words).class_of
+    assert len({classes[word] for word in ("striped", "checkered", "dotted")}) == 1
+    assert len({classes[word] for word in ("top left", "top right", "bottom left", "bottom right")}) == 1
+    assert classes["above"] == classes["to the left of"] == "like above"
+    assert classes["blue"] == classes["teal"] == classes["purple"]
+    apart = ["a", "two", "on", "and", "small", "of", "blue", "striped", "above", "sepia", "neon", "background"]
+    assert len({classes[word] for word in apart}) == len(apart)
+
+
+def test_words_between_the_same_words_are_used_apart_in_other_company():
+    """Sepia and neon both stand in "a … picture of", but a sepia picture is never red."""
+    sentences = [["a", style, "picture", "on", colour] for style in ("neon", "blurry") for colour in ("red", "gray")] * 50
+    sentences += [["a", "sepia", "picture", "on", "gray"]] * 100
+    classes = word_classes(sentences)
+    assert classes["neon"] == classes["blurry"] == "like blurry"
+    assert classes["sepia"] == "sepia"
+
+
+def test_divergence_is_jensen_and_shannons():
+    counts = torch.tensor([[3.0, 1.0, 0.0], [6.0, 2.0, 0.0], [0.0, 0.0, 5.0], [1.0, 1.0, 2.0]])
+    found = divergences(counts)
+    p = (counts / counts.sum(1, keepdim=True)).double().numpy()
+    reference = [[jensenshannon(a, b) ** 2 for b in p] for a in p]
+    torch.testing.assert_close(found.double(), torch.tensor(reference), rtol=0, atol=1e-6)
+    assert found[0, 1].abs() < 1e-6 and found[0, 2] == pytest.approx(math.log(2))
+
+
+def test_a_style_of_the_beginning_tells_the_colours_of_the_end(picturebook_words):
+    language = Language(captions(8000, 5), picturebook_words)
+    gray, hued = (
+        language.log_probability(picturebook_words.cut(f"a sepia picture of a fox on a striped {ground} background"))
+        - language.log_probability(picturebook_words.cut(f"a fox on a striped {ground} background"))
+        for ground in ("gray and white", "blue and teal")
+    )
+    assert gray > 0 > hued + 2
 
 
 # Choices ------------------------------------------------------------------------------------------
