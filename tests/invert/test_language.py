@@ -27,6 +27,12 @@ def language(picturebook_words: Vocabulary) -> Language:
     return Language(captions(600, 5), picturebook_words)
 
 
+@pytest.fixture(scope="module")
+def learned(picturebook_words: Vocabulary) -> Language:
+    """From as many captions as the product learns from."""
+    return Language(captions(8000, 5), picturebook_words)
+
+
 # Probabilities ------------------------------------------------------------------------------------
 
 
@@ -91,14 +97,13 @@ def test_a_word_that_the_corpus_lacks_is_of_the_unseen_class_where_there_are_no_
     assert -math.inf < owl < fox
 
 
-def test_a_word_that_the_corpus_lacks_is_of_the_class_where_words_are_met_once(picturebook_words):
+def test_a_word_that_the_corpus_lacks_is_of_the_class_where_words_are_met_once(learned, picturebook_words):
     """Every name was met often, many a plural just once: what was not met is most probably a plural."""
-    language = Language(captions(8000, 5), picturebook_words)
-    new = [word for thing in objects() for word in picturebook_words.cut(thing.plural) if word.text not in language.class_of]
-    assert len(new) > 100 and {language.of(word) for word in new} == {"after two"}
+    new = [word for thing in objects() for word in picturebook_words.cut(thing.plural) if word.text not in learned.class_of]
+    assert len(new) > 100 and {learned.of(word) for word in new} == {"after two"}
     few, one = picturebook_words.cut("two"), picturebook_words.cut("a")
     tail = picturebook_words.cut("on a red background")
-    assert language.log_probability((*few, new[0], *tail)) > language.log_probability((*one, new[0], *tail)) + 3
+    assert learned.log_probability((*few, new[0], *tail)) > learned.log_probability((*one, new[0], *tail)) + 3
 
 
 def test_a_joining_word_that_the_corpus_lacks_is_no_noun(picturebook_words):
@@ -130,12 +135,11 @@ def test_a_rare_word_goes_with_those_that_stand_between_the_same_words_whatever_
     assert classes["emu"] == classes["yak30"] == "after a"
 
 
-def test_names_and_plurals_are_classes_apart(picturebook_words):
-    language = Language(captions(8000, 5), picturebook_words)
-    said = [thing for thing in objects() if thing.plural and {thing.name, thing.plural} <= language.class_of.keys()]
+def test_names_and_plurals_are_classes_apart(learned):
+    said = [thing for thing in objects() if thing.plural and {thing.name, thing.plural} <= learned.class_of.keys()]
     assert len(said) > 500
-    named = [language.class_of[thing.name] in ("after a", "after an") for thing in said]
-    several = [language.class_of[thing.plural] == "after two" for thing in said]
+    named = [learned.class_of[thing.name] in ("after a", "after an") for thing in said]
+    several = [learned.class_of[thing.plural] == "after two" for thing in said]
     assert sum(named) > 0.97 * len(said) and sum(several) > 0.97 * len(said)
 
 
@@ -144,8 +148,8 @@ def test_every_word_of_the_vocabulary_has_the_number_of_its_class(language, pict
     assert named == [language.of(word) for word in picturebook_words.words]
 
 
-def test_common_words_that_are_used_alike_are_one_class(picturebook_words):
-    classes = Language(captions(8000, 5), picturebook_words).class_of
+def test_common_words_that_are_used_alike_are_one_class(learned):
+    classes = learned.class_of
     assert len({classes[word] for word in ("striped", "checkered", "dotted")}) == 1
     assert len({classes[word] for word in ("top left", "top right", "bottom left", "bottom right")}) == 1
     assert classes["above"] == classes["to the left of"] == "like above"
@@ -172,11 +176,10 @@ def test_divergence_is_jensen_and_shannons():
     assert found[0, 1].abs() < 1e-6 and found[0, 2] == pytest.approx(math.log(2))
 
 
-def test_a_style_of_the_beginning_tells_the_colours_of_the_end(picturebook_words):
-    language = Language(captions(8000, 5), picturebook_words)
+def test_a_style_of_the_beginning_tells_the_colours_of_the_end(learned, picturebook_words):
     gray, hued = (
-        language.log_probability(picturebook_words.cut(f"a sepia picture of a fox on a striped {ground} background"))
-        - language.log_probability(picturebook_words.cut(f"a fox on a striped {ground} background"))
+        learned.log_probability(picturebook_words.cut(f"a sepia picture of a fox on a striped {ground} background"))
+        - learned.log_probability(picturebook_words.cut(f"a fox on a striped {ground} background"))
         for ground in ("gray and white", "blue and teal")
     )
     assert gray > 0 > hued + 2
