@@ -20,7 +20,7 @@ from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.images import load_image, names_image
 from invert.meter import Meter
-from invert.methods import Problem, Solution, check_followed, get_method
+from invert.methods import TOGETHER, Problem, Solution, check_followed, get_method, solve_each
 from invert.result import ConceptWords, Result, SoftToken, Token
 from invert.target import away_from, corrected, image_latent, modality_gap, text_latent
 from invert.vocabulary import Vocabulary, build_vocabulary
@@ -78,11 +78,25 @@ class Inverter:
         """
         settings = replace(config or InvertConfig(), **options)
         several = list(image) if isinstance(image, Sequence) and not isinstance(image, str) else [image]
-        meter = self._meter(settings, on_best)
-        pictures = tuple(load_image(source) for source in several)
-        latent = image_latent(self.clip, pictures)
-        meter.spend(images=len(several))
-        return self._run(self._corrected(latent, settings), settings, negative, meter, pictures)
+        return self._solved([self._of_images(several, settings, negative, on_best)])[0]
+
+    def invert_each(
+        self,
+        images: Sequence[ImageLike],
+        config: InvertConfig | None = None,
+        *,
+        negative: ImageLike | None = None,
+        **options: Any,
+    ) -> list[Result]:
+        """The prompt of each of several images; `config`, `negative` and options as for `invert`.
+
+        Methods of `TOGETHER` seek all of them at once, which is faster than one after the other; `seconds` of
+        each result is then the time that all took.
+        """
+        settings = replace(config or InvertConfig(), **options)
+        if settings.method not in TOGETHER or not images:
+            return [self.invert(image, settings, negative=negative) for image in images]
+        return self._solved([self._of_images([image], settings, negative, None) for image in images])
 
     def distill(
         self,
@@ -95,7 +109,8 @@ class Inverter:
     ) -> Result:
         """A prompt that means what a longer one means: `invert`, pulled onto a text's latent."""
         settings = replace(config or InvertConfig(), **options)
-        return self._run(text_latent(self.clip, prompt), settings, negative, self._meter(settings, on_best))
+        meter = self._meter(settings, on_best)
+        return self._solved([self._problem(text_latent(self.clip, prompt), settings, negative, meter)])[0]
 
     def measure_gap(self, images: Sequence[ImageLike]) -> None:
         """Take the modality gap from example images and from prompts that name single words."""
@@ -105,28 +120,49 @@ class Inverter:
     def _meter(self, config: InvertConfig, on_best: Callable[[str, float], None] | None) -> Meter:
         return Meter(config.budget, config.seconds, on_best)
 
-    def _run(
+    def _of_images(
+        self,
+        images: Sequence[ImageLike],
+        config: InvertConfig,
+        negative: ImageLike | None,
+        on_best: Callable[[str, float], None] | None,
+    ) -> Problem:
+        """The problem of images together."""
+        meter = self._meter(config, on_best)
+        pictures = tuple(load_image(source) for source in images)
+        latent = image_latent(self.clip, pictures)
+        meter.spend(images=len(pictures))
+        return self._problem(self._corrected(latent, config), config, negative, meter, pictures)
+
+    def _problem(
         self,
         target: Tensor,
         config: InvertConfig,
         negative: ImageLike | None,
         meter: Meter,
         images: tuple[Image.Image, ...] = (),
-    ) -> Result:
+    ) -> Problem:
         config.check_context(self.clip.context_length)
-        method = get_method(config.method)
+        get_method(config.method)  # an unknown one is told before anything is computed
         check_followed(config)
         if negative is not None:
             target = away_from(target, self._negative_latent(negative, config, meter), config.negative_weight)
         generator = torch.Generator().manual_seed(config.seed)
-        problem = Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter, images)
+        return Problem(self.clip, target, self.vocabulary(config.ban), config, generator, meter, images)
+
+    def _solved(self, problems: Sequence[Problem]) -> list[Result]:
+        """The problems' results; after an interrupt those of the best prompts so far."""
         try:
-            return self._result(problem, method(problem))
+            return [self._result(*solved) for solved in zip(problems, solve_each(problems), strict=True)]
         except KeyboardInterrupt:
-            if not meter.best_prompt:
+            if not all(problem.meter.best_prompt for problem in problems):
                 raise
-            solution = Solution(prompts=[(meter.best_prompt, self.score(meter.best_prompt, target))])
-            return replace(self._result(problem, solution), interrupted=True)
+            return [self._interrupted(problem) for problem in problems]
+
+    def _interrupted(self, problem: Problem) -> Result:
+        prompt = problem.meter.best_prompt
+        solution = Solution(prompts=[(prompt, self.score(prompt, problem.target))])
+        return replace(self._result(problem, solution), interrupted=True)
 
     def _negative_latent(self, negative: ImageLike, config: InvertConfig, meter: Meter) -> Tensor:
         if isinstance(negative, str) and not names_image(negative):

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from invert.scorer import Row, length
 from invert.vocabulary import GLUE, Vocabulary, Word
 
-COMMON = 0.002  # share of a corpus's words from which a word is a class of its own
+COMMON = 0.002  # share of a corpus's words from which a word counts as common
 ALIKE = 0.01  # nats: two common words whose company diverges by less are of one class
 NEIGHBOURS = (-2, -1, 1)  # places, relative to a rare word, whose common words tell its class
 SHARE = 0.015  # of the rare words, how many must follow one common word mostly for it to begin a class
@@ -31,12 +32,11 @@ EM_ROUNDS = 20  # at most
 DISCOUNT = 0.5  # taken off every count for what was never seen (absolute discounting: Ney et al., 1994)
 ORDER = 10  # classes told together: a whole sentence of most captions
 SAMPLE = 1024  # sentences that a token's mean log-probability is taken from
+PART = 4096  # sentences of a corpus that are told together
 START, END = "<s>", "</s>"
-UNSEEN = "<unseen>"  # class of words that the corpus does not hold, where it holds no rare ones
+UNSEEN = "<unseen>"  # class of the joining words that the corpus lacks; where it has no rare words, of all that it lacks
 AFTER, LIKE = "after ", "like "  # begin the names of classes of rare words, and of common words used alike
 RARE = "<rare>"  # stands for every rare word among a word's neighbours
-
-Row = tuple[Word, ...]
 
 
 class Language:
@@ -48,8 +48,9 @@ class Language:
         rows = [vocabulary.cut(sentence) for sentence in corpus]
         sentences = [[word.text for word in row] for row in rows]
         self.flat = not sentences
-        self.class_of = word_classes(sentences)
-        self.unseen = newest_class(sentences, self.class_of)
+        counts = Counter(text for sentence in sentences for text in sentence)
+        self.class_of = word_classes(sentences, counts)
+        self.unseen = newest_class(counts, self.class_of)
         self.followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         built = Counter(tuple(self.class_of[text] for text in sentence) for sentence in sentences)
         for classes, n in built.items():
@@ -61,6 +62,7 @@ class Language:
         number = {name: i for i, name in enumerate(self.classes)}
         self.word_class = torch.tensor([number[self.of(word)] for word in vocabulary.words])  # (W,)
         self._known: dict[tuple[tuple[str, ...], str], float] = {}
+        self._steps: dict[tuple[tuple[str, ...], str], float] = {}
         tokens = sum(map(length, rows[:SAMPLE]))
         # Mean log p of one token of the corpus itself; 0 where nothing was learned.
         self.per_token = sum(map(self.log_probability, rows[:SAMPLE])) / tokens if tokens else 0.0
@@ -71,7 +73,8 @@ class Language:
 
     def classes_in(self, row: Iterable[Word]) -> list[str]:
         """The class of every word of a row."""
-        return [self.of(word) for word in row]
+        known = self.class_of
+        return [known.get(word.text) or self.of(word) for word in row]
 
     def told(self, classes: Sequence[str]) -> list[tuple[tuple[str, ...], str]]:
         """Every step of a row of classes, its end included: what comes before (order - 1 classes), and what follows."""
@@ -81,7 +84,10 @@ class Language:
 
     def step(self, context: tuple[str, ...], c: str) -> float:
         """log p(class c | the classes before it); context: order - 1 of them, START where the row has not begun."""
-        return math.log(self._probability(context, c))
+        known = self._steps.get((context, c))
+        if known is None:
+            known = self._steps[context, c] = math.log(self._probability(context, c))
+        return known
 
     def _probability(self, context: tuple[str, ...], c: str) -> float:
         """Absolute discounting: what is taken off the seen goes to the shorter context, at last to all classes alike."""
@@ -98,9 +104,13 @@ class Language:
 
     def log_probability(self, row: Row) -> float:
         """log p of a whole row, its end included; 0 for every row where nothing was learned."""
+        return self.log_probability_of(self.classes_in(row))
+
+    def log_probability_of(self, classes: Sequence[str]) -> float:
+        """`log_probability` of every row of words of these classes."""
         if self.flat:
             return 0.0
-        return sum(self.step(*one) for one in self.told(self.classes_in(row)))
+        return sum([self.step(*one) for one in self.told(classes)])
 
     def choices(self, row: Row, place: int, insert: bool) -> Tensor:
         """For every word of the vocabulary (W,): log p of the steps it takes part in at a place of the row.
@@ -115,17 +125,17 @@ class Language:
 
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:
         """log p of class c after the head, and of those steps of the tail that c is context for."""
-        return sum(self.step(*one) for one in self.told([*head, c, *tail])[len(head) : len(head) + self.order])
+        before = self.order - 1
+        near = [*[START] * before, *head][len(head) :]
+        near += [c, *tail, END][: self.order]
+        return sum([self.step(tuple(near[i - before : i]), near[i]) for i in range(before, len(near))])
 
 
-def length(row: Row) -> int:
-    """Tokens of a row."""
-    return sum(len(word.ids) for word in row)
+def word_classes(sentences: Sequence[Sequence[str]], counts: Counter[str]) -> dict[str, str]:
+    """Word → class: common words go with those used alike, rare ones with those between the same common words.
 
-
-def word_classes(sentences: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Word → class: common words go with those used alike, rare ones with those between the same common words."""
-    counts = Counter(text for sentence in sentences for text in sentence)
+    counts: how often the sentences say each word.
+    """
     common = {text for text, n in counts.items() if n > COMMON * counts.total()}
     told = [[text if text in common else RARE for text in sentence] for sentence in sentences]
     seen: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
@@ -137,9 +147,8 @@ def word_classes(sentences: Sequence[Sequence[str]]) -> dict[str, str]:
     return common_classes(told, sorted(common)) | rare_classes(seen)
 
 
-def newest_class(sentences: Sequence[Sequence[str]], class_of: dict[str, str]) -> str:
+def newest_class(counts: Counter[str], class_of: dict[str, str]) -> str:
     """The class that a word not met yet most probably is of: most of the words met just once are (Good, 1953)."""
-    counts = Counter(text for sentence in sentences for text in sentence)
     once = Counter(class_of[text] for text, n in sorted(counts.items()) if n == 1 and class_of[text].startswith(AFTER))
     return once.most_common(1)[0][0] if once else UNSEEN
 
@@ -151,20 +160,29 @@ def common_classes(sentences: Sequence[Sequence[str]], words: Sequence[str]) -> 
     what stands after them, and what else their sentences say. A chain of such words is one class.
     """
     number = {text: i for i, text in enumerate([*words, RARE, START, END])}
-    told = torch.tensor([number[text] for sentence in sentences for text in (START, *sentence, END)], dtype=torch.long)
-    sentence_of = torch.repeat_interleave(torch.tensor([len(sentence) + 2 for sentence in sentences], dtype=torch.long))
+    framed = [(START, *sentence, END) for sentence in sentences]
+    told = torch.tensor([number[text] for sentence in framed for text in sentence], dtype=torch.long)
     pairs = torch.zeros(len(number), len(number))  # what stands before what
     pairs.index_put_((told[:-1], told[1:]), torch.ones(()), accumulate=True)
-    said = torch.zeros(len(sentences), len(number))  # which sentence says what
-    said[sentence_of, told] = 1
-    company = (said.T @ said).fill_diagonal_(0)
-    used = [counts[: len(words)] for counts in (pairs, pairs.T, company)]
+    used = [counts[: len(words)] for counts in (pairs, pairs.T, company(framed, number))]
     alike = torch.stack([divergences(counts) for counts in used]).mean(0) < ALIKE  # (W, W)
     first = torch.arange(len(words))
     for _ in words:  # as far as a chain can reach
         first = torch.where(alike, first, len(words)).amin(1)
     size = Counter(first.tolist())
     return {text: f"{LIKE}{words[k]}" if size[k] > 1 else text for text, k in zip(words, first.tolist(), strict=True)}
+
+
+def company(sentences: Sequence[Sequence[str]], number: dict[str, int]) -> Tensor:
+    """(W, W): in how many sentences each two of the numbered words stand together; a part of the corpus at a time."""
+    together = torch.zeros(len(number), len(number))
+    for begin in range(0, len(sentences), PART):
+        part = sentences[begin : begin + PART]
+        told = torch.tensor([number[text] for sentence in part for text in sentence], dtype=torch.long)
+        said = torch.zeros(len(part), len(number))  # which sentence says what
+        said[torch.repeat_interleave(torch.tensor([len(sentence) for sentence in part])), told] = 1
+        together += said.T @ said
+    return together.fill_diagonal_(0)
 
 
 def divergences(counts: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ is run once and kept as attention state (`TextTower.prefix`). Every position run
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -24,7 +25,12 @@ Row = tuple[Word, ...]  # a prompt as words
 
 
 def text_of(row: Iterable[Word]) -> str:
-    return " ".join(word.text for word in row)
+    return " ".join([word.text for word in row])
+
+
+def length(row: Row) -> int:
+    """Tokens of a row."""
+    return sum([len(word.ids) for word in row])
 
 
 class Scorer:
@@ -38,11 +44,11 @@ class Scorer:
         self.known: dict[tuple[int, ...], float] = {}
 
     def ids(self, row: Row) -> tuple[int, ...]:
-        return tuple(token for word in row for token in word.ids)
+        return tuple(itertools.chain.from_iterable(word.ids for word in row))
 
     def fits(self, row: Row) -> bool:
         """Whether the row and its two special tokens stay within the model's context."""
-        return len(self.ids(row)) + 2 <= self.clip.context_length
+        return length(row) + 2 <= self.clip.context_length
 
     def gradient(self, rows: Tensor) -> Tensor:
         """The gradient (L, D) of a prompt's cosine on its token rows (L, D), special tokens not included."""

@@ -11,16 +11,18 @@ pairs. Where nothing improves any more, many more words are tried in the prompts
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from invert.language import END, START, Language, length
-from invert.scorer import Row, Scorer, text_of
+from invert.language import END, START, Language
+from invert.scorer import Row, Scorer, length, text_of
 from invert.vocabulary import GLUE, Word
 
 JOINING = frozenset(GLUE)
@@ -56,7 +58,7 @@ class Candidate:
     score: float
     value: float
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         return text_of(self.row)
 
@@ -94,7 +96,7 @@ class Search:
         self.vocabulary = scorer.vocabulary
         self.phrases = self.phrases_of(self.near)
         self.donors: tuple[Row, ...] = ()
-        self.log_probabilities: dict[Row, float] = {}
+        self.log_probabilities: dict[tuple[str, ...], float] = {}
         self.steps = 0
 
     # Values -----------------------------------------------------------------------------------
@@ -105,8 +107,8 @@ class Search:
             return False
         if any(a == b for a, b in itertools.pairwise(row)) or says(row, self.banned):
             return False
-        counts = Counter(word.text for word in row)
-        return all(n <= MOST_REPEATS for text, n in counts.items() if text not in JOINING)
+        content = [word.text for word in row if word.text not in JOINING]
+        return len(set(content)) == len(content) or max(Counter(content).values()) <= MOST_REPEATS
 
     def missing(self, row: Row) -> int:
         """How many required words the row lacks."""
@@ -131,10 +133,11 @@ class Search:
         return Candidate(row, score, value)
 
     def log_probability(self, row: Row) -> float:
-        """The language's log p of a row, worked out once: the rows of a search come up again and again."""
-        if row not in self.log_probabilities:
-            self.log_probabilities[row] = self.language.log_probability(row)
-        return self.log_probabilities[row]
+        """The language's log p of a row, worked out once for all rows of its classes: most moves stay within a class."""
+        classes = tuple(self.language.classes_in(row))
+        if classes not in self.log_probabilities:
+            self.log_probabilities[classes] = self.language.log_probability_of(classes)
+        return self.log_probabilities[classes]
 
     # The beam ---------------------------------------------------------------------------------
 
@@ -315,7 +318,7 @@ def says(row: Row, texts: Iterable[str]) -> bool:
 
 def best_of(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
     """The n most valuable; rows of equal value in the order of their texts, so that a seed decides nothing here."""
-    return sorted(candidates, key=lambda candidate: (-candidate.value, candidate.prompt))[:n]
+    return heapq.nsmallest(n, candidates, key=lambda candidate: (-candidate.value, candidate.prompt))
 
 
 def differently_built(candidates: Iterable[Candidate], n: int) -> list[Candidate]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -50,15 +50,11 @@ GLUE = (
 NO_WORD_PERCENTILE = 95  # of the table's own nearest-neighbour distances
 
 
-@dataclass(frozen=True)
-class Word:
-    """A whole word, or a fixed phrase of words, and its token ids."""
+class Word(NamedTuple):
+    """A whole word, or a fixed phrase of words, and its token ids. A tuple, because a search hashes millions of them."""
 
     text: str
     ids: tuple[int, ...]
-
-    def __hash__(self) -> int:
-        return hash(self.text)  # which Python keeps: a search hashes millions of words
 
 
 class Vocabulary:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -23,7 +24,7 @@ from invert.meter import Meter
 from invert.project import Concept, Projection
 from invert.vocabulary import Vocabulary
 
-# name → (module, function); imported when asked for, so that a method's own needs stay optional.
+# name → (module, function), so that a method's own needs stay optional.
 METHODS = {
     "invert": ("invert.methods.invert", "invert"),
     "nearest": ("invert.methods.nearest", "nearest"),
@@ -42,6 +43,9 @@ METHODS = {
     "interrogator-lite-classic": ("invert.methods.interrogator_lite", "classic"),
     "interrogator-lite-negative": ("invert.methods.interrogator_lite", "negative"),
 }
+
+# Those that can seek the prompts of several problems side by side: name → (module, function of a list of problems).
+TOGETHER = {"pez": ("invert.methods.pez", "pez_together")}
 
 SOFT_METHODS = ("invert", "nearest", "textual-inversion")  # those that give the embeddings they optimised
 
@@ -84,13 +88,27 @@ class Solution:
 Method = Callable[[Problem], Solution]
 
 
+def solve_each(problems: Sequence[Problem]) -> list[Solution]:
+    """The solutions of problems of one config: side by side where their method can, else one after the other."""
+    name = problems[0].config.method
+    method = get_method(name)
+    if name not in TOGETHER:
+        return [method(problem) for problem in problems]
+    return imported(TOGETHER[name])(problems)
+
+
 def get_method(name: str) -> Method:
     """The method of that name; InputError that lists the names where there is none."""
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
-    module, function = METHODS[name]
+    return imported(METHODS[name])
+
+
+def imported(entry: tuple[str, str]) -> Callable[..., Any]:
+    """The function that an entry of the tables names; its module is imported when it is asked for."""
+    module, function = entry
     return getattr(importlib.import_module(module), function)
 
 

@@ -2,18 +2,20 @@
 
 Free embeddings are kept, but the gradient is always taken at their nearest tokens: each step projects,
 differentiates there and moves the free copy. The best projection met on the way is the result. Settings
-are the paper's; only the positions after end-of-text, which cannot matter, are left out.
+are the paper's; only the positions after end-of-text, which cannot matter, are left out. A prompt is too
+few rows to keep a processor busy, so the prompts of several targets can be sought side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invert.clip import Clip
 from invert.meter import Meter
 from invert.methods import Problem, Solution
 from invert.methods.tokens import Found, decoded, random_ids, solution
@@ -31,10 +33,19 @@ class PezConfig:
 
 def pez(problem: Problem, config: PezConfig = PezConfig()) -> Solution:
     """The best prompt of `tokens` tokens: one run, or with a budget as many from new words as it pays for."""
-    found: Found = {}
-    for _ in runs(problem.meter):
-        descend(problem, config, found)
-    return solution(problem, found)
+    return pez_together([problem], config)[0]
+
+
+def pez_together(problems: Sequence[Problem], config: PezConfig = PezConfig()) -> list[Solution]:
+    """`pez` of problems that differ in target and generator only: every step runs all of their prompts at once.
+
+    Each spends what it would spend alone. Products of more rows round differently, so a prompt may differ
+    from the one that it gets alone.
+    """
+    found: list[Found] = [{} for _ in problems]
+    for _ in runs(problems[0].meter):
+        descend(problems, config, found)
+    return [solution(problem, mine) for problem, mine in zip(problems, found, strict=True)]
 
 
 def runs(meter: Meter) -> Iterator[int]:
@@ -44,29 +55,40 @@ def runs(meter: Meter) -> Iterator[int]:
         yield 0
 
 
-def descend(problem: Problem, config: PezConfig, found: Found) -> None:
-    """One run from random tokens; every projection that it meets goes into `found`."""
-    clip, meter, rows = problem.clip, problem.meter, problem.vocabulary.rows.detach()
+def descend(problems: Sequence[Problem], config: PezConfig, found: Sequence[Found]) -> None:
+    """One run of each problem from random tokens; every projection that it meets goes into its `found`."""
+    clip, vocabulary = problems[0].clip, problems[0].vocabulary
+    rows, targets = vocabulary.rows.detach(), torch.stack([problem.target for problem in problems])
     directions = F.normalize(rows, dim=1)  # (T, D)
-    free = clip.embed(random_ids(problem, (problem.config.tokens,))).clone().requires_grad_(True)  # (L, D)
+    start = torch.stack([random_ids(problem, (problem.config.tokens,)) for problem in problems])
+    free = clip.embed(start).clone().requires_grad_(True)  # (B, L, D)
     optimizer = torch.optim.AdamW([free], lr=config.rate, weight_decay=config.weight_decay)
-    positions = len(free) + 2
+    positions = free.shape[1] + 2
     for step in range(config.steps):
-        nearest = (F.normalize(free.detach(), dim=1) @ directions.T).argmax(1)  # (L,) by cosine, as published
-        score, free.grad = score_and_gradient(problem, rows[nearest])
-        meter.spend(forward=positions, backward=positions)
-        remember(problem, found, tuple(problem.vocabulary.token_ids[nearest].tolist()), score, step)
+        nearest = (F.normalize(free.detach(), dim=-1) @ directions.T).argmax(-1)  # (B, L) by cosine, as published
+        scores, free.grad = scores_and_gradients(clip, rows[nearest], targets)
+        for problem, mine, ids, score in zip(
+            problems, found, vocabulary.token_ids[nearest].tolist(), scores.tolist(), strict=True
+        ):
+            problem.meter.spend(forward=positions, backward=positions)
+            remember(problem, mine, tuple(ids), score, step)
         optimizer.step()
-        if meter.exhausted:
+        if problems[0].meter.exhausted:
             break
 
 
-def score_and_gradient(problem: Problem, embeddings: Tensor) -> tuple[float, Tensor]:
-    """Cosine of a prompt given as embeddings (L, D), and the gradient (L, D) of its negative."""
+def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines (B,) of prompts given as embeddings (B, L, D) with their targets (B, E), and the gradients of the negatives."""
     at = embeddings.detach().clone().requires_grad_(True)
-    score = problem.clip.encode_embeddings(framed(problem.clip, at[None]))[0].float() @ problem.target
-    (gradient,) = torch.autograd.grad(-score, at)
-    return float(score.detach()), gradient
+    scores = torch.linalg.vecdot(clip.encode_embeddings(framed(clip, at)).float(), targets)
+    (gradient,) = torch.autograd.grad(-scores.sum(), at)
+    return scores.detach(), gradient
+
+
+def score_and_gradient(problem: Problem, embeddings: Tensor) -> tuple[float, Tensor]:
+    """Cosine of one prompt given as embeddings (L, D), and the gradient (L, D) of its negative."""
+    scores, gradients = scores_and_gradients(problem.clip, embeddings[None], problem.target[None])
+    return float(scores[0]), gradients[0]
 
 
 def remember(problem: Problem, found: Found, ids: tuple[int, ...], score: float, step: int) -> None:

@@ -45,7 +45,7 @@ def aimed(inverter, monkeypatch):
         posed.append(problem)
         return Solution([("a fox", 0.5)])
 
-    monkeypatch.setattr("invert.inverter.get_method", lambda name: method)
+    monkeypatch.setattr("invert.methods.get_method", lambda name: method)
 
     def problem(call) -> Problem:
         call()
@@ -315,7 +315,7 @@ def test_an_interrupt_before_any_prompt_is_passed_on(inverter, pictures, monkeyp
     def interrupted(problem: Problem) -> Solution:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("invert.inverter.get_method", lambda name: interrupted)
+    monkeypatch.setattr("invert.methods.get_method", lambda name: interrupted)
     with pytest.raises(KeyboardInterrupt):
         inverter.invert(pictures[0])
 
