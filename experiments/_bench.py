@@ -31,11 +31,12 @@ from experiments.runner import RESULTS
 from invert.cache import cache_folder
 from invert.corpus import encoded_corpus
 from invert.inverter import Inverter
-from invert.methods import METHODS, interrogator, interrogator_lite
+from invert.methods import METHODS, TOGETHER, interrogator, interrogator_lite
 from invert.picturebook import models
 from invert.picturebook.grammar import mentioned_objects, paraphrases
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes, objects
+from invert.result import Result
 from invert.target import image_latent
 
 FOREIGN = Path(__file__).parent / "foreign"
@@ -43,8 +44,11 @@ PUBLISHED = RESULTS / "runs"
 OURS = ("invert", "nearest")
 OUR_METHODS = ("__init__", "tokens", "labels", *OURS)  # modules of `invert.methods` that these two are made of
 WITH_GENERATOR = ("ph2p", "textual-inversion", "invert-chosen")
-# Modules of ours that decide no prompt of a method in a comparison.
+# Modules of ours that decide no prompt of a method in a comparison; and those that decide none of `nearest`, which does
+# not search.
 APART = {"cli", "denoise", "generate", "images", "pseudo_tokens", "report", "result", "roundtrip", "textual_inversion"}
+OF_SEARCH = {"corpus", "language", "search"}
+GROUP = 12  # pictures that a method seeks the prompts of together
 Row = dict[str, Any]
 
 
@@ -103,7 +107,8 @@ def fingerprint(method: str) -> str:
         files.append(root.parent / (METHODS[method][0].replace(".", "/") + ".py"))
         files += [root / "methods" / f"{shared}.py" for shared in ("tokens", "labels")]
     if method.startswith(OURS):
-        files += sorted(file for file in root.glob("*.py") if file.stem not in APART)
+        apart = APART | (OF_SEARCH if method == "nearest" else set())
+        files += sorted(file for file in root.glob("*.py") if file.stem not in apart)
         files += [root / "methods" / f"{name}.py" for name in OUR_METHODS]
     if method in WITH_GENERATOR:
         from invert.picturebook import pipeline  # with it comes diffusers, a slow import
@@ -129,9 +134,16 @@ def prepare(inverter: Inverter, method: str) -> None:
 class Bench:
     """Runs contenders on pictures and keeps every row under `name`."""
 
-    def __init__(self, name: str, inverter: Inverter, judge: Judge, only_kept: bool = False) -> None:
-        """only_kept: run nothing, show the rows that earlier runs have left."""
-        self.inverter, self.judge, self.only_kept = inverter, judge, only_kept
+    def __init__(
+        self, name: str, inverter: Inverter, judge: Judge, only_kept: bool = False, together: bool = False, about: str = ""
+    ) -> None:
+        """only_kept: run nothing, show the rows that earlier runs have left.
+
+        together: methods that can seek the prompts of several pictures at once do; the seconds of one are then unknown.
+        about: what else a run depends on, such as the machine where its seconds count.
+        """
+        self.about = about
+        self.inverter, self.judge, self.only_kept, self.together = inverter, judge, only_kept, together
         self.file, self.published = cache_folder() / "experiments" / f"{name}.jsonl", PUBLISHED / f"{name}.jsonl"
         earlier = read_rows(self.published) if os.environ.get("PUBLISHED_RUNS", "0") != "0" else []
         self.known = {run["key"]: run for run in [*earlier, *read_rows(self.file)]}
@@ -143,23 +155,48 @@ class Bench:
         """Every row of every contender, what ran before read back; `say` is told of new runs."""
         for contender in contenders:
             for kind in dict.fromkeys(picture.kind for picture in pictures):
-                for picture in [p for p in pictures if p.kind == kind][: contender.most]:
-                    for seed in range(seeds if contender.seeded else 1):
-                        key = run_key(contender, picture, seed)
+                here = [p for p in pictures if p.kind == kind][: contender.most]
+                of_contender = range(seeds if contender.seeded else 1)
+                if self.together and contender.method in TOGETHER and not self.only_kept:
+                    for seed in of_contender:
+                        self.run_together(contender, here, seed, say)
+                for picture in here:
+                    for seed in of_contender:
+                        key = self.key(contender, picture, seed)
                         if key in self.known or not self.only_kept:
                             yield self.row(key, contender, picture, seed, say)
 
+    def run_together(self, contender: Contender, pictures: list[Picture], seed: int, say: Callable[[str], None]) -> None:
+        """What is not known yet, GROUP pictures at a time."""
+        missing = [picture for picture in pictures if self.key(contender, picture, seed) not in self.known]
+        for begin in range(0, len(missing), GROUP):
+            group = missing[begin : begin + GROUP]
+            images = [picture.image for picture in group]
+            results = self.inverter.invert_each(images, method=contender.method, seed=seed, **contender.options)
+            for picture, result in zip(group, results, strict=True):
+                self.keep(self.key(contender, picture, seed), run_of(result, alone=False))
+            say(f"{contender.name:24} {len(group)} pictures {results[-1].seconds:6.1f} s")
+
     def row(self, key: str, contender: Contender, picture: Picture, seed: int, say: Callable[[str], None]) -> Row:
         if key not in self.known:
-            run = {"key": key, **self.measure(contender, picture, seed)}
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a") as file:
-                file.write(json.dumps(run) + "\n")
-            self.known[key] = run
+            run = self.measure(contender, picture, seed)
+            self.keep(key, run)
             say(f"{contender.name:24} {picture.name:10} {run['seconds']:6.1f} s  {run['prompt']}")
         self.used.add(key)
         about = {"method": contender.name, "picture": picture.name, "kind": picture.kind, "seed": seed}
         return {**about, **self.known[key], **self.rated(self.known[key]["prompt"], picture)}
+
+    def key(self, contender: Contender, picture: Picture, seed: int) -> str:
+        """All that a run depends on."""
+        content = hashlib.sha256(picture.image.tobytes()).hexdigest()[:12]
+        parts = [contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed]
+        return json.dumps([*parts, self.about] if self.about else parts, sort_keys=True)
+
+    def keep(self, key: str, run: Row) -> None:
+        self.known[key] = {"key": key, **run}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a") as file:
+            file.write(json.dumps(self.known[key]) + "\n")
 
     def publish(self) -> None:
         """Write the runs that this bench has given out: the evidence for figures that go into the repository."""
@@ -173,14 +210,7 @@ class Bench:
         prepare(self.inverter, contender.method)
         with peak_memory(self.inverter.clip.device) as peak:
             result = self.inverter.invert(picture.image, method=contender.method, seed=seed, **contender.options)
-        return {
-            "prompt": result.prompt,
-            "seconds": result.seconds,
-            "forward": result.forward_tokens,
-            "backward": result.backward_tokens,
-            "images": result.image_passes,
-            "peak_mib": peak[0],
-        }
+        return {**run_of(result), "peak_mib": peak[0]}
 
     def rated(self, prompt: str, picture: Picture) -> Row:
         """Words, objects and relation against the truth; similarity under the optimised model and the judge."""
@@ -196,11 +226,16 @@ class Bench:
         }
 
 
-def run_key(contender: Contender, picture: Picture, seed: int) -> str:
-    """All that a run's prompt depends on."""
-    content = hashlib.sha256(picture.image.tobytes()).hexdigest()[:12]
-    parts = (contender.name, contender.method, contender.options, fingerprint(contender.method), content, seed)
-    return json.dumps(parts, sort_keys=True)
+def run_of(result: Result, alone: bool = True) -> Row:
+    """What is kept of a run; alone: whether its seconds went to this picture only."""
+    return {
+        "prompt": result.prompt,
+        "seconds": result.seconds if alone else None,
+        "forward": result.forward_tokens,
+        "backward": result.backward_tokens,
+        "images": result.image_passes,
+        "peak_mib": None,
+    }
 
 
 def named(prompt: str, scene: Scene) -> float:

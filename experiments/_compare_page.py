@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from experiments._bench import Picture, Row
-from experiments._summary import QUALITY, TITLES, interval, token_passes
+from experiments._summary import QUALITY, TITLES, interval, seconds, token_passes
 from invert.report import STYLE, embedded
 
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst
@@ -60,7 +60,7 @@ def table(header: Iterable[str], lines: Iterable[Iterable[str]], kind: str = "fi
 def means_table(summary: dict[str, Any]) -> str:
     lines = []
     for method, row in summary.items():
-        cost = [f"{row['tokens']['mean']:.0f}", f"{row['seconds']['mean']:.1f}", f"{token_passes(row):,.0f}"]
+        cost = [f"{row['tokens']['mean']:.0f}", seconds(row), f"{token_passes(row):,.0f}"]
         lines.append([method, str(row["pictures"]), *(interval(row[m]) for m in QUALITY), *cost])
     return table(["method", "pictures", *(TITLES[m] for m in QUALITY), "tokens", "seconds", "token passes"], lines)
 
@@ -94,9 +94,10 @@ def section(picture: Picture, rows: list[Row]) -> str:
     """One picture: the truth, and every method's prompt of its first seed."""
     mine = [r for r in rows if (r["kind"], r["picture"], r["seed"]) == (picture.kind, picture.name, 0)]
     lines = [
-        [r["method"], html.escape(r["prompt"]), f"{r['word_f1']:.2f}", f"{r['judge']:.3f}", f"{r['seconds']:.1f}"] for r in mine
+        [r["method"], html.escape(r["prompt"]), f"{r['word_f1']:.2f}", f"{r['judge']:.3f}", f"{r['forward'] + r['backward']:,}"]
+        for r in mine
     ]
-    prompts = table(["method", "prompt", "word F1", "judge", "seconds"], lines, "prompts")
+    prompts = table(["method", "prompt", "word F1", "judge", "token passes"], lines, "prompts")
     truth = html.escape(picture.truth)
     return f'<section><img alt="" src="{thumbnail(picture.image)}"><div><p class="prompt">{truth}</p>{prompts}</div></section>'
 

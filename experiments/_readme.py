@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments._summary import TITLES, interval, token_passes
+from experiments._summary import TITLES, interval, seconds, token_passes
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"
@@ -22,9 +22,7 @@ def headline(found: dict[str, Any]) -> str:
     for method, row in found["held-out"].items():
         cells = [cell(found[kind].get(method), measure) for kind in found for measure in MEASURES]
         pictures = " + ".join(str(found[kind][method]["pictures"]) for kind in found if method in found[kind])
-        lines.append(
-            f"| `{method}` | {pictures} | {' | '.join(cells)} | {token_passes(row):,.0f} | {row['seconds']['mean']:.1f} |"
-        )
+        lines.append(f"| `{method}` | {pictures} | {' | '.join(cells)} | {token_passes(row):,.0f} | {seconds(row)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -69,8 +69,10 @@ def paired(table: Table, ours: str, seed: int = 0) -> dict[str, Any]:
         found[method] = {"pictures": len(shared)}
         for measure in (*QUALITY, "seconds"):
             differences = np.array([table[ours][name][measure] - pictures[name][measure] for name in shared])
-            p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
-            found[method][measure] = {**estimate(differences, seed), "p": p}
+            differences = differences[~np.isnan(differences)]
+            if len(differences):
+                p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+                found[method][measure] = {**estimate(differences, seed), "p": p}
         theirs = sum(pictures[name]["forward"] + pictures[name]["backward"] for name in shared)
         own = sum(table[ours][name]["forward"] + table[ours][name]["backward"] for name in shared)
         found[method]["token_passes_ratio"] = theirs / own if own else None
@@ -85,7 +87,7 @@ def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
     ]
     for method, row in summary.items():
         cells = [interval(row[m]) for m in measures]
-        cost = f"{row['seconds']['mean']:.1f} | {token_passes(row):,.0f}"
+        cost = f"{seconds(row)} | {token_passes(row):,.0f}"
         lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines) + "\n"
 
@@ -93,6 +95,11 @@ def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
 def token_passes(row: dict[str, Any]) -> float:
     """Mean positions of prompts that a method ran through the text encoder, forward and backward; row: of `means`."""
     return row["forward"]["mean"] + row["backward"]["mean"]
+
+
+def seconds(row: dict[str, Any]) -> str:
+    """Mean wall seconds, where they are known; row: of `means`."""
+    return f"{row['seconds']['mean']:.1f}" if "seconds" in row else "–"
 
 
 def interval(cell: dict[str, float], digits: int = 3) -> str:

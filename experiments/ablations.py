@@ -31,7 +31,7 @@ from invert.soft import SoftConfig
 SCENES, FOREIGN = 24, 12
 WHOLE = "invert"
 LIMIT = {"budget": BUDGET}
-TARGETS, TOKENS, RESTARTS = ("raw", "empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults of 16 tokens, 6 restarts
+TARGETS, TOKENS, RESTARTS = ("empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults: raw, 16 tokens, 6 restarts
 MUTE = ("a picture",)  # a corpus that tells neither what captions are like nor what stands in them
 WITHOUT = (
     "soft-words",

@@ -24,6 +24,7 @@ from experiments._compare_page import write_page
 from experiments._measures import Judge
 from experiments._readme import write_headline
 from experiments._summary import TITLES, by_picture, markdown, means, paired, token_passes
+from experiments._times import here, measure_times
 from experiments.runner import Context
 from invert.errors import InputError
 from invert.inverter import Inverter
@@ -34,6 +35,7 @@ OWN_FOLDER = True
 BUDGET = 70_000
 SCENES, FOREIGN, SEEDS, QUICK_PICTURES = 200, 100, 3, 3
 REAL_RUNS = 25  # of each kind for the package itself; on the others its own method is run, with the same prompts
+TIMED, REAL_TIMED = 8, 2  # pictures of each kind whose seconds are measured, and for the package itself
 KINDS = ("held-out", "foreign")
 
 # Peers are given the settings that served them best on training scenes (`peer-settings`).
@@ -55,11 +57,17 @@ CONTENDERS = (
 def run(context: Context) -> dict[str, Any]:
     pictures, seeds, contenders = extent(context)
     only_kept = os.environ.get("COMPARE_KEPT", "0") != "0"
-    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), only_kept)
+    apart = not context.quick  # the few runs of `--quick` are made at once, here: their seconds can be compared as they are
+    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), only_kept, together=apart)
     rows = list(bench.rows(contenders, pictures, seeds))
     tables = {kind: by_picture(rows, kind) for kind in KINDS}
     found = {kind: means(table, context.seed) for kind, table in tables.items()}
     differences = {kind: paired(table, "invert", context.seed) for kind, table in tables.items()}
+    if apart:
+        times = measure_times(bench, contenders, pictures, TIMED, REAL_TIMED, publish=context.for_the_repository)
+        for kind in KINDS:
+            put_seconds(found[kind], means(times.tables.get(kind, {}), context.seed))
+            put_seconds(differences[kind], paired(times.tables.get(kind, {}), "invert", context.seed))
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(found[kind])}" for kind in KINDS))
     pareto(found, context)
     suffering = over_optimisation(rows, context)
@@ -70,11 +78,20 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "budget": BUDGET,
         "seeds": seeds,
+        "seconds_measured_on": times.machine if apart else here(context.device),
         "means": found,
         "invert_minus_other": differences,
         "same_prompt_as_the_package": agreement(rows),
         "over_optimisation": suffering,
     }
+
+
+def put_seconds(of_rows: dict[str, Any], timed: dict[str, Any]) -> None:
+    """Seconds of `means` or `paired` as they were measured apart, in the stead of the rows' own; none where none were."""
+    for method, row in of_rows.items():
+        row.pop("seconds", None)
+        if "seconds" in timed.get(method, {}):
+            row["seconds"] = {**timed[method]["seconds"], "pictures": timed[method]["pictures"]}
 
 
 def extent(context: Context) -> tuple[list[Picture], int, list[Contender]]:

@@ -20,12 +20,12 @@ from experiments.compare import BUDGET, CONTENDERS
 from experiments.runner import Context
 from invert.inverter import Inverter
 
-PICTURES, FACTORS = 20, (0.1, 1.0, 10.0)
+PICTURES, FACTORS = 12, (0.1, 1.0, 10.0)
 NAMES = ("invert", "nearest", "pez", "gcg", "random", "interrogator-lite")
 
 
 def run(context: Context) -> dict[str, Any]:
-    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
+    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), together=True)
     pictures = scene_pictures(2 if context.quick else PICTURES, context.seed)
     factors = FACTORS[:2] if context.quick else FACTORS
     entries = [with_budget(entry, factor) for entry in CONTENDERS if entry.name in NAMES for factor in factors]

@@ -99,6 +99,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor's, the widest that torch uses
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "python": platform.python_version(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from experiments import _bench
+from experiments import _bench, _times
 from experiments._bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
 from experiments._measures import objects_right, relation_right, word_f1
 from experiments._summary import QUALITY, by_picture, markdown, means, paired
-from experiments.compare import agreement
+from experiments.compare import agreement, put_seconds
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
 
@@ -92,6 +93,73 @@ def test_published_runs_count_only_where_they_are_asked_for(bench, tmp_path, mon
     fresh = bench()
     list(fresh.rows(contenders, pictures, 1, lambda line: None))
     assert fresh.measured == 2
+
+
+class Together:
+    """Stands in for an inverter whose method takes several pictures at once."""
+
+    def __init__(self):
+        self.groups: list[int] = []
+
+    def invert_each(self, images, **options):
+        self.groups.append(len(images))
+        cost = {"seconds": 60.0, "forward_tokens": 8, "backward_tokens": 8, "image_passes": 1}
+        return [SimpleNamespace(prompt=f"fox {options['seed']}", **cost) for _ in images]
+
+
+def test_a_method_that_can_takes_several_pictures_at_once_and_none_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    monkeypatch.setattr(_bench, "GROUP", 2)
+    inverter, pictures, pez = Together(), scene_pictures(3, 0), [Contender("pez", "pez")]
+    for _ in range(2):
+        bench = CountingBench("test", inverter, Still(), together=True)
+        rows = list(bench.rows(pez, pictures, 2, lambda line: None))
+        assert [row["prompt"] for row in rows] == ["fox 0", "fox 1"] * 3
+        assert bench.measured == 0 and inverter.groups == [2, 1, 2, 1]
+    assert all(row["seconds"] is None and row["forward"] == 8 for row in rows)
+
+
+def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypatch):
+    contenders = [Contender("random", "random"), Contender("interrogator", "interrogator", most=25)]
+    pictures = scene_pictures(4, 0)
+    monkeypatch.setattr(_times, "here", lambda device: "this machine")
+    shell = bench()
+    shell.inverter = SimpleNamespace(clip=SimpleNamespace(device=None))
+
+    def measured(**options) -> tuple[_times.Times, int]:
+        runs: list[str] = []
+
+        class Watched(CountingBench):
+            def measure(self, contender, picture, seed):
+                runs.append(picture.name)
+                return super().measure(contender, picture, seed)
+
+        monkeypatch.setattr(_times, "Bench", Watched)
+        return _times.measure_times(shell, contenders, pictures, 3, 1, publish=False), runs
+
+    times, runs = measured()
+    assert runs == ["scene-000", "scene-000", "scene-001", "scene-002"]  # every contender in turn on each picture
+    assert times.machine == "this machine" and len(times.tables["held-out"]["random"]) == 3
+    assert measured()[1] == []
+    monkeypatch.setattr(_times, "here", lambda device: "another machine")
+    shell.only_kept = True
+    kept, runs = measured()
+    assert runs == [] and kept.machine == "this machine" and kept.tables["held-out"].keys() == times.tables["held-out"].keys()
+    shell.only_kept = False
+    assert len(measured()[1]) == 4
+
+
+def test_seconds_measured_apart_take_the_place_of_the_rows_own():
+    rows = {"a": {"seconds": {"mean": 9.0}, "judge": {"mean": 0.5}}, "b": {"seconds": {"mean": 9.0}}}
+    put_seconds(rows, {"a": {"pictures": 2, "seconds": {"mean": 1.0}}})
+    assert rows == {"a": {"seconds": {"mean": 1.0, "pictures": 2}, "judge": {"mean": 0.5}}, "b": {}}
+
+
+def test_runs_of_unknown_seconds_have_none_in_tables():
+    rows = [{**row(method, "p", 0.5), "seconds": None} for method in ("invert", "pez")]
+    summary, differences = means(by_picture(rows)), paired(by_picture(rows), "invert")
+    assert "seconds" not in summary["pez"] and "seconds" not in differences["pez"]
+    assert "| – |" in markdown(summary)
 
 
 def test_half_a_line_left_by_an_interrupt_is_passed_over(tmp_path):

@@ -311,6 +311,29 @@ def test_an_interrupt_keeps_the_best_prompt_so_far(inverter, pictures, result):
     assert found.to_json()["interrupted"] is True
 
 
+@pytest.mark.parametrize("method", ["pez", "random"])
+def test_each_of_several_images_gets_its_own_prompt(inverter, pictures, method):
+    options = {"method": method, "tokens": 4, "budget": 200, "seed": 1, "target": "raw"}
+    each = inverter.invert_each(pictures, **options)
+    alone = [inverter.invert(picture, **options) for picture in pictures]
+    assert [result.prompt for result in each] == [result.prompt for result in alone]
+    assert [result.forward_tokens for result in each] == [result.forward_tokens for result in alone]
+    assert [result.image_passes for result in each] == [1] * len(pictures)
+    assert inverter.invert_each([], **options) == []
+
+
+def test_an_interrupt_of_several_images_keeps_the_best_prompt_of_each(inverter, pictures, monkeypatch):
+    def interrupted(problems: list[Problem]) -> list[Solution]:
+        for i, problem in enumerate(problems):
+            problem.meter.offer(f"fox {i}", 0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("invert.methods.pez.pez_together", interrupted)
+    results = inverter.invert_each(pictures, method="pez", target="raw")
+    assert [result.prompt for result in results] == ["fox 0", "fox 1", "fox 2"]
+    assert all(result.interrupted for result in results)
+
+
 def test_an_interrupt_before_any_prompt_is_passed_on(inverter, pictures, monkeypatch):
     def interrupted(problem: Problem) -> Solution:
         raise KeyboardInterrupt

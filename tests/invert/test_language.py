@@ -118,6 +118,11 @@ def test_a_joining_word_that_the_corpus_lacks_is_no_noun(picturebook_words):
     assert language.of(picturebook_words.word("fox")) != UNSEEN
 
 
+def test_a_corpus_that_is_told_in_parts_gives_the_same_classes(language, picturebook_words, monkeypatch):
+    monkeypatch.setattr("invert.language.PART", 7)
+    assert Language(captions(600, 5), picturebook_words).class_of == language.class_of
+
+
 # Classes ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import torch
 from invert import corpus
 from invert.methods import METHODS, get_method
 from invert.methods.gcg import GcgConfig, gcg, swaps
-from invert.methods.pez import PezConfig, pez, score_and_gradient
+from invert.methods.pez import PezConfig, pez, pez_together, score_and_gradient
 from invert.methods.random_search import RandomConfig, random_search
 from invert.methods.tokens import random_ids, score_ids, score_text
 
@@ -51,6 +51,23 @@ def test_an_interrupt_finds_the_best_prompt_with_the_meter(problem, name):
     task = problem()
     solution = RUN[name](task, SMALL[name])
     assert task.meter.best_prompt == solution.prompts[0][0]
+
+
+def test_problems_that_pez_solves_together_get_the_prompts_that_they_get_alone(problem, clip):
+    """Of few steps, before rounding can lead two runs apart."""
+
+    def problems():
+        other = replace(problem(seed=4), target=clip.encode_text(["two owls on a red background"])[0])
+        return [problem(seed=3), other]
+
+    together, alone = problems(), problems()
+    found = pez_together(together, PezConfig(steps=12))
+    for solution, task, single in zip(found, together, alone, strict=True):
+        expected = pez(single, PezConfig(steps=12))
+        assert [text for text, _ in solution.prompts] == [text for text, _ in expected.prompts]
+        assert task.meter.token_passes == single.meter.token_passes
+        assert task.meter.best_prompt == single.meter.best_prompt
+        assert [step.score for step in task.meter.trace] == pytest.approx([step.score for step in single.meter.trace], abs=1e-5)
 
 
 def test_pez_runs_its_tokens_and_two_special_ones_forward_and_backward(problem):
