@@ -142,8 +142,8 @@ class Bench:
         together: methods that can seek the prompts of several pictures at once do; the seconds of one are then unknown.
         about: what else a run depends on, such as the machine where its seconds count.
         """
-        self.about = about
-        self.inverter, self.judge, self.only_kept, self.together = inverter, judge, only_kept, together
+        self.inverter, self.judge = inverter, judge
+        self.only_kept, self.together, self.about = only_kept, together, about
         self.file, self.published = cache_folder() / "experiments" / f"{name}.jsonl", PUBLISHED / f"{name}.jsonl"
         earlier = read_rows(self.published) if os.environ.get("PUBLISHED_RUNS", "0") != "0" else []
         self.known = {run["key"]: run for run in [*earlier, *read_rows(self.file)]}
@@ -154,14 +154,14 @@ class Bench:
     ) -> Iterator[Row]:
         """Every row of every contender, what ran before read back; `say` is told of new runs."""
         for contender in contenders:
+            its_seeds = range(seeds if contender.seeded else 1)
             for kind in dict.fromkeys(picture.kind for picture in pictures):
                 here = [p for p in pictures if p.kind == kind][: contender.most]
-                of_contender = range(seeds if contender.seeded else 1)
                 if self.together and contender.method in TOGETHER and not self.only_kept:
-                    for seed in of_contender:
+                    for seed in its_seeds:
                         self.run_together(contender, here, seed, say)
                 for picture in here:
-                    for seed in of_contender:
+                    for seed in its_seeds:
                         key = self.key(contender, picture, seed)
                         if key in self.known or not self.only_kept:
                             yield self.row(key, contender, picture, seed, say)

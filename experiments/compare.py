@@ -35,7 +35,7 @@ OWN_FOLDER = True
 BUDGET = 70_000
 SCENES, FOREIGN, SEEDS, QUICK_PICTURES = 200, 100, 3, 3
 REAL_RUNS = 25  # of each kind for the package itself; on the others its own method is run, with the same prompts
-TIMED, REAL_TIMED = 8, 2  # pictures of each kind whose seconds are measured, and for the package itself
+TIMED, REAL_TIMED = 8, 1  # pictures of each kind whose seconds are measured, and for the package itself
 KINDS = ("held-out", "foreign")
 
 # Peers are given the settings that served them best on training scenes (`peer-settings`).
@@ -66,8 +66,8 @@ def run(context: Context) -> dict[str, Any]:
     if apart:
         times = measure_times(bench, contenders, pictures, TIMED, REAL_TIMED, publish=context.for_the_repository)
         for kind in KINDS:
-            put_seconds(found[kind], means(times.tables.get(kind, {}), context.seed))
-            put_seconds(differences[kind], paired(times.tables.get(kind, {}), "invert", context.seed))
+            put_costs(found[kind], means(times.tables.get(kind, {}), context.seed))
+            put_costs(differences[kind], paired(times.tables.get(kind, {}), "invert", context.seed))
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(found[kind])}" for kind in KINDS))
     pareto(found, context)
     suffering = over_optimisation(rows, context)
@@ -86,12 +86,14 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def put_seconds(of_rows: dict[str, Any], timed: dict[str, Any]) -> None:
-    """Seconds of `means` or `paired` as they were measured apart, in the stead of the rows' own; none where none were."""
+def put_costs(of_rows: dict[str, Any], apart: dict[str, Any]) -> None:
+    """Seconds and memory of `means` or `paired` as measured apart, in the stead of the rows' own; none where none were."""
     for method, row in of_rows.items():
-        row.pop("seconds", None)
-        if "seconds" in timed.get(method, {}):
-            row["seconds"] = {**timed[method]["seconds"], "pictures": timed[method]["pictures"]}
+        measured = apart.get(method, {})
+        for measure in ("seconds", "peak_mib"):
+            row.pop(measure, None)
+            if measure in measured:
+                row[measure] = {**measured[measure], "pictures": measured["pictures"]}
 
 
 def extent(context: Context) -> tuple[list[Picture], int, list[Contender]]:

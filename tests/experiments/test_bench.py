@@ -12,7 +12,7 @@ from experiments import _bench, _times
 from experiments._bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
 from experiments._measures import objects_right, relation_right, word_f1
 from experiments._summary import QUALITY, by_picture, markdown, means, paired
-from experiments.compare import agreement, put_seconds
+from experiments.compare import agreement, put_costs
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
 
@@ -151,7 +151,7 @@ def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypa
 
 def test_seconds_measured_apart_take_the_place_of_the_rows_own():
     rows = {"a": {"seconds": {"mean": 9.0}, "judge": {"mean": 0.5}}, "b": {"seconds": {"mean": 9.0}}}
-    put_seconds(rows, {"a": {"pictures": 2, "seconds": {"mean": 1.0}}})
+    put_costs(rows, {"a": {"pictures": 2, "seconds": {"mean": 1.0}}})
     assert rows == {"a": {"seconds": {"mean": 1.0, "pictures": 2}, "judge": {"mean": 0.5}}, "b": {}}
 
 
