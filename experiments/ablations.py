@@ -1,8 +1,9 @@
 """What does each part of our method bring: everything in place, against one part left out or one setting changed?
 
 Left out are the soft stage's words, the concepts, language, its reward for length, pairs of moves, the length
-penalty, the beam, the last sweep, the corpus, and the search itself (then the soft prompts are read off
-directly, by nearest token or with combinations). Changed are the target, the number of soft tokens L and of restarts R.
+penalty, the beam, the last sweep, the corpus (alone and with the soft stage's words), and the search itself (then
+the soft prompts are read off directly, by nearest token or with combinations). Changed are the target, the number
+of soft tokens L and of restarts R.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ WITHOUT = (
     "search",
     "search-nor-combinations",
 )
+BOTH = "language-nor-soft-words"  # where there is no corpus either
 
 
 def run(context: Context) -> dict[str, Any]:
-    METHODS.update({f"invert-without-{part}": (__name__, f"without_{part.replace('-', '_')}") for part in WITHOUT})
+    METHODS.update({f"invert-without-{part}": (__name__, f"without_{part.replace('-', '_')}") for part in (*WITHOUT, BOTH)})
     scenes, foreign = (2, 1) if context.quick else (SCENES, FOREIGN)
     pictures = scene_pictures(scenes, context.seed) + foreign_pictures(foreign)
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
@@ -64,11 +66,15 @@ def run(context: Context) -> dict[str, Any]:
 def variants() -> list[Contender]:
     """Our method, and every change of it by one part."""
     parts = [Contender(f"without {part.replace('-', ' ')}", f"invert-without-{part}", LIMIT) for part in WITHOUT]
-    corpus = Contender("without corpus", "invert-without-language", {**LIMIT, "corpus": MUTE})
+    mute = {**LIMIT, "corpus": MUTE}
+    corpus = [
+        Contender("without corpus", "invert-without-language", mute),
+        Contender("without corpus nor soft words", f"invert-without-{BOTH}", mute),
+    ]
     targets = [Contender(f"target {kind}", "invert", {**LIMIT, "target": kind}) for kind in TARGETS]
     lengths = [Contender(f"L = {n}", "invert", {**LIMIT, "tokens": n}) for n in TOKENS]
     restarts = [Contender(f"R = {n}", "invert", {**LIMIT, "restarts": n}) for n in RESTARTS]
-    return [Contender(WHOLE, "invert", LIMIT), *parts, corpus, *targets, *lengths, *restarts]
+    return [Contender(WHOLE, "invert", LIMIT), *parts, *corpus, *targets, *lengths, *restarts]
 
 
 def changed(problem: Problem, use_soft: bool = True, use_concepts: bool = True, **search: Any) -> Solution:
@@ -94,6 +100,10 @@ def without_concepts(problem: Problem) -> Solution:
 
 def without_language(problem: Problem) -> Solution:
     return changed(problem, language_weight=0.0)
+
+
+def without_language_nor_soft_words(problem: Problem) -> Solution:
+    return changed(problem, language_weight=0.0, use_soft=False, use_concepts=False)
 
 
 def without_reward(problem: Problem) -> Solution:
