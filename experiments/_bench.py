@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 import invert as package
@@ -148,6 +149,7 @@ class Bench:
         earlier = read_rows(self.published) if os.environ.get("PUBLISHED_RUNS", "0") != "0" else []
         self.known = {run["key"]: run for run in [*earlier, *read_rows(self.file)]}
         self.used: set[str] = set()
+        self._latents: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
 
     def rows(
         self, contenders: Iterable[Contender], pictures: list[Picture], seeds: int, say: Callable[[str], None] = print
@@ -215,15 +217,24 @@ class Bench:
     def rated(self, prompt: str, picture: Picture) -> Row:
         """Words, objects and relation against the truth; similarity under the optimised model and the judge."""
         clip = self.inverter.clip
+        judged, optimised = self.latents(picture)
         return {
             "word_f1": word_f1(prompt, picture.scene),
             "named": named(prompt, picture.scene),
             "objects": float(objects_right(prompt, picture.scene)),
             "relation": float(relation_right(prompt, picture.scene)),
-            "judge": float(self.judge.similarity([prompt], [picture.image])[0]),
-            "optimised": float(clip.encode_text([prompt])[0] @ image_latent(clip, [picture.image])),
+            "judge": float(self.judge.clip.encode_text([prompt])[0] @ judged),
+            "optimised": float(clip.encode_text([prompt])[0] @ optimised),
             "tokens": len(clip.tokenizer.encode(prompt)),
         }
+
+    def latents(self, picture: Picture) -> tuple[Tensor, Tensor]:
+        """A picture's unit latents under the judge and under the optimised model, computed once for all of its rows."""
+        name = (picture.kind, picture.name)
+        if name not in self._latents:
+            of_judge, of_optimised = (image_latent(clip, [picture.image]) for clip in (self.judge.clip, self.inverter.clip))
+            self._latents[name] = of_judge, of_optimised
+        return self._latents[name]
 
 
 def run_of(result: Result, alone: bool = True) -> Row:
