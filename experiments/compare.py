@@ -160,7 +160,11 @@ def over_optimisation(rows: list[Row], context: Context) -> dict[str, Any]:
     for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         mine = [row for row in rows if row["method"] == method]
         points = np.array([(row["optimised"], row["judge"]) for row in mine])
-        axis.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color="black" if method == "oracle" else f"C{i}", label=method)
+        shown = points[[row["seed"] == 0 for row in mine]]
+        colour, size = ("black", 4) if method == "oracle" else (f"C{i}", 9)
+        axis.scatter(
+            shown[:, 0], shown[:, 1], s=size, color=colour, alpha=0.7, label=method, zorder=3 if method == "invert" else 2
+        )
         paired_truth = [truth.get((row["kind"], row["picture"])) for row in mine]
         base = np.array([(t["optimised"], t["judge"]) if t else (np.nan, np.nan) for t in paired_truth])
         gain = np.nanmean(points - base, axis=0) if truth else [np.nan, np.nan]

@@ -1,4 +1,4 @@
-"""How does each method's quality grow with its budget: a tenth, once, and ten times that of `compare`?
+"""How does each method's quality grow with its budget: a tenth, half, once, and ten times that of `compare`?
 
 On scenes of known truth; CLIP Interrogator enters with our writing of its best mode, which stops where
 the budget ends and is complete at some 80,000 token passes.
@@ -20,14 +20,14 @@ from experiments.compare import BUDGET, CONTENDERS
 from experiments.runner import Context
 from invert.inverter import Inverter
 
-PICTURES, FACTORS = 12, (0.1, 1.0, 10.0)
+PICTURES, FACTORS = 12, (0.1, 0.5, 1.0, 10.0)
 NAMES = ("invert", "nearest", "pez", "gcg", "random", "interrogator-lite")
 
 
 def run(context: Context) -> dict[str, Any]:
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), together=True)
     pictures = scene_pictures(2 if context.quick else PICTURES, context.seed)
-    factors = FACTORS[:2] if context.quick else FACTORS
+    factors = FACTORS[:-1] if context.quick else FACTORS
     entries = [with_budget(entry, factor) for entry in CONTENDERS if entry.name in NAMES for factor in factors]
     summary = means(by_picture(bench.rows(entries, pictures, 1)), context.seed)
     if context.for_the_repository:
