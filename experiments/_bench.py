@@ -70,13 +70,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Contender:
-    """A method as it enters: options of the inversion, whether seeds differ, on how many pictures of a kind at most."""
+    """A method as it enters: options of the inversion, whether seeds differ, on how many pictures of a kind at most.
+
+    kinds: of pictures that it enters on; all where none is named.
+    """
 
     name: str
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     seeded: bool = True
     most: int | None = None
+    kinds: tuple[str, ...] = ()
 
 
 def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:
@@ -158,6 +162,8 @@ class Bench:
         for contender in contenders:
             its_seeds = range(seeds if contender.seeded else 1)
             for kind in dict.fromkeys(picture.kind for picture in pictures):
+                if contender.kinds and kind not in contender.kinds:
+                    continue
                 here = [p for p in pictures if p.kind == kind][: contender.most]
                 if self.together and contender.method in TOGETHER and not self.only_kept:
                     for seed in its_seeds:

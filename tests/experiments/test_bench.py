@@ -12,7 +12,7 @@ from experiments import _bench, _times
 from experiments._bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
 from experiments._measures import objects_right, relation_right, word_f1
 from experiments._summary import QUALITY, by_picture, markdown, means, paired
-from experiments.compare import agreement, put_costs
+from experiments.compare import BUDGET, agreement, entries, put_costs
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
 
@@ -172,6 +172,18 @@ def test_a_contender_without_seeds_or_with_a_limit_runs_less(bench):
     pictures = scene_pictures(3, 0)
     once = Contender("retrieve", "retrieve", seeded=False, most=2)
     assert len(list(bench().rows([once], pictures, 3, lambda line: None))) == 2
+
+
+def test_a_contender_of_one_kind_of_pictures_does_not_run_on_others(bench):
+    pictures = [*scene_pictures(2, 0), *foreign_pictures(2)]
+    rows = bench().rows([Contender("retrieve", "retrieve", seeded=False, kinds=("foreign",))], pictures, 1, lambda line: None)
+    assert [row["kind"] for row in rows] == ["foreign"] * 2
+
+
+def test_the_quick_comparison_runs_the_package_once_and_searches_with_half_the_budget():
+    quick = {contender.name: contender for contender in entries(["invert", "interrogator"], quick=True)}
+    assert quick["invert"].options["budget"] == BUDGET // 2 and quick["invert"].most is None
+    assert (quick["interrogator"].most, quick["interrogator"].kinds) == (1, ("held-out",))
 
 
 @pytest.mark.parametrize("pictures", [scene_pictures(20, 0), foreign_pictures(100)], ids=["scenes", "foreign"])
