@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments import runner
+from experiments.harness import runner
 from invert.clip import pick_device
 from invert.errors import InputError
 

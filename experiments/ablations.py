@@ -15,11 +15,11 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from experiments._bench import Bench, Contender, foreign_pictures, scene_pictures
-from experiments._measures import Judge
-from experiments._summary import TITLES, by_picture, markdown, means, paired
 from experiments.compare import BUDGET
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, foreign_pictures, scene_pictures
+from experiments.harness.measures import Judge
+from experiments.harness.runner import Context
+from experiments.harness.statistics import TITLES, by_picture, markdown, means, paired
 from invert.inverter import Inverter
 from invert.methods import METHODS, Problem, Solution
 from invert.methods.invert import invert_with, language_of

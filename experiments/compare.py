@@ -20,13 +20,13 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments._bench import Bench, Contender, Picture, Row, foreign_pictures, scene_pictures
-from experiments._compare_page import write_page
-from experiments._measures import Judge
-from experiments._readme import write_headline
-from experiments._summary import TITLES, by_picture, markdown, means, paired, token_passes
-from experiments._times import here, measure_times
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, Picture, Row, foreign_pictures, scene_pictures
+from experiments.harness.compare_page import write_page
+from experiments.harness.measures import Judge
+from experiments.harness.readme import write_headline
+from experiments.harness.runner import Context
+from experiments.harness.statistics import TITLES, by_picture, markdown, means, paired, token_passes
+from experiments.harness.wall_time import here, measure_times
 from invert.errors import InputError
 from invert.inverter import Inverter
 

@@ -13,11 +13,11 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from experiments._bench import Bench, Contender, scene_pictures
-from experiments._measures import Judge
-from experiments._summary import TITLES, by_picture, markdown, means, token_passes
 from experiments.compare import BUDGET, CONTENDERS
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, scene_pictures
+from experiments.harness.measures import Judge
+from experiments.harness.runner import Context
+from experiments.harness.statistics import TITLES, by_picture, markdown, means, token_passes
 from invert.inverter import Inverter
 
 PICTURES, FACTORS = 12, (0.1, 0.5, 1.0, 10.0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._bench import peak_memory, prepare, scene_pictures
-from experiments._random_clip import random_clip
-from experiments.runner import Context
+from experiments.harness.bench import peak_memory, prepare, scene_pictures
+from experiments.harness.random_clip import random_clip
+from experiments.harness.runner import Context
 from invert.inverter import Inverter
 
 ARCHITECTURE, BUDGET, PICTURES = "ViT-L-14", 20_000, 1

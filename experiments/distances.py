@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from clustering.distances import FORMULATIONS, choose_formulation, distances
-from experiments._clustering import alternate, figure
-from experiments.runner import Context
+from experiments.harness.clustering import alternate, figure
+from experiments.harness.runner import Context
 
 SHAPES = [(1, 1500, 2), (1500, 1500, 2), (1000, 1000, 16), (1000, 1000, 64), (1000, 1000, 512)]
 

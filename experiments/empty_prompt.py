@@ -16,10 +16,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from experiments._bench import Bench, Contender, Picture, scene_pictures
-from experiments._measures import Judge
-from experiments._summary import by_picture, means
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, Picture, scene_pictures
+from experiments.harness.measures import Judge
+from experiments.harness.runner import Context
+from experiments.harness.statistics import by_picture, means
 from invert.inverter import Inverter
 from invert.target import KINDS, corrected
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
-from experiments.runner import Context, stopwatch
+from experiments.harness.runner import Context, stopwatch
 from invert.clip import load_clip
 from invert.generate import Generator
 from invert.picturebook.grammar import caption

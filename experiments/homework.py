@@ -18,8 +18,8 @@ from sklearn.datasets import make_moons
 from sklearn.metrics import adjusted_rand_score
 
 from clustering import DBSCAN, NearestNeighbors
-from experiments._clustering import clock, figure
-from experiments.runner import Context
+from experiments.harness.clustering import clock, figure
+from experiments.harness.runner import Context
 
 EPS, LEAST = 0.1, 8
 K, FEATURES, TABLES, HASHES = 10, 16, 12, 4

@@ -15,8 +15,8 @@ import torch
 from clustering import KMeans
 from clustering.animate import box_of, frame, save
 from clustering.lloyd import assign
-from experiments._clustering import lesson
-from experiments.runner import Context
+from experiments.harness.clustering import lesson
+from experiments.harness.runner import Context
 
 CLUSTERS = 8
 SIZE = (720, 600)

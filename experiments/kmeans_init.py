@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from clustering import KMeans
-from experiments._clustering import Labelled, figure, lesson
-from experiments.runner import Context
+from experiments.harness.clustering import Labelled, figure, lesson
+from experiments.harness.runner import Context
 
 INITS = ("random", "k-means++")
 SAME = 1.005  # inertias within half a per cent are one outcome

@@ -17,8 +17,8 @@ import sklearn.cluster
 import torch
 
 from clustering import KMeans
-from experiments._clustering import alternate, clock, extra_memory, figure
-from experiments.runner import Context
+from experiments.harness.clustering import alternate, clock, extra_memory, figure
+from experiments.harness.runner import Context
 
 STEPS = 20
 GOALS = {"scikit-learn": 2.0, "faiss": 1.0, "memory": 0.25}  # times faster, times faster, share of the data

@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from experiments._random_clip import random_clip
-from experiments.runner import Context
+from experiments.harness.random_clip import random_clip
+from experiments.harness.runner import Context
 from invert.clip import Clip, load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes

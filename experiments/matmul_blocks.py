@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from experiments._transactions import Block, traffic
-from experiments.runner import Context
+from experiments.harness.memory_traffic import Block, traffic
+from experiments.harness.runner import Context
 
 PRODUCTS = {"product": (50_000, 784, 10), "transpose": (10, 784, 50_000)}
 BLOCKS: list[Block] = [(1 << i, 256 >> i) for i in range(9)]  # (x over rows, y over columns)

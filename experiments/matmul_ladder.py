@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.runner import Context
+from experiments.harness.runner import Context
 from kernels import available
 from kernels.bench import LESSON, Row, bearable, compare, operands, sizes
 from kernels.timing import copy_bandwidth

@@ -10,8 +10,8 @@ from typing import Any
 
 from clustering import MeanShift
 from clustering.animate import animate_meanshift
-from experiments._clustering import BANDWIDTH, lesson
-from experiments.runner import Context
+from experiments.harness.clustering import BANDWIDTH, lesson
+from experiments.harness.runner import Context
 
 RATES = {"lesson": 1.0, "slow": 0.25}
 

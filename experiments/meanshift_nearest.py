@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from clustering import MeanShift
-from experiments._clustering import BANDWIDTH, Labelled, clock, figure, growth_exponent, lesson
-from experiments.runner import Context
+from experiments.harness.clustering import BANDWIDTH, Labelled, clock, figure, growth_exponent, lesson
+from experiments.harness.runner import Context
 
 K = 64  # nearest points looked at
 SIZES = (1_500, 6_000, 24_000, 96_000, 384_000, 1_000_000)

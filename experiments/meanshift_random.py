@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from clustering import MeanShift
-from experiments._clustering import BANDWIDTH, Labelled, alternate, figure, lesson
-from experiments.runner import Context
+from experiments.harness.clustering import BANDWIDTH, Labelled, alternate, figure, lesson
+from experiments.harness.runner import Context
 
 STEPS = 5
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

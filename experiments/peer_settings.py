@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._bench import Bench, Contender, scene_pictures
-from experiments._measures import Judge
-from experiments._summary import by_picture, markdown, means
 from experiments.compare import BUDGET
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, scene_pictures
+from experiments.harness.measures import Judge
+from experiments.harness.runner import Context
+from experiments.harness.statistics import by_picture, markdown, means
 from invert.inverter import Inverter
 
 SCENES, TARGETS, LENGTHS = 10, ("raw", "gap"), (8, 16)

@@ -22,10 +22,10 @@ import torch
 from torchvision.transforms.functional import to_tensor
 from torchvision.utils import save_image
 
-from experiments._bench import Bench, Contender, Picture, scene_pictures
-from experiments._measures import Judge, estimate
 from experiments.compare import BUDGET, entries
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Contender, Picture, scene_pictures
+from experiments.harness.measures import Judge, estimate
+from experiments.harness.runner import Context
 from invert import methods
 from invert.clip import Clip
 from invert.generate import to_pil

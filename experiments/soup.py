@@ -19,10 +19,10 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import torch
 
-from experiments._bench import Bench, Picture, scene_pictures
-from experiments._measures import Judge
 from experiments.compare import entries
-from experiments.runner import Context
+from experiments.harness.bench import Bench, Picture, scene_pictures
+from experiments.harness.measures import Judge
+from experiments.harness.runner import Context
 from invert.clip import Clip
 from invert.inverter import Inverter
 from invert.meter import Meter

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor
 
-from experiments.runner import Context
+from experiments.harness.runner import Context
 from invert.clip import from_open_clip
 
 WIDTH, HEADS, LAYERS, VOCAB, CONTEXT = 768, 12, 12, 49408, 77  # the text tower of ViT-L-14

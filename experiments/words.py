@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from experiments._bench import scene_pictures
-from experiments.runner import Context
+from experiments.harness.bench import scene_pictures
+from experiments.harness.runner import Context
 from invert.inverter import Inverter
 from invert.meter import Meter
 from invert.project import Projection, project

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import _bench, _times
-from experiments._bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
-from experiments._measures import objects_right, relation_right, word_f1
-from experiments._summary import QUALITY, by_picture, markdown, means, paired
 from experiments.compare import BUDGET, agreement, entries, put_costs
+from experiments.harness import bench as benchmark
+from experiments.harness import wall_time
+from experiments.harness.bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
+from experiments.harness.measures import objects_right, relation_right, word_f1
+from experiments.harness.statistics import QUALITY, by_picture, markdown, means, paired
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
 
@@ -74,13 +75,13 @@ def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):
     list(bench().rows([Contender("random", "random")], pictures, 1, lambda line: None))
     other = bench()
     list(other.rows([Contender("random", "random", {"tokens": 4})], pictures, 1, lambda line: None))
-    monkeypatch.setattr(_bench, "fingerprint", lambda method: "other code")
+    monkeypatch.setattr(benchmark, "fingerprint", lambda method: "other code")
     list(other.rows([Contender("random", "random")], pictures, 1, lambda line: None))
     assert other.measured == 2
 
 
 def test_published_runs_count_only_where_they_are_asked_for(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(_bench, "PUBLISHED", tmp_path / "runs")
+    monkeypatch.setattr(benchmark, "PUBLISHED", tmp_path / "runs")
     pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
     first = bench()
     rows = list(first.rows(contenders, pictures, 1, lambda line: None))
@@ -109,7 +110,7 @@ class Together:
 
 def test_a_method_that_can_takes_several_pictures_at_once_and_none_again(tmp_path, monkeypatch):
     monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
-    monkeypatch.setattr(_bench, "GROUP", 2)
+    monkeypatch.setattr(benchmark, "GROUP", 2)
     inverter, pictures, pez = Together(), scene_pictures(3, 0), [Contender("pez", "pez")]
     for _ in range(2):
         bench = CountingBench("test", inverter, Still(), together=True)
@@ -122,11 +123,11 @@ def test_a_method_that_can_takes_several_pictures_at_once_and_none_again(tmp_pat
 def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypatch):
     contenders = [Contender("random", "random"), Contender("interrogator", "interrogator", most=25)]
     pictures = scene_pictures(4, 0)
-    monkeypatch.setattr(_times, "here", lambda device: "this machine")
+    monkeypatch.setattr(wall_time, "here", lambda device: "this machine")
     shell = bench()
     shell.inverter = SimpleNamespace(clip=SimpleNamespace(device=None))
 
-    def measured(**options) -> tuple[_times.Times, int]:
+    def measured(**options) -> tuple[wall_time.Times, int]:
         runs: list[str] = []
 
         class Watched(CountingBench):
@@ -134,14 +135,14 @@ def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypa
                 runs.append(picture.name)
                 return super().measure(contender, picture, seed)
 
-        monkeypatch.setattr(_times, "Bench", Watched)
-        return _times.measure_times(shell, contenders, pictures, 3, 1, publish=False), runs
+        monkeypatch.setattr(wall_time, "Bench", Watched)
+        return wall_time.measure_times(shell, contenders, pictures, 3, 1, publish=False), runs
 
     times, runs = measured()
     assert runs == ["scene-000", "scene-000", "scene-001", "scene-002"]  # every contender in turn on each picture
     assert times.machine == "this machine" and len(times.tables["held-out"]["random"]) == 3
     assert measured()[1] == []
-    monkeypatch.setattr(_times, "here", lambda device: "another machine")
+    monkeypatch.setattr(wall_time, "here", lambda device: "another machine")
     shell.only_kept = True
     kept, runs = measured()
     assert runs == [] and kept.machine == "this machine" and kept.tables["held-out"].keys() == times.tables["held-out"].keys()

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.functional import to_tensor
 
 from experiments import generator, roundtrip
-from experiments._bench import scene_pictures
+from experiments.harness.bench import scene_pictures
 from invert.clip import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments._transactions import L1, LINE, SECTOR, WARP, count, loads_of, traffic
+from experiments.harness.memory_traffic import L1, LINE, SECTOR, WARP, count, loads_of, traffic
 from experiments.matmul_blocks import BLOCKS, THREAD_MS
 from experiments.matmul_ladder import speed_ups
 from kernels.bench import Row

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from experiments._readme import BEGIN, END, README, headline, with_headline
-from experiments.runner import RESULTS
+from experiments.harness.readme import BEGIN, END, README, headline, with_headline
+from experiments.harness.runner import RESULTS
 
 
 def measured(value: float) -> dict[str, float]:

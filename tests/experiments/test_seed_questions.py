@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from experiments import layers, soup, words
-from experiments._bench import Contender
 from experiments.compare_budget import with_budget
 from experiments.empty_prompt import ranked
+from experiments.harness.bench import Contender
 from invert.clip import load_clip
 from invert.picturebook.grammar import lexicon
 from invert.project import Projection

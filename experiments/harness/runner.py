@@ -21,9 +21,8 @@ from typing import Any
 
 import torch
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent
 RESULTS = FOLDER / "results"
-NOT_EXPERIMENTS = {"__init__", "__main__", "runner"}
 PACKAGES = (
     "torch",
     "open_clip_torch",
@@ -67,8 +66,7 @@ class Context:
 
 def names() -> list[str]:
     """Every experiment, by the name that `run` takes."""
-    found = [path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_EXPERIMENTS and not path.stem.startswith("_")]
-    return sorted(stem.replace("_", "-") for stem in found)
+    return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if not path.stem.startswith("__"))
 
 
 def load(name: str) -> ModuleType:

@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from experiments._bench import Picture, Row
-from experiments._summary import QUALITY, TITLES, interval, seconds, token_passes
+from experiments.harness.bench import Picture, Row
+from experiments.harness.statistics import QUALITY, TITLES, interval, seconds, token_passes
 from invert.report import STYLE, embedded
 
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst

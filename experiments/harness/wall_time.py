@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from experiments._bench import Bench, Contender, Picture, Row
-from experiments._summary import Table, by_picture
-from experiments.runner import machine
+from experiments.harness.bench import Bench, Contender, Picture, Row
+from experiments.harness.runner import machine
+from experiments.harness.statistics import Table, by_picture
 
 NAME = "compare-times"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from experiments._summary import TITLES, interval, seconds, token_passes
+from experiments.harness.runner import FOLDER
+from experiments.harness.statistics import TITLES, interval, seconds, token_passes
 
-README = Path(__file__).parent.parent / "README.md"
+README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"
 MEASURES = ("word_f1", "objects", "judge")
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from experiments._bench import Row
-from experiments._measures import estimate
+from experiments.harness.bench import Row
+from experiments.harness.measures import estimate
 
 QUALITY = ("word_f1", "named", "objects", "relation", "judge", "optimised")
 COST = ("tokens", "seconds", "forward", "backward", "images", "peak_mib")

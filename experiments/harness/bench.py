@@ -27,8 +27,8 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 import invert as package
-from experiments._measures import Judge, objects_right, relation_right, word_f1
-from experiments.runner import RESULTS
+from experiments.harness.measures import Judge, objects_right, relation_right, word_f1
+from experiments.harness.runner import FOLDER, RESULTS
 from invert.cache import cache_folder
 from invert.corpus import encoded_corpus
 from invert.inverter import Inverter
@@ -40,7 +40,7 @@ from invert.picturebook.world import Scene, draw_scenes, objects
 from invert.result import Result
 from invert.target import image_latent
 
-FOREIGN = Path(__file__).parent / "foreign"
+FOREIGN = FOLDER / "foreign"
 PUBLISHED = RESULTS / "runs"
 OURS = ("invert", "nearest")
 OUR_METHODS = ("__init__", "tokens", "labels", *OURS)  # modules of `invert.methods` that these two are made of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import open_clip
 import torch
 
-from experiments.runner import Context
+from experiments.harness.runner import Context
 from invert.clip import Clip, from_open_clip
 
 
