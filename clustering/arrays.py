@@ -69,14 +69,14 @@ def all_finite(points: Tensor) -> bool:
 
 
 def read_weights(weights: Any, points: Tensor) -> Tensor | None:
-    """Sample weights as a tensor (N,) beside the points, or None where none are given.
+    """Sample weights as a tensor (N,) in `sum_dtype` beside the points, or None where none are given.
 
     Raises ValueError for another shape, negative or non-finite weights, or weights that are all zero.
     """
     if weights is None:
         return None
     given = weights.detach() if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights))
-    given = given.to(points)
+    given = given.to(points.device, sum_dtype(points.device))
     if given.ndim == 0:
         given = given.expand(len(points))
     if given.shape != points.shape[:1]:
@@ -86,14 +86,19 @@ def read_weights(weights: Any, points: Tensor) -> Tensor | None:
     return given
 
 
-def give_back(result: Tensor, like: Any) -> Any:
+def to_input_type(result: Tensor, like: Any) -> Any:
     """The tensor itself where tensors came in, otherwise a NumPy array."""
     return result if isinstance(like, Tensor) else result.numpy(force=True)
 
 
-def working(points: Tensor) -> Tensor:
+def compute_dtype(points: Tensor) -> Tensor:
     """Points in the dtype that arithmetic is done in: 16-bit floats become float32, the others stay."""
     return points.float() if points.dtype in (torch.float16, torch.bfloat16) else points
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that sums over points are kept in: float64 wherever the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:

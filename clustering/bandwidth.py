@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clustering.arrays import working
+from clustering.arrays import compute_dtype
 from clustering.distances import distance_chunks
 
 REACH = {"gaussian": 3.0, "triangular": 1.0, "flat": 1.0}  # bandwidths within which a kernel does practically all it does
@@ -32,12 +32,12 @@ def estimate_bandwidth(
     """
     if rule not in RULES or kernel not in REACH:
         raise ValueError(f"unknown rule {rule!r} or kernel {kernel!r}: choose from {', '.join(RULES)} and {', '.join(REACH)}")
-    probes = working(x)
+    probes = compute_dtype(x)
     if n_samples is not None and n_samples < len(x):
         if generator is None:
             raise ValueError("a sample of the points needs a generator: pass one, or n_samples=None to ask all of them")
         probes = probes[torch.randperm(len(x), generator=generator, device=x.device)[:n_samples]]
-    data = probes if rule == "scikit-learn" else working(x)  # scikit-learn looks only among the sample
+    data = probes if rule == "scikit-learn" else compute_dtype(x)  # scikit-learn looks only among the sample
     k = max(1, int(len(data) * RULES[rule]))
     far = torch.cat([block.kthvalue(k, dim=1).values for _, block in distance_chunks(probes, data, "euclidean")])
     return float(far.mean()) / (REACH[kernel] if rule == "third" else 1.0)

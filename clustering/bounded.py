@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clustering import cpu
 from clustering.distances import distances
-from clustering.lloyd import Pass, Totals
+from clustering.lloyd import LloydPass, Totals
 from clustering.simd_tile import TILE, lower_two_scores
 
 GROUP = TILE.centers
@@ -45,7 +45,7 @@ class State(NamedTuple):
     counts: np.ndarray  # (K,) float64
 
 
-class Waiting(NamedTuple):
+class PendingTile(NamedTuple):
     """A tile of points to be scored together, one in each lane."""
 
     rows: np.ndarray  # (lanes,) int64
@@ -74,23 +74,23 @@ def add(state, k, x, row, weight):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def score_waiting(x, weights, geometry, state, waiting, filled):  # type: ignore[no-untyped-def]
+def score_pending(x, weights, geometry, state, pending, filled):  # type: ignore[no-untyped-def]
     """Score the first points of the tile against all centers; those with a new center move between the sums."""
-    waiting.best[:] = np.inf
-    waiting.second[:] = np.inf
-    waiting.nearest[:] = 0
+    pending.best[:] = np.inf
+    pending.second[:] = np.inf
+    pending.nearest[:] = 0
     for group in range(len(geometry.packed)):
         center = group * GROUP
         packed, halves = geometry.packed[group], geometry.halves[group]
-        lower_two_scores(waiting.tile, packed, halves, x.shape[1], center, waiting.best, waiting.nearest, waiting.second)
+        lower_two_scores(pending.tile, packed, halves, x.shape[1], center, pending.best, pending.nearest, pending.second)
     for lane in range(filled):
-        row, new, norm = waiting.rows[lane], waiting.nearest[lane], waiting.norms[lane]
+        row, new, norm = pending.rows[lane], pending.nearest[lane], pending.norms[lane]
         error = geometry.slack * norm
-        state.upper[row] = np.sqrt(max(norm + 2 * waiting.best[lane], 0) + error)
-        state.lower[row] = np.sqrt(max(norm + 2 * waiting.second[lane] - error, 0))
+        state.upper[row] = np.sqrt(max(norm + 2 * pending.best[lane], 0) + error)
+        state.lower[row] = np.sqrt(max(norm + 2 * pending.second[lane] - error, 0))
         old = state.labels[row]
         if old != new:
-            weight = weights[row] if len(weights) else x.dtype.type(1)
+            weight = weights[row] if len(weights) else 1.0
             if old >= 0:
                 add(state, old, x, row, -weight)
             add(state, new, x, row, weight)
@@ -98,9 +98,9 @@ def score_waiting(x, weights, geometry, state, waiting, filled):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def bounded_pass(x, weights, geometry, state, waiting):  # type: ignore[no-untyped-def]
+def bounded_pass(x, weights, geometry, state, pending):  # type: ignore[no-untyped-def]
     """One thread's share: bring its state to the centers of geometry."""
-    lanes, filled = len(waiting.rows), 0
+    lanes, filled = len(pending.rows), 0
     for row in range(len(x)):
         k = state.labels[row]
         if k >= 0:
@@ -115,30 +115,30 @@ def bounded_pass(x, weights, geometry, state, waiting):  # type: ignore[no-untyp
         norm = x.dtype.type(0)
         for f in range(x.shape[1]):
             value = x[row, f] - geometry.offset[f]
-            waiting.tile[f * lanes + filled] = value
+            pending.tile[f * lanes + filled] = value
             norm += value * value
-        waiting.rows[filled], waiting.norms[filled] = row, norm
+        pending.rows[filled], pending.norms[filled] = row, norm
         filled += 1
         if filled == lanes:
-            score_waiting(x, weights, geometry, state, waiting, filled)
+            score_pending(x, weights, geometry, state, pending, filled)
             filled = 0
-    score_waiting(x, weights, geometry, state, waiting, filled)
+    score_pending(x, weights, geometry, state, pending, filled)
 
 
-class BoundedPass(Pass):
+class BoundedPass(LloydPass):
     """A pass that remembers: label, upper and lower bound of each point, and the sums of each cluster."""
 
     def __init__(self, x: Tensor, weights: Tensor | None) -> None:
         super().__init__(x, weights)
         self.points = x.numpy()
-        self.weigh = np.empty(0, self.points.dtype) if weights is None else weights.contiguous().numpy()
+        self.weigh = np.empty(0) if weights is None else weights.double().contiguous().numpy()
         n, kind = len(self.points), self.points.dtype
         self.labels = np.full(n, -1, np.int32)
         self.upper, self.lower = np.zeros(n, kind), np.zeros(n, kind)
         self.parts: list[slice] = []
         self.centers: np.ndarray | None = None
 
-    def totals(self, centers: Tensor) -> Totals:
+    def accumulate(self, centers: Tensor) -> Totals:
         self._advance(centers.contiguous().numpy())
         sums, counts = torch.from_numpy(self.sums.sum(0)), torch.from_numpy(self.counts.sum(0))
         return Totals(sums, counts.where(counts > NOTHING * counts.sum(), 0))
@@ -166,8 +166,8 @@ class BoundedPass(Pass):
             state = State(self.labels[part], self.upper[part], self.lower[part], self.sums[thread], self.counts[thread])
             norms, best, second = np.empty((3, lanes), kind)
             tile = np.zeros(depth * lanes, kind)
-            waiting = Waiting(np.empty(lanes, np.int64), norms, tile, best, second, np.empty(lanes, np.int32))
-            bounded_pass(self.points[part], self.weigh[part], geometry, state, waiting)
+            pending = PendingTile(np.empty(lanes, np.int64), norms, tile, best, second, np.empty(lanes, np.int32))
+            bounded_pass(self.points[part], self.weigh[part], geometry, state, pending)
 
         cpu.run_shares(share, len(self.parts))
         self.centers = centers.copy()

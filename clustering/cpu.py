@@ -24,7 +24,10 @@ SHARE = 1 << 21  # multiplications below which another thread costs more than it
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def pass_over(x, weights, centers, offset, packed, halves, labels, nearest, sums, counts, best, index, tile):  # type: ignore[no-untyped-def]
-    """One thread's share. weights, labels, nearest, sums: length 0 where there are none or they are not wanted."""
+    """One thread's share. weights, labels, nearest, sums: length 0 where there are none or they are not wanted.
+
+    weights, sums and counts are float64: a product in the points' float32 would move weighted means out of their range.
+    """
     n, depth = x.shape
     lanes = len(best)
     for first in range(0, n, lanes):
@@ -46,7 +49,7 @@ def pass_over(x, weights, centers, offset, packed, halves, labels, nearest, sums
                     squares += (x[row, f] - centers[k, f]) ** 2
                 nearest[row] = squares
             if len(sums):
-                weight = weights[row] if len(weights) else x.dtype.type(1)
+                weight = weights[row] if len(weights) else 1.0
                 counts[k] += weight
                 for f in range(depth):
                     sums[k, f] += weight * x[row, f]
@@ -88,19 +91,28 @@ def run_shares(share: Callable[[int], None], threads: int) -> None:
         list(pool(threads).map(share, range(threads)))
 
 
-def lloyd_pass(
-    x: Tensor, centers: Tensor, weights: Tensor | None, labels: Tensor | None, nearest: Tensor | None, add_up: bool
-) -> tuple[Tensor, Tensor] | None:
-    """Fill labels (N,) int64 and nearest (N,), squared, where given; with add_up return (sums (K, D), counts (K,)).
+def assign(x: Tensor, centers: Tensor, labels: Tensor, nearest: Tensor) -> None:
+    """Fill labels (N,) int64 and nearest (N,), the squared distances. x and centers: contiguous, of one dtype."""
+    run_pass(x, centers, None, labels, nearest, add_up=False)
 
-    x and centers: contiguous, of one dtype. The sums are kept in float64 whatever the dtype, because a cluster
-    of millions of float32 points would lose digits; they come in a fixed order, so the same call gives the same bits.
+
+def accumulate(x: Tensor, centers: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums (K, D) and counts (K,), float64, of the points nearest to each center. weights: (N,) float64.
+
+    They come in a fixed order, so the same call on as many threads gives the same bits.
     """
+    sums, counts = run_pass(x, centers, weights, None, None, add_up=True)
+    return torch.from_numpy(sums.sum(0)), torch.from_numpy(counts.sum(0))
+
+
+def run_pass(
+    x: Tensor, centers: Tensor, weights: Tensor | None, labels: Tensor | None, nearest: Tensor | None, add_up: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`pass_over` on all threads; sums and counts of each."""
     points, means = x.numpy(), centers.numpy()
-    nothing = np.empty(0, points.dtype)
-    weigh = nothing if weights is None else weights.numpy()
+    weigh = np.empty(0) if weights is None else weights.numpy()
     out_labels = np.empty(0, np.int64) if labels is None else labels.numpy()
-    out_nearest = nothing if nearest is None else nearest.numpy()
+    out_nearest = np.empty(0, points.dtype) if nearest is None else nearest.numpy()
     offset, packed, halves = pack(means)
     parts = shares(points, len(means))
     threads = len(parts)
@@ -116,4 +128,4 @@ def lloyd_pass(
         pass_over(points[part], weigh[part], means, offset, packed, halves, *results, best, index, tile)
 
     run_shares(share, threads)
-    return (torch.from_numpy(sums.sum(0)), torch.from_numpy(counts.sum(0))) if add_up else None
+    return sums, counts

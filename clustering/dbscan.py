@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 from torch import Tensor
 
-from clustering.arrays import give_back, read_points, read_weights
+from clustering.arrays import read_points, read_weights, to_input_type
 from clustering.neighbors import NearestNeighbors
 
 
@@ -45,8 +45,8 @@ class DBSCAN(ClusterMixin, BaseEstimator):
         one = torch.ones_like(points[:, 0], dtype=torch.float32) if weights is None else weights.float()
         core = torch.zeros_like(one).index_add_(0, rows, one[columns]) >= self.min_samples
         labels = label_regions(core, rows, columns)
-        self.labels_, cores = give_back(labels, x), core.nonzero()[:, 0]
-        self.core_sample_indices_, self.components_ = give_back(cores, x), give_back(points[cores], x)
+        self.labels_, cores = to_input_type(labels, x), core.nonzero()[:, 0]
+        self.core_sample_indices_, self.components_ = to_input_type(cores, x), to_input_type(points[cores], x)
         return self
 
 

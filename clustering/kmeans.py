@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import generator_on, give_back, read_points, read_weights, working
+from clustering.arrays import compute_dtype, generator_on, read_points, read_weights, sum_dtype, to_input_type
 from clustering.distances import distance_chunks
-from clustering.lloyd import Pass, Totals, assign, means_of, repeated
+from clustering.lloyd import LloydPass, Totals, assign, means_of
+from clustering.passes import make_pass
 from clustering.seeding import kmeans_plusplus, random_points
 from clustering.stream import Chunks, sample
 
@@ -48,7 +49,7 @@ class CentroidModel(TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMi
     def predict(self, x: Any) -> Any:
         """Labels (N,) int64 of the nearest centers."""
         points, centers = self._beside_centers(x)
-        return give_back(assign(points, centers)[0], x)
+        return to_input_type(assign(points, centers)[0], x)
 
     def transform(self, x: Any) -> Any:
         """Euclidean distances (N, K) to the centers, in x's dtype."""
@@ -56,7 +57,7 @@ class CentroidModel(TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMi
         out = torch.empty(len(points), len(centers), dtype=points.dtype, device=points.device)
         for part, block in distance_chunks(points, centers, "euclidean"):
             out[part] = block
-        return give_back(out, x)
+        return to_input_type(out, x)
 
     def score(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the inertia of x under the fitted centers: the larger, the better."""
@@ -135,7 +136,7 @@ class KMeans(CentroidModel):
         runs = self._runs_over_chunks(x, sample_weight) if isinstance(x, Chunks) else self._runs_in_memory(x, sample_weight)
         best = min(runs, key=lambda run: run.inertia)
         like = best.centers if isinstance(x, Chunks) else x
-        self.cluster_centers_, self.labels_ = give_back(best.centers, like), give_back(best.labels, like)
+        self.cluster_centers_, self.labels_ = to_input_type(best.centers, like), to_input_type(best.labels, like)
         self.inertia_, self.n_iter_ = best.inertia, best.iterations
         return self
 
@@ -148,7 +149,7 @@ class KMeans(CentroidModel):
         limit = self.tol * mean_variance([points])
         for _ in range(self.n_init if isinstance(self.init, str) else 1):
             start = self._start(points, weights, generator)
-            yield self._lloyd([repeated(points, weights, self.n_clusters)], start, limit)
+            yield self._lloyd([make_pass(points, weights, self.n_clusters)], start, limit)
 
     def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
         if sample_weight is not None:
@@ -171,15 +172,15 @@ class KMeans(CentroidModel):
         points = read_points(self, x, reset=True)
         self._check_clusters(len(points))
         points = normalize(points, dim=1) if self.spherical else points
-        start = working(self._start(points, None, generator_on(points.device, self.seed)))
-        yield give_back(start.to(points.dtype), x)
-        passes = [repeated(points, None, self.n_clusters)]
+        start = compute_dtype(self._start(points, None, generator_on(points.device, self.seed)))
+        yield to_input_type(start.to(points.dtype), x)
+        passes = [make_pass(points, None, self.n_clusters)]
         for centers in self._iterations(passes, start, self.tol * mean_variance([points]), lr):
-            yield give_back(centers.to(points.dtype), x)
+            yield to_input_type(centers.to(points.dtype), x)
 
-    def _iterations(self, passes: Iterable[Pass], centers: Tensor, limit: float, lr: float = 1.0) -> Iterator[Tensor]:
-        """Centers, in the working dtype, after each iteration, until they rest."""
-        centers = working(centers)
+    def _iterations(self, passes: Iterable[LloydPass], centers: Tensor, limit: float, lr: float = 1.0) -> Iterator[Tensor]:
+        """Centers, in the compute dtype, after each iteration, until they rest."""
+        centers = compute_dtype(centers)
         for _ in range(self.max_iter):
             means = means_of(settled(passes, centers), centers)
             moved = centers + lr * (means - centers) if lr != 1 else means
@@ -190,7 +191,7 @@ class KMeans(CentroidModel):
             if shift <= limit * lr * lr:
                 return
 
-    def _lloyd(self, passes: Iterable[Pass], start: Tensor, limit: float) -> Run:
+    def _lloyd(self, passes: Iterable[LloydPass], start: Tensor, limit: float) -> Run:
         """Iterate until the centers rest; passes: one over everything, or one over each chunk."""
         for iteration, centers in enumerate(self._iterations(passes, start, limit), 1):  # noqa: B007
             pass
@@ -208,35 +209,35 @@ class ChunkPasses:
     def __init__(self, chunks: Chunks, spherical: bool) -> None:
         self.chunks, self.spherical = chunks, spherical
 
-    def __iter__(self) -> Iterator[Pass]:
-        return (Pass(normalize(chunk, dim=1) if self.spherical else chunk) for chunk in self.chunks)
+    def __iter__(self) -> Iterator[LloydPass]:
+        return (LloydPass(normalize(chunk, dim=1) if self.spherical else chunk) for chunk in self.chunks)
 
 
-def settled(passes: Iterable[Pass], centers: Tensor) -> Totals:
+def settled(passes: Iterable[LloydPass], centers: Tensor) -> Totals:
     """Totals over all passes, with a point moved into every cluster that would stay empty."""
     found: Totals | None = None
     for one in passes:
-        more = one.totals(centers)
+        more = one.accumulate(centers)
         found = more if found is None else found.plus(more)
     assert found is not None
     return fill_empty(passes, centers, found) if bool((found.counts == 0).any()) else found
 
 
-def fill_empty(passes: Iterable[Pass], centers: Tensor, found: Totals) -> Totals:
+def fill_empty(passes: Iterable[LloydPass], centers: Tensor, found: Totals) -> Totals:
     """Give each empty cluster one of the points farthest from their centers, and take it from its old cluster."""
     empty = (found.counts == 0).nonzero()[:, 0]
-    rows, labels, mass, far = [], [], [], []
+    rows, labels, weights, far = [], [], [], []
     for one in passes:
         label, nearest = one.assign(centers)
-        weigh = torch.ones_like(nearest) if one.weights is None else one.weights.to(nearest)
-        nearest = nearest.where(weigh > 0, -1)  # who weighs nothing fills nothing
+        weigh = torch.ones_like(nearest) if one.weights is None else one.weights
+        nearest = nearest.where(weigh > 0, -1)  # zero-weight points never seed empty clusters
         far_here, worst = nearest.topk(min(len(empty), len(nearest)))
         rows.append(one.x[worst].to(found.sums))
         labels.append(label[worst])
-        mass.append(weigh[worst].to(found.counts))
+        weights.append(weigh[worst].to(found.counts))
         far.append(far_here)
     pick = torch.cat(far).topk(min(len(empty), sum(map(len, far)))).indices
-    point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(mass)[pick]
+    point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(weights)[pick]
     empty = empty[: len(pick)]
     sums = found.sums.index_add(0, label, -point * weight[:, None]).index_copy_(0, empty, point * weight[:, None])
     counts = found.counts.index_add(0, label, -weight).index_copy_(0, empty, weight)
@@ -244,17 +245,17 @@ def fill_empty(passes: Iterable[Pass], centers: Tensor, found: Totals) -> Totals
 
 
 def inertia(nearest: Tensor, weights: Tensor | None) -> float:
-    """Weighted sum of squared distances (N,)."""
-    return float(nearest.sum() if weights is None else (nearest * weights.to(nearest)).sum())
+    """Weighted sum of squared distances (N,), added up in float64."""
+    wide = sum_dtype(nearest.device)
+    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))
 
 
 def mean_variance(points: Iterable[Tensor]) -> float:
     """The features' variances, averaged, over all chunks and without a copy of any (Chan's parallel formula)."""
     count, mean, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
     for chunk in points:
-        for rows in chunk.split(1 << 16):
-            rows = working(rows)
-            var, own = torch.var_mean(rows, 0, correction=0)
+        for rows in chunk.split(1 << 14):
+            var, own = torch.var_mean(rows.to(sum_dtype(rows.device)), 0, correction=0)
             delta = own - mean.to(own)
             both = count + len(rows)
             squares = squares.to(own) + var * len(rows) + delta.square() * (count * len(rows) / both)

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clustering.arrays import generator_on, give_back, read_points, working
+from clustering.arrays import compute_dtype, generator_on, read_points, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
 from clustering.coalesce import coalesce, heaviest
 from clustering.distances import distance_chunks
@@ -80,24 +80,24 @@ class MeanShift(ClusterMixin, BaseEstimator):
     def fit(self, x: Any, y: Any = None) -> MeanShift:
         """Cluster x (N, D). y is ignored."""
         points = read_points(self, x, reset=True)
-        for moved in self._steps(working(points)):  # noqa: B007
+        for moved in self._steps(compute_dtype(points)):  # noqa: B007
             pass
-        centers = self._modes(working(points), moved)
+        centers = self._modes(compute_dtype(points), moved)
         labels, _ = assign(points, centers)
         used, labels = labels.unique(return_inverse=True)
-        self.cluster_centers_ = give_back(centers[used].to(points.dtype), x)
-        self.labels_, self.shifted_ = give_back(labels, x), give_back(moved.to(points.dtype), x)
+        self.cluster_centers_ = to_input_type(centers[used].to(points.dtype), x)
+        self.labels_, self.shifted_ = to_input_type(labels, x), to_input_type(moved.to(points.dtype), x)
         return self
 
     def predict(self, x: Any) -> Any:
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
         points = read_points(self, x)
-        return give_back(assign(points, torch.as_tensor(self.cluster_centers_).to(points))[0], x)
+        return to_input_type(assign(points, torch.as_tensor(self.cluster_centers_).to(points))[0], x)
 
     def steps(self, x: Any) -> Iterator[Any]:
         """The moved points (N, D) after each step, for animations and for stopping where one likes."""
-        return (give_back(moved, x) for moved in self._steps(working(read_points(self, x, reset=True))))
+        return (to_input_type(moved, x) for moved in self._steps(compute_dtype(read_points(self, x, reset=True))))
 
     def _steps(self, data: Tensor) -> Iterator[Tensor]:
         kind, k = self._check(len(data))

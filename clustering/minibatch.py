@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import generator_on, give_back, read_points, read_weights, working
+from clustering.arrays import generator_on, read_points, read_weights, sum_dtype, to_input_type
 from clustering.kmeans import CentroidModel, inertia
-from clustering.lloyd import assign, totals
+from clustering.lloyd import accumulate, assign
 
 
 class MiniBatchKMeans(CentroidModel):
@@ -75,7 +75,7 @@ class MiniBatchKMeans(CentroidModel):
             centers, seen = self._begin(points, weights, generator_on(points.device, self.seed))
             self.n_iter_ = 0
         else:
-            centers = working(torch.as_tensor(self.cluster_centers_).to(points))
+            centers = self._means
             seen = torch.as_tensor(self.counts_).to(centers)
         centers, seen = self._learn(points, weights, centers, seen)
         self.n_iter_ += 1
@@ -89,20 +89,21 @@ class MiniBatchKMeans(CentroidModel):
         return (normalize(points, dim=1) if self.spherical else points), weights
 
     def _begin(self, points: Tensor, weights: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        centers = working(self._start(points, weights, generator))
-        return centers, torch.zeros(len(centers), dtype=centers.dtype, device=centers.device)
+        centers = self._start(points, weights, generator).to(sum_dtype(points.device))
+        return centers, torch.zeros_like(centers[:, 0])
 
     def _learn(self, points: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Centers (K, D) and their weights (K,) after a batch: each is the running mean of what came to it."""
-        found = totals(points, centers, weights)
-        after = seen + found.counts.to(seen)
-        step = (found.sums.to(centers) - found.counts.to(centers)[:, None] * centers) / after.clamp(min=1e-12)[:, None]
+        """Centers (K, D) and their weights (K,) after a batch: each is the running mean, in float64, of what came to it."""
+        found = accumulate(points, centers, weights)
+        after = seen + found.counts
+        tiny = torch.finfo(after.dtype).tiny
+        step = (found.sums - found.counts[:, None] * centers) / after.clamp(min=tiny)[:, None]
         moved = centers + step
         return (normalize(moved, dim=1) if self.spherical else moved), after
 
     def _keep(self, x: Any, points: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> MiniBatchKMeans:
-        centers = centers.to(points.dtype)
+        self._means, centers = centers, centers.to(points.dtype)  # in full: small steps would be rounded away
         labels, nearest = assign(points, centers)
-        self.cluster_centers_, self.labels_ = give_back(centers, x), give_back(labels, x)
-        self.counts_, self.inertia_ = give_back(seen, x), inertia(nearest, weights)
+        self.cluster_centers_, self.labels_ = to_input_type(centers, x), to_input_type(labels, x)
+        self.counts_, self.inertia_ = to_input_type(seen, x), inertia(nearest, weights)
         return self

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clustering.arrays import give_back, read_points, working
+from clustering.arrays import compute_dtype, read_points, to_input_type
 from clustering.buckets import Neighbourhoods
 from clustering.engines import BallTree, Brute, Faiss, Index, KDTree
 from clustering.grid import Grid
@@ -68,7 +68,7 @@ class NearestNeighbors(BaseEstimator):
             raise ValueError(f"unknown method {self.method!r}: choose auto, {', '.join(BUILDERS)}")
         points = read_points(self, x, reset=True)
         self.method_ = choose_method(points) if self.method == "auto" else self.method
-        self._points = working(points)
+        self._points = compute_dtype(points)
         self._index = BUILDERS[self.method_](self._points, self.n_neighbors, self.seed)
         return self
 
@@ -85,7 +85,7 @@ class NearestNeighbors(BaseEstimator):
         squares, indices = self._search(queries, k + (x is None))
         if x is None:
             squares, indices = without_self(squares, indices)
-        return give_back(squares.sqrt().to(like.dtype) if isinstance(like, Tensor) else squares.sqrt(), like), give_back(
+        return to_input_type(squares.sqrt().to(like.dtype) if isinstance(like, Tensor) else squares.sqrt(), like), to_input_type(
             indices, like
         )
 
@@ -93,7 +93,7 @@ class NearestNeighbors(BaseEstimator):
         """All points within radius of each query (the query itself included where it is one), as ragged arrays."""
         queries, like = self._queries(x)
         found = self._index.within(queries, self.radius if radius is None else radius)
-        return Neighbourhoods(*(give_back(part, like) for part in found))
+        return Neighbourhoods(*(to_input_type(part, like) for part in found))
 
     def _queries(self, x: Any) -> tuple[Tensor, Any]:
         check_is_fitted(self)

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from clustering.arrays import working
+from clustering.arrays import compute_dtype
 from clustering.distances import by_matmul
 
 CHUNK_ROWS = 1 << 17
@@ -56,13 +56,13 @@ def draw(odds: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 def reach(x: Tensor, few: Tensor) -> Tensor:
     """Squared distances (N, few) in float32 or wider, row chunk by row chunk."""
-    return torch.cat([by_matmul(working(rows), working(few)) for rows in x.split(CHUNK_ROWS)])
+    return torch.cat([by_matmul(compute_dtype(rows), compute_dtype(few)) for rows in x.split(CHUNK_ROWS)])
 
 
 def left_over(x: Tensor, candidates: Tensor, nearest: Tensor, odds: Tensor) -> Tensor:
     """The inertia that each candidate (C, D) would leave, (C,), without an N × C matrix."""
     left = torch.zeros(len(candidates), dtype=nearest.dtype, device=x.device)
     for rows, near, weight in zip(x.split(CHUNK_ROWS), nearest.split(CHUNK_ROWS), odds.split(CHUNK_ROWS), strict=True):
-        block = torch.minimum(near[:, None], by_matmul(working(rows), working(candidates)))
+        block = torch.minimum(near[:, None], by_matmul(compute_dtype(rows), compute_dtype(candidates)))
         left += weight.to(block) @ block
     return left

@@ -12,7 +12,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import Chunks, KMeans, MiniBatchKMeans, kmeans_plusplus
 from clustering.kmeans import mean_variance
-from clustering.lloyd import WORTH_COMPILING, Pass, assign, means_of, repeated, totals
+from clustering.lloyd import WORTH_COMPILING, LloydPass, accumulate, assign, means_of
+from clustering.passes import make_pass
 
 CHECKED = {
     "check_sample_weight_equivalence_on_dense_data": "random starts depend on the number of rows, as in scikit-learn's KMeans"
@@ -59,10 +60,10 @@ def test_the_compiled_pass_and_torch_agree(d, dtype):
     squares = torch.cdist(x.double(), x[:k].double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     torch.testing.assert_close(nearest.double(), squares.min(1).values, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(squares.gather(1, labels[:, None])[:, 0], squares.min(1).values, rtol=1e-4, atol=1e-6)
-    found = totals(x, x[:k], weights)
+    found = accumulate(x, x[:k], weights)
     expected = torch.zeros(k, d, dtype=torch.float64).index_add_(0, labels, x.double() * weights.double()[:, None])
     torch.testing.assert_close(found.sums.double(), expected, rtol=1e-4, atol=1e-4)
-    small = totals(x[:50], x[:k], weights[:50])  # too small to be worth compiled code
+    small = accumulate(x[:50], x[:k], weights[:50])  # too small to be worth compiled code
     expected = torch.zeros(k, d, dtype=torch.float64).index_add_(0, labels[:50], x[:50].double() * weights[:50].double()[:, None])
     torch.testing.assert_close(small.sums.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -77,11 +78,11 @@ def test_bounds_skip_points_but_change_no_label(dtype, spread, away, weighted):
     x = centers[torch.randint(50, (2500,), generator=generator)]
     x = (x + spread * torch.randn(2500, 24, generator=generator, dtype=torch.float64) + away).to(dtype)
     weights = torch.rand(2500, generator=generator, dtype=dtype) if weighted else None
-    bounded, plain = repeated(x, weights, 50), Pass(x, weights)
-    assert type(bounded) is not Pass
+    bounded, plain = make_pass(x, weights, 50), LloydPass(x, weights)
+    assert type(bounded) is not LloydPass
     centers = x[:50]
     for _ in range(12):
-        found, expected = bounded.totals(centers), plain.totals(centers)
+        found, expected = bounded.accumulate(centers), plain.accumulate(centers)
         assert float((found.counts - expected.counts).abs().sum()) <= (4 if dtype == torch.float32 else 1e-6)  # ties
         torch.testing.assert_close(bounded.assign(centers)[1], plain.assign(centers)[1], rtol=1e-4, atol=1e-4)
         centers = means_of(expected, centers)
@@ -90,10 +91,10 @@ def test_bounds_skip_points_but_change_no_label(dtype, spread, away, weighted):
 def test_bounds_skip_most_points_once_centers_come_to_rest():
     x = torch.from_numpy(blobs(20_000, 16, 20))
     fitted = KMeans(20, n_init=2).fit(x)
-    bounded = repeated(x, None, 20)
-    bounded.totals(fitted.cluster_centers_)
+    bounded = make_pass(x, None, 20)
+    bounded.accumulate(fitted.cluster_centers_)
     before = bounded.upper.copy()
-    bounded.totals(fitted.cluster_centers_ + 1e-4)
+    bounded.accumulate(fitted.cluster_centers_ + 1e-4)
     moved = float(torch.tensor(16e-8).sqrt())
     assert np.mean(np.abs(bounded.upper - before - moved) < 1e-5) > 0.9, "a bound that is only shifted was not computed anew"
 
@@ -101,10 +102,10 @@ def test_bounds_skip_most_points_once_centers_come_to_rest():
 def test_a_cluster_that_its_weighted_points_have_left_is_empty():
     x = torch.from_numpy(blobs(9000, 16, 3))
     weights = torch.rand(9000, generator=torch.Generator().manual_seed(0))
-    bounded = repeated(x, weights, 16)
-    bounded.totals(x[:16])
+    bounded = make_pass(x, weights, 16)
+    bounded.accumulate(x[:16])
     far = torch.cat([x[:3], torch.full((13, 16), 1e4) + torch.arange(13)[:, None]])
-    assert int((bounded.totals(far).counts == 0).sum()) == 13
+    assert int((bounded.accumulate(far).counts == 0).sum()) == 13
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -314,6 +315,49 @@ def test_a_generator_that_runs_out_is_refused():
         KMeans(2).fit(Chunks(lambda: iter([])))
     with pytest.raises(ValueError, match="sample_weight"):
         KMeans(2).fit(Chunks(torch.rand(9, 2)), sample_weight=torch.ones(9))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize(("n", "d", "k"), [(40_000, 1, 2), (300_000, 2, 2), (30_000, 16, 20)])  # torch, compiled, bounded
+@pytest.mark.parametrize("weighted", [False, True])
+def test_means_of_many_large_numbers_are_exact(kind, n, d, k, weighted):
+    values = torch.arange(k) * 512 + 49152  # held by every dtype
+    x = values.repeat(n // k)[:, None].repeat(1, d).to(kind)
+    weights = torch.rand(len(x), generator=torch.Generator().manual_seed(0)) + 0.1 if weighted else None
+    for model in (KMeans(k), MiniBatchKMeans(k, max_epochs=2, batch_size=4096)):
+        model.fit(x, sample_weight=weights)
+        assert model.cluster_centers_[:, 0].double().sort().values.tolist() == values.tolist()
+        assert model.inertia_ == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+@pytest.mark.parametrize(("n", "d", "k"), [(2000, 3, 5), (60_000, 2, 12), (6000, 24, 20)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_away_from_the_origin_centers_stay_in_the_box_of_their_points(offset, n, d, k, weighted):
+    x = torch.from_numpy(blobs(n, d, k, dtype=np.float64) * 10 + offset).float()
+    weights = torch.rand(n, generator=torch.Generator().manual_seed(0)) if weighted else None
+    chunks = KMeans(k, n_init=2).fit(Chunks(x, rows=n // 3 + 1))
+    batches = MiniBatchKMeans(k).fit(x, sample_weight=weights)
+    for model in (KMeans(k, max_iter=100).fit(x, sample_weight=weights), chunks, batches):
+        used = None if model is chunks else weights
+        own = model.cluster_centers_.double()[model.labels_]
+        squares = (x.double() - own).square().sum(1)
+        assert model.inertia_ == pytest.approx(float(squares.sum() if used is None else squares @ used.double()), rel=1e-5)
+        if model is batches:
+            assert bool(((own >= x.double().amin(0)) & (own <= x.double().amax(0))).all())
+            continue
+        for label in range(k):
+            members = x[model.labels_ == label]
+            assert bool((model.cluster_centers_[label] >= members.amin(0)).all())
+            assert bool((model.cluster_centers_[label] <= members.amax(0)).all())
+
+
+def test_blobs_are_told_apart_wherever_they_lie():
+    rng = np.random.default_rng(3)
+    x = np.concatenate([rng.normal(c, 0.3, (2000, 2)) for c in ((0, 0), (5, 5), (0, 5))])
+    for offset in (0, 1e4, 1e5):
+        for model in (KMeans(3), MiniBatchKMeans(3)):
+            assert np.bincount(model.fit((x + offset).astype("f4")).labels_).tolist() == [2000] * 3
 
 
 def test_variance_in_chunks_is_the_variance():
