@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.harness import runner
-from invert.clip import pick_device
 from invert.errors import InputError
+from invert.models.device import pick_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

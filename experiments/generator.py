@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from experiments.harness.runner import Context, stopwatch
-from invert.clip import load_clip
-from invert.generate import Generator
+from invert.diffusion.generator import Generator
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from experiments.harness.random_clip import random_clip
 from experiments.harness.runner import Context
-from invert.clip import Clip, load_clip
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 from invert.soft import framed

@@ -27,15 +27,15 @@ from experiments.harness.bench import Bench, Contender, Picture, scene_pictures
 from experiments.harness.measures import Judge, estimate
 from experiments.harness.runner import Context
 from invert import methods
-from invert.clip import Clip
-from invert.generate import to_pil
+from invert.diffusion.generator import to_pil
+from invert.diffusion.roundtrip import Regenerated, regenerate
 from invert.inverter import Inverter
 from invert.methods import Problem, Solution
 from invert.methods.denoiser import generator_of, loaded
 from invert.methods.invert import invert
+from invert.models.clip import Clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import Scene, draw_scenes
-from invert.roundtrip import Regenerated, regenerate
 
 OWN_FOLDER = True
 TRUTH = "true caption"

@@ -23,9 +23,9 @@ from experiments.compare import entries
 from experiments.harness.bench import Bench, Picture, scene_pictures
 from experiments.harness.measures import Judge
 from experiments.harness.runner import Context
-from invert.clip import Clip
 from invert.inverter import Inverter
 from invert.meter import Meter
+from invert.models.clip import Clip
 from invert.picturebook.grammar import STOP_WORDS, lexicon
 from invert.soft import SoftConfig, optimise
 from invert.target import corrected, image_latent

@@ -25,7 +25,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from experiments.harness.runner import Context
-from invert.clip import from_open_clip
+from invert.models.open_clip import from_open_clip
 
 WIDTH, HEADS, LAYERS, VOCAB, CONTEXT = 768, 12, 12, 49408, 77  # the text tower of ViT-L-14
 TOKENS = 16

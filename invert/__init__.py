@@ -12,20 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invert.clip import Clip as Clip
-    from invert.clip import load_clip as load_clip
     from invert.config import InvertConfig as InvertConfig
     from invert.errors import InputError as InputError
     from invert.inverter import Inverter as Inverter
+    from invert.models.clip import Clip as Clip
+    from invert.models.loading import load_clip as load_clip
     from invert.result import Result as Result
 
 _HOME = {
-    "Clip": "clip",
+    "Clip": "models.clip",
     "InputError": "errors",
     "InvertConfig": "config",
     "Inverter": "inverter",
     "Result": "result",
-    "load_clip": "clip",
+    "load_clip": "models.loading",
 }
 __all__ = ["Clip", "InputError", "InvertConfig", "Inverter", "Result", "load_clip"]
 

@@ -18,19 +18,20 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.corpus import read_corpus
+from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 from invert.errors import InputError
 from invert.images import ENDINGS, load_image, names_image, thumbnail
 from invert.inverter import Inverter
 from invert.methods import METHODS, SOFT_METHODS, get_method
-from invert.pseudo_tokens import save_pseudo_tokens
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.result import Result
 from invert.target import KINDS, image_latent, text_latent
 
 if TYPE_CHECKING:
-    from invert.roundtrip import RoundTrip
+    from invert.diffusion.roundtrip import RoundTrip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 notes = Console(stderr=True, highlight=False)
@@ -368,8 +369,8 @@ def loaded_judge(clip: Clip, name: str | None) -> Clip:
 
 def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int) -> RoundTrip:
     """The generator that is asked for, loaded, for that many images of a prompt."""
-    from invert.generate import Generator  # with it comes diffusers, a slow import
-    from invert.roundtrip import RoundTrip
+    from invert.diffusion.generator import Generator  # with it comes diffusers, a slow import
+    from invert.diffusion.roundtrip import RoundTrip
 
     with notes.status(f"loading {config.generator}"):
         drawing = Generator.load(config.generator, inverter.clip.device)

@@ -17,8 +17,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 from invert.vocabulary import cache_folder, write_whole

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invert.clip import Clip, load_clip
 from invert.config import InvertConfig
 from invert.images import load_image, names_image
 from invert.meter import Meter
 from invert.methods import TOGETHER, Problem, Solution, check_followed, get_method, solve_each
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.result import ConceptWords, Result, SoftToken, Token
 from invert.target import away_from, corrected, image_latent, modality_gap, text_latent
 from invert.vocabulary import Vocabulary, build_vocabulary

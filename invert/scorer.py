@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.meter import Meter
+from invert.models.clip import Clip
 from invert.soft import framed
 from invert.vocabulary import Vocabulary, Word
 

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.meter import Meter
+from invert.models.clip import Clip
 from invert.vocabulary import Vocabulary
 
 KINDS = ("free", "mixture", "rounded")

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 
 KINDS = ("raw", "empty", "gap")
 SMALLEST_REST = 1e-3  # norm of a target after a negative: below it, its direction is rounding error

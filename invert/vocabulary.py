@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from invert.cache import cache_folder, write_whole
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.picturebook.grammar import terms
 
 END_OF_WORD = "</w>"

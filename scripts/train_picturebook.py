@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
-from invert.clip import load_clip
+from invert.models.loading import load_clip
 from invert.picturebook import models
 from invert.picturebook.augment import augment
 from invert.picturebook.families import family, look_alikes, portraits

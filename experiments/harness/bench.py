@@ -118,7 +118,11 @@ def fingerprint(method: str) -> str:
     if method in WITH_GENERATOR:
         from invert.picturebook import pipeline  # with it comes diffusers, a slow import
 
-        files += [root / "denoise.py", root / "generate.py", *sorted(pipeline.FOLDER.rglob("*.safetensors"))]
+        files += [
+            root / "diffusion" / "denoising.py",
+            root / "diffusion" / "generator.py",
+            *sorted(pipeline.FOLDER.rglob("*.safetensors")),
+        ]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invert.clip import load_clip
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import content_words, mentioned_objects, paraphrases, relation
 from invert.picturebook.world import Scene
 

@@ -6,7 +6,8 @@ import open_clip
 import torch
 
 from experiments.harness.runner import Context
-from invert.clip import Clip, from_open_clip
+from invert.models.clip import Clip
+from invert.models.open_clip import from_open_clip
 
 
 def random_clip(architecture: str, context: Context) -> Clip:

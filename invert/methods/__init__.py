@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.meter import Meter
+from invert.models.clip import Clip
 from invert.project import Concept, Projection
 from invert.vocabulary import Vocabulary
 

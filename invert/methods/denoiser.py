@@ -10,9 +10,9 @@ from functools import cache
 
 import torch
 
-from invert.denoise import Denoising
+from invert.diffusion.denoising import Denoising
+from invert.diffusion.generator import Generator
 from invert.errors import InputError
-from invert.generate import Generator
 from invert.methods import Problem
 
 

@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invert.cache import cache_folder
-from invert.clip import Clip
 from invert.corpus import encoded_corpus
 from invert.errors import InputError
 from invert.meter import Meter
 from invert.methods import Problem, Solution
 from invert.methods.labels import MISSING, Labels, picturebook_labels
 from invert.methods.tokens import score_text
+from invert.models.clip import Clip
 
 CHUNK = 4096  # phrases ranked at once: above the length of picturebook's lists, so that none is cut
 

@@ -14,11 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.corpus import encoded_corpus
 from invert.methods import Problem, Solution
 from invert.methods.labels import Labels, labels_for
 from invert.methods.tokens import score_text
+from invert.models.clip import Clip
 from invert.scorer import Scorer
 from invert.vocabulary import Word
 

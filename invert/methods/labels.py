@@ -12,8 +12,8 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.picturebook.grammar import STYLE_FORMS, with_article
 from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, objects
 

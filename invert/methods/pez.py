@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.meter import Meter
 from invert.methods import Problem, Solution
 from invert.methods.tokens import Found, decoded, random_ids, solution
+from invert.models.clip import Clip
 from invert.soft import framed
 
 

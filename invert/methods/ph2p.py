@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invert.denoise import Denoising, Draw
-from invert.generate import Generator
+from invert.diffusion.denoising import Denoising, Draw
+from invert.diffusion.generator import Generator
 from invert.methods import Problem, Solution
 from invert.methods.denoiser import denoising_of, generator_of
 from invert.methods.tokens import decoded, random_ids, score_text

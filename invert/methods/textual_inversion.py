@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
+from invert.diffusion.textual_inversion import TextualInversionConfig, learn
 from invert.methods import Problem, Solution
 from invert.methods.denoiser import generator_of
 from invert.methods.tokens import decoded, random_ids, score_text
 from invert.project import project
 from invert.soft import framed
-from invert.textual_inversion import TextualInversionConfig, learn
 
 DEFAULT = TextualInversionConfig()
 

@@ -9,11 +9,11 @@ from torchvision.transforms.functional import to_tensor
 
 from experiments import generator, roundtrip
 from experiments.harness.bench import scene_pictures
-from invert.clip import load_clip
+from invert.diffusion.roundtrip import Regenerated
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.roundtrip import Regenerated
 
 
 def test_rendered_pictures_are_recognised_and_mixed_up_ones_are_not() -> None:

@@ -12,7 +12,7 @@ from experiments import layers, soup, words
 from experiments.compare_budget import with_budget
 from experiments.empty_prompt import ranked
 from experiments.harness.bench import Contender
-from invert.clip import load_clip
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import lexicon
 from invert.project import Projection
 

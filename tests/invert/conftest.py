@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from invert.clip import Clip, load_clip
 from invert.inverter import Inverter, picturebook_gap
 from invert.meter import TraceStep
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
 from invert.result import ConceptWords, Result, SoftToken, Token
@@ -167,7 +168,7 @@ def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def tiny_clip() -> Clip:
     """Two layers of width 16 over 64 tokens, in float64: small enough for numerical gradients."""
-    from invert.clip import from_open_clip
+    from invert.models.open_clip import from_open_clip
 
     model = random_open_clip(width=16, heads=2, layers=2, quick_gelu=True, vocab=64).double()
     return from_open_clip("tiny", model, open_clip.image_transform(32, is_train=False))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from invert.clip import Clip, load_clip
 from invert.corpus import Corpus, corpus_captions, encoded_corpus, read_corpus
 from invert.errors import InputError
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 

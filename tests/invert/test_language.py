@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from invert.clip import Clip
 from invert.language import END, RARE, START, UNSEEN, Language, divergences, word_classes
+from invert.models.clip import Clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes, objects
 from invert.vocabulary import Vocabulary, build_vocabulary

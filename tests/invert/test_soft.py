@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from invert.clip import Clip
 from invert.config import InvertConfig
 from invert.meter import Meter
 from invert.methods import Problem
 from invert.methods.nearest import soft_prompts
+from invert.models.clip import Clip
 from invert.soft import KINDS, SoftConfig, SoftPrompts, framed, optimise
 from invert.vocabulary import Vocabulary
 

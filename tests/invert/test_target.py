@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import to_pil_image
 
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from invert.cache import cache_folder
-from invert.clip import Clip
 from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.picturebook.grammar import terms
 from invert.vocabulary import Vocabulary, _cached_index, build_vocabulary
 

@@ -18,7 +18,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from invert.generate import Generator
+from invert.diffusion.generator import Generator
 from invert.picturebook.text_encoder import text_encoder, tokenizer
 
 KINDS = ("SD 1", "SD 2", "SDXL")

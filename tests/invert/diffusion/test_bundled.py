@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 
-from invert.clip import Clip, load_clip
+from invert.diffusion.generator import Generator
 from invert.errors import InputError
-from invert.generate import Generator
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 from invert.picturebook import pipeline
 from invert.picturebook.grammar import caption
 from invert.picturebook.networks import as_one_convolution, build_scheduler, build_unet, build_vae, principal_patches

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import invert.cli
-from invert.clip import load_clip
-from invert.generate import Generator
-from invert.roundtrip import regenerate
+from invert.diffusion.generator import Generator
+from invert.diffusion.roundtrip import regenerate
+from invert.models.loading import load_clip
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
 

@@ -10,18 +10,18 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from invert.clip import Clip
 from invert.config import InvertConfig
+from invert.diffusion.generator import Generator, to_pil
+from invert.diffusion.pseudo_tokens import save_pseudo_tokens
+from invert.diffusion.textual_inversion import TextualInversionConfig, learn
 from invert.errors import InputError
-from invert.generate import Generator, to_pil
 from invert.meter import Meter
 from invert.methods import Problem, get_method
 from invert.methods.ph2p import Ph2p, Ph2pConfig, ph2p
 from invert.methods.textual_inversion import textual_inversion
+from invert.models.clip import Clip
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.pseudo_tokens import save_pseudo_tokens
-from invert.textual_inversion import TextualInversionConfig, learn
 from invert.vocabulary import Vocabulary, build_vocabulary
 
 SHORT = Ph2pConfig(rounds=2, iterations=3, cases=3, judged=4)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from invert.clip import Clip, load_clip
-from invert.generate import Generator, to_pil
-from invert.roundtrip import Regenerated, colour_distance, pixel_distance, regenerate
+from invert.diffusion.generator import Generator, to_pil
+from invert.diffusion.roundtrip import Regenerated, colour_distance, pixel_distance, regenerate
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
 
 RED = torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
 BLUE = torch.tensor([0.0, 0.0, 1.0])[None, :, None, None].expand(1, 3, 64, 64)

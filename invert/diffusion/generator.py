@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from invert.clip import Clip, pick_device
 from invert.errors import InputError
+from invert.models.clip import Clip
+from invert.models.device import pick_device
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
+from invert.diffusion.generator import GenerateConfig, Generator, to_pil
 from invert.errors import InputError
-from invert.generate import GenerateConfig, Generator, to_pil
 
 FAST = GenerateConfig(steps=2, guidance=3.0, batch=3)
 

@@ -16,8 +16,8 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
+from invert.diffusion.generator import Conditioning, Generator
 from invert.errors import InputError
-from invert.generate import Conditioning, Generator
 
 
 @dataclass(frozen=True)

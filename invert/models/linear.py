@@ -7,11 +7,12 @@ few rows a BLAS spends about as long repacking the weight as multiplying with it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # Elements. From here on a packed product is the faster one for 4 to 256 rows: by 1.1 to 1.4 times for 512 x 512,
 # 1.4 to 2.4 for 768 x 3072. Below, it gains nothing, and oneDNN compiles and keeps code for every shape it meets.
@@ -56,6 +57,15 @@ class FrozenLinear:
         if self._packed_transposed is None:
             self._packed_transposed = _pack(self.weight.T.contiguous())
         return _multiply(gradient, self._packed_transposed, None)
+
+
+def frozen_projection(projection: Any) -> Callable[[Tensor], Tensor]:
+    """An output projection as a product: open_clip keeps a matrix (D, E), a Linear or nothing."""
+    if projection is None:
+        return nn.Identity()
+    if isinstance(projection, nn.Linear):
+        return FrozenLinear(projection.weight, projection.bias)
+    return FrozenLinear(projection.T.contiguous(), None)
 
 
 class _PackedProduct(torch.autograd.Function):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invert import linear as module
-from invert.linear import FrozenLinear
+from invert.models import linear as module
+from invert.models.linear import FrozenLinear
 
 
 @pytest.fixture(autouse=True, params=[0, module.PACKED_FROM], ids=["packed", "as by default"])

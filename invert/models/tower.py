@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invert.linear import FrozenLinear
+from invert.models.linear import FrozenLinear
 
 
 def quick_gelu(x: Tensor) -> Tensor:

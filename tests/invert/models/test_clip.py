@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invert.clip import Clip, load_clip
 from invert.errors import InputError
-from invert.tower import TextTower
+from invert.models.clip import Clip
+from invert.models.loading import load_clip
+from invert.models.tower import TextTower
 
 PROMPTS = ["a fox", "", "two owls on a striped blue and white background, pencil sketch", "an x ray above the sun"]
 TOLERANCE = 1e-5
@@ -253,7 +254,7 @@ def test_a_checkpoint_without_some_weights_is_refused_not_filled_with_random_num
 
 
 def test_a_text_tower_of_another_kind_is_refused() -> None:
-    from invert.clip import from_open_clip
+    from invert.models.open_clip import from_open_clip
 
     shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
     text = {"vocab_size": 64, "width": 16, "heads": 2, "layers": 1, "no_causal_mask": True}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from invert.denoise import Denoising
+from invert.diffusion.denoising import Denoising
+from invert.diffusion.generator import Generator
 from invert.errors import InputError
-from invert.generate import Generator
 
 RED = Image.new("RGB", (20, 20), "red")
 BLUE = Image.new("RGB", (30, 16), "blue")

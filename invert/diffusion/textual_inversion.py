@@ -1,7 +1,7 @@
 """Textual inversion: a picture as one or more new tokens, learnt through the denoiser.
 
 In: images and a Stable Diffusion 1.x or 2.x. Out: token rows that stand for what the images show,
-which `invert.pseudo_tokens` saves for diffusers. Gal et al., arXiv 2208.01618.
+which `pseudo_tokens` saves for diffusers. Gal et al., arXiv 2208.01618.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invert.denoise import Denoising
-from invert.generate import Generator
+from invert.diffusion.denoising import Denoising
+from invert.diffusion.generator import Generator
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from invert.clip import Clip
-from invert.generate import Conditioning, Generator, to_pil
+from invert.diffusion.generator import Conditioning, Generator, to_pil
 from invert.inverter import Inverter
+from invert.models.clip import Clip
 from invert.result import Drawn, Result
 
 COMPARED = 64  # pixels: the side that pictures are brought to before pixels and colours are compared

@@ -1,0 +1,1 @@
+"""Prompt → image: the generator, what its denoiser says about pictures, and the round trip."""

@@ -1,0 +1,18 @@
+"""How models are named, and which name was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+
+import open_clip
+
+NAMES = (
+    'picturebook, an open_clip name such as "ViT-L-14/openai", "hf:NAME", a folder that transformers or open_clip saved, '
+    'or "ARCHITECTURE/checkpoint.pt"'
+)
+
+
+def similar(name: str) -> str:
+    known = ["picturebook", *("/".join(pair) for pair in open_clip.list_pretrained())]
+    close = difflib.get_close_matches(name, known, 2, 0.5)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
