@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from invert.models.loading import load_clip as load_clip
     from invert.result import Result as Result
 
+__version__ = "0.1.0"  # of the distribution too. Below 0.10: see pyproject.toml
+
 _HOME = {
     "Clip": "models.clip",
     "InputError": "errors",

@@ -12,12 +12,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invert.errors import InputError
+from invert.corpus_file import read_corpus as read_corpus
 from invert.models.clip import Clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
@@ -68,15 +67,3 @@ def corpus_captions(clip: Clip) -> tuple[str, ...]:
     from open_clip import IMAGENET_CLASSNAMES
 
     return tuple(dict.fromkeys(f"a photo of a {name}" for name in IMAGENET_CLASSNAMES))
-
-
-def read_corpus(path: Path) -> tuple[str, ...]:
-    """A user's own prompts, one a line; InputError where there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the corpus {path} cannot be read: give a UTF-8 text file with one prompt a line") from error
-    captions = tuple(dict.fromkeys(line.strip().lower() for line in lines if line.strip()))
-    if not captions:
-        raise InputError(f"the corpus {path} is empty: write one prompt a line")
-    return captions

@@ -8,6 +8,7 @@ one sentence that names the file.
 from __future__ import annotations
 
 import io
+import os
 import urllib.request
 import warnings
 from pathlib import Path
@@ -22,10 +23,12 @@ URL_TIMEOUT = 10  # seconds
 MOST_BYTES = 64 << 20  # of a download
 
 
-def load_image(source: str | Path | Image.Image) -> Image.Image:
-    """The image as RGB; raises InputError where there is none."""
+def load_image(source: str | Path | io.BytesIO | Image.Image) -> Image.Image:
+    """The image as RGB; raises InputError where there is none. A stream is what was read from standard input."""
     if isinstance(source, Image.Image):
         return to_rgb(source)
+    if isinstance(source, io.BytesIO):
+        return _opened(source, "the picture on standard input")
     name = str(source) or "the empty path"
     stream: Path | io.BytesIO = Path(source)
     if name.startswith(("http://", "https://")):
@@ -36,6 +39,11 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
         raise InputError(f"{name} does not exist: check the path")
     elif Path(source).stat().st_size == 0:
         raise InputError(f"{name} is empty: give an image file")
+    return _opened(stream, name)
+
+
+def _opened(stream: Path | io.BytesIO, name: str) -> Image.Image:
+    """The first frame as RGB; InputError that calls it by its name."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata are not for our users
@@ -56,7 +64,7 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
 
 def names_image(text: str) -> bool:
     """Whether a user who wrote this means an image by it: a URL, a path that exists, or a file's name."""
-    return text.startswith(("http://", "https://")) or Path(text).suffix.lower() in ENDINGS or Path(text).exists()
+    return text.startswith(("http://", "https://")) or Path(text).suffix.lower() in ENDINGS or os.path.exists(text)
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

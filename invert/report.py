@@ -8,18 +8,20 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
 from PIL import Image
 
-from invert.errors import InputError
+from invert.escape import escaped
+from invert.files import write_output
 from invert.images import thumbnail
 from invert.result import Drawn, Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_SIZE = 512  # pixels of a picture
 SHOWN_STEPS = 24  # rows of the table of winning prompts
@@ -34,26 +36,39 @@ h2 { font-size: 1rem; margin: 1rem 0 .25rem }
 figure { margin: 0; width: 8rem; font-size: .8rem }
 figure img { width: 8rem; height: 8rem; object-fit: contain; image-rendering: pixelated }
 .curve { width: 100%; background: #fff; border-radius: .5rem }
+.name { margin: 0; opacity: .7; overflow-wrap: anywhere }
 .prompt { font-size: 1.25rem; margin: 0 0 .5rem }
 td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
 .none { opacity: .6; text-decoration: line-through }
 """
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One prompt on the page: what its images are called, the images, and the results of every method in order."""
+
+    label: str
+    pictures: list[Image.Image]
+    results: list[Result]
+
+
 def trace_figure(result: Result) -> Figure:
-    """Best cosine by step, one colour a stage, and the prompts that won on the way."""
-    figure, (curve, winners) = plt.subplots(2, 1, figsize=(9, 8), height_ratios=(2, 3), layout="constrained")
+    """Best cosine by step, one color a stage, and the prompts that won on the way."""
+    from matplotlib.figure import Figure  # a slow import; a figure without pyplot needs no display
+
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    curve, winners = figure.subplots(2, 1, height_ratios=(2, 3))
     offset = 0
     for stage in dict.fromkeys(step.stage for step in result.trace):
         scores = [step.score for step in result.trace if step.stage == stage]
         curve.plot(range(offset, offset + len(scores)), scores, label=stage)
         offset += len(scores)
-    curve.set(xlabel="step", ylabel="cosine with the target", title=result.prompt)
+    curve.set(xlabel="step", ylabel="cosine with the target", title=escaped(result.prompt))
     curve.title.set_parse_math(False)  # a dollar sign in a prompt is a dollar sign
     if offset:
         curve.legend()
     won = {step.prompt: step for step in result.trace if step.prompt}
-    lines = [f"{step.score:.3f}  {prompt}" for prompt, step in won.items()][-SHOWN_STEPS:]
+    lines = [f"{step.score:.3f}  {escaped(prompt)}" for prompt, step in won.items()][-SHOWN_STEPS:]
     winners.axis("off")
     winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7, wrap=True, parse_math=False)
     return figure
@@ -61,25 +76,27 @@ def trace_figure(result: Result) -> Figure:
 
 def write_trace(result: Result, path: Path) -> None:
     """Save the trace figure; InputError where the file cannot be written."""
-    path_or_error(path, png(trace_figure(result)))
+    write_output(path, trace_png(result))
+
+
+def trace_png(result: Result) -> bytes:
+    """The trace figure as a PNG."""
+    return png(trace_figure(result))
 
 
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
     return buffer.getvalue()
-
-
-def path_or_error(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable path") from error
 
 
 def embedded(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def shown(text: str) -> str:
+    """A user's text as HTML on one line."""
+    return html.escape(escaped(text))
 
 
 def picture(image: Image.Image) -> str:
@@ -98,36 +115,39 @@ def gallery(title: str, drawn: list[Drawn] | None) -> str:
     return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""
 
 
-def write_report(done: list[tuple[list[Image.Image], list[Result]]], path: Path) -> None:
-    """One page for all: (images of one prompt, results of every method) in order."""
-    body = "\n".join(section(images, results) for images, results in done)
-    page = (
+def write_report(entries: Sequence[Entry], path: Path) -> None:
+    """Save the page; InputError where the file cannot be written."""
+    write_output(path, report_page(entries).encode())
+
+
+def report_page(entries: Sequence[Entry]) -> str:
+    """One page for all."""
+    body = "\n".join(section(entry) for entry in entries)
+    return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Invert</title><style>{STYLE}</style><h1>Invert</h1>{body}</html>"
     )
-    path_or_error(path, page.encode())
 
 
-def section(images: list[Image.Image], results: list[Result]) -> str:
+def section(entry: Entry) -> str:
     """One image, or several together: prompts by method, the soft prompt in words, concepts, and the curve."""
-    best = results[0]
+    results, best = entry.results, entry.results[0]
     rows = "".join(
-        f"<tr><td>{html.escape(r.method)}<td>{html.escape(prompt)}<td>{score:.3f}<td>{r.seconds:.1f}&nbsp;s"
+        f"<tr><td>{shown(r.method)}<td>{shown(prompt)}<td>{score:.3f}<td>{r.seconds:.1f}&nbsp;s"
         for r in results
         for prompt, score in r.alternatives
     )
     soft = " · ".join(
-        f'<span class="{"word" if token.has_word else "none"}" title="distance {token.distance:.3f}">'
-        f"{html.escape(token.text)}</span>"
+        f'<span class="{"word" if token.has_word else "none"}" title="distance {token.distance:.3f}">{shown(token.text)}</span>'
         for token in best.soft_tokens
     )
-    concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{html.escape(', '.join(concept.words))}" for concept in best.concepts)
-    pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in images)
-    drawn = "".join(gallery(f"Drawn from the prompt of {html.escape(r.method)}", r.drawn) for r in results)
+    concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{shown(', '.join(concept.words))}" for concept in best.concepts)
+    pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in entry.pictures)
+    drawn = "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results)
     drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
     return (
-        f'<section>{pictures}<div><p class="prompt">{html.escape(best.prompt)}</p>'
+        f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p><p class="prompt">{shown(best.prompt)}</p>'
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from invert.errors import InputError
+from invert.files import write_output
 
 
 def save_pseudo_tokens(rows: Tensor, path: Path, placeholder: str = "<picture>") -> None:
@@ -17,7 +16,4 @@ def save_pseudo_tokens(rows: Tensor, path: Path, placeholder: str = "<picture>")
     A prompt then names them by the placeholder, which diffusers expands to all L rows. InputError
     where the file cannot be written.
     """
-    try:
-        save_file({placeholder: rows.detach().float().cpu().contiguous()}, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: choose a writable path") from error
+    write_output(path, save({placeholder: rows.detach().float().cpu().contiguous()}))

@@ -14,8 +14,8 @@ from PIL import Image
 
 from invert.errors import InputError
 from invert.meter import TraceStep
-from invert.report import write_report, write_trace
-from invert.result import ConceptWords, Result, SoftToken
+from invert.report import Entry, write_report, write_trace
+from invert.result import ConceptWords, SoftToken
 
 NASTY = '<script>alert("&")</script> costs $5 or $x_{$ "quoted"'
 
@@ -25,13 +25,13 @@ def picture() -> Image.Image:
     return Image.new("RGB", (40, 20), "red")
 
 
-def page(tmp_path: Path, done: list[tuple[list[Image.Image], list[Result]]]) -> str:
-    write_report(done, tmp_path / "page.html")
+def page(tmp_path: Path, entries: list[Entry]) -> str:
+    write_report(entries, tmp_path / "page.html")
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path, picture, found):
-    text = page(tmp_path, [([picture], [found])])
+    text = page(tmp_path, [Entry("a.png", [picture], [found])])
     assert "http://" not in text and "https://" not in text and "<link" not in text and "url(" not in text
     sources = re.findall(r'src="([^"]*)"', text)
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
@@ -39,7 +39,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path, picture, found):
 
 
 def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture, found):
-    text = page(tmp_path, [([picture], [found])])
+    text = page(tmp_path, [Entry("a.png", [picture], [found])])
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', text)]
     assert images[0].size == (40, 20) and images[0].getpixel((0, 0)) == (255, 0, 0)
     assert images[1].width > 400
@@ -48,7 +48,7 @@ def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture, found):
 def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture, found):
     pez = replace(found, method="pez", prompt="zebra", alternatives=[("zebra", 0.3), ("yak", 0.2)])
     other = replace(found, prompt="a house", alternatives=[("a house", 0.7)])
-    text = page(tmp_path, [([picture], [found, pez]), ([picture], [other])])
+    text = page(tmp_path, [Entry("a.png", [picture], [found, pez]), Entry("a.png", [picture], [other])])
     for prompt in ("a fox", "two owls", "zebra", "yak", "a house"):
         assert f"<td>{prompt}<" in text
     assert text.count("<section>") == 2 and "<td>pez<" in text and ">0.550<" in text
@@ -56,7 +56,7 @@ def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture, foun
 
 
 def test_what_has_no_word_is_struck_out(tmp_path, picture, found):
-    text = page(tmp_path, [([picture], [found])])
+    text = page(tmp_path, [Entry("a.png", [picture], [found])])
     assert re.search(r'class="word"[^>]*>fox-owl<', text) and re.search(r'class="none"[^>]*>umbrella<', text)
 
 
@@ -70,23 +70,23 @@ def test_prompts_are_escaped(tmp_path, picture, found):
         concepts=[ConceptWords(("<u>",), 1.0)],
         trace=[TraceStep("search", 0, 0.5, NASTY)],
     )
-    text = page(tmp_path, [([picture], [result])])
+    text = page(tmp_path, [Entry("a.png", [picture], [result])])
     assert text.count(html.escape(NASTY)) == 2
     assert not re.search(r"<(script|b|i|u)>", text)
 
 
 def test_several_images_of_one_prompt_are_all_shown(tmp_path, picture, found):
-    assert page(tmp_path, [([picture, picture], [found])]).count("<img ") == 3
+    assert page(tmp_path, [Entry("a.png", [picture, picture], [found])]).count("<img ") == 3
 
 
 def test_a_large_picture_is_shown_small(tmp_path, found):
-    text = page(tmp_path, [([Image.new("RGB", (3000, 1500))], [found])])
+    text = page(tmp_path, [Entry("a.png", [Image.new("RGB", (3000, 1500))], [found])])
     shown = re.findall(r'src="data:image/png;base64,([^"]*)"', text)[0]
     assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (512, 256)
 
 
 def test_a_shortened_text_has_a_page_without_pictures(tmp_path, found):
-    assert page(tmp_path, [([], [found])]).count("<img") == 1
+    assert page(tmp_path, [Entry("a.png", [], [found])]).count("<img") == 1
 
 
 @pytest.mark.parametrize(

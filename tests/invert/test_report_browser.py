@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from invert.meter import TraceStep
-from invert.report import write_report
+from invert.report import Entry, write_report
 from invert.result import ConceptWords, Drawn, Result, SoftToken
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -68,7 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
         soft_drawn=drawn,
     )
     path = tmp_path_factory.mktemp("report") / "page.html"
-    write_report([([Image.new("RGB", (512, 512), "navy")], [result, replace(result, method="pez")])], path)
+    write_report([Entry("a.png", [Image.new("RGB", (512, 512), "navy")], [result, replace(result, method="pez")])], path)
     return path.read_text(encoding="utf-8")
 
 

@@ -253,12 +253,12 @@ def test_an_empty_folder_is_named(run, tmp_path):
     assert done.status == 2 and str(tmp_path) in done.err
 
 
-def test_debug_shows_the_traceback(monkeypatch, images):
-    monkeypatch.setattr(sys, "argv", ["invert", "nowhere.png", "--debug"])
-    with pytest.raises(ValueError, match=r"nowhere\.png"):
-        invert.cli.main()
+def test_debug_shows_the_traceback(run):
+    done = run("nowhere.png", "--debug")
+    assert done.status == 2 and "Traceback" in done.err and done.err.splitlines()[-1].startswith("invert: nowhere.png")
 
 
-def test_what_was_computed_is_printed_before_a_report_fails(run, images):
-    done = run(images[0], "--report", "/nowhere/page.html", *QUICK)
-    assert done.status == 2 and done.out.strip()
+def test_a_report_that_cannot_be_written_is_told_before_the_work(run, images, monkeypatch):
+    monkeypatch.setattr(Inverter, "load", lambda *_: pytest.fail("the model is loaded"))
+    done = run(images[0], "--report", "/nowhere/page.html")
+    assert done.status == 2 and done.out == "" and "--report" in done.err and "/nowhere" in done.err

@@ -1,0 +1,26 @@
+"""The `invert` command: prompts on stdout and nothing else, all notes on stderr.
+
+Exit status: 0 done, 2 bad input (one sentence on stderr), 130 interrupted and 143 terminated (the best
+prompt so far is printed), 141 where the reader of stdout has gone, 1 internal error. In a batch a bad file
+does not stop the others, and whatever was computed is written.
+
+Arguments are checked before torch is imported: `options` reads them, `command` checks them, `batch` does
+the work, `outputs` writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Entry point. Everything is imported in here, so that an interrupted import is one sentence too."""
+    try:
+        from invert.cli.command import run_command
+
+        status = run_command(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was a handler for it
+        print("invert: interrupted before there was a prompt", file=sys.stderr)
+        status = 130
+    sys.exit(status)

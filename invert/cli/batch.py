@@ -1,0 +1,197 @@
+"""The work of the command: load what is needed once, invert every picture, print and write whatever was done."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from invert.cli.failures import BAD_INPUT, BROKEN_PIPE, FAILURE, internal_error
+from invert.cli.interrupts import Interrupts
+from invert.cli.outputs import Outputs
+from invert.cli.sources import STDIN, read_stdin
+from invert.cli.table import print_comparison
+from invert.cli.terminal import OutputError, as_text, complain, progress, say
+from invert.config import InvertConfig
+from invert.errors import InputError
+from invert.escape import escaped
+from invert.images import load_image, thumbnail
+from invert.inverter import Inverter
+from invert.models.clip import Clip
+from invert.report import Entry
+from invert.result import Result
+from invert.target import image_latent, text_latent
+
+if TYPE_CHECKING:
+    from invert.diffusion.roundtrip import RoundTrip
+
+KEPT = 512  # pixels of a picture, for the page, while the rest of a batch goes on
+TOGETHER_SIDE = 1024  # pixels of each of the pictures of one prompt, which are in memory at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one prompt is wanted for: images, read once for everything that looks at them, or a text to shorten."""
+
+    label: str
+    pictures: list[Image.Image]
+    text: str = ""
+
+
+def read_subjects(groups: Iterable[list[str]], job: Job) -> Iterator[Subject]:
+    """The groups of images as subjects; what cannot be read is told on stderr and the rest go on."""
+    for group in groups:
+        label = ", ".join(group)
+        try:
+            yield Subject(label, [picture(path, len(group) > 1) for path in group])
+        except Exception as error:
+            job.tell(error, f" while reading {label}")
+
+
+def picture(path: str, small: bool) -> Image.Image:
+    image = load_image(read_stdin() if path == STDIN else path)
+    return thumbnail(image, TOGETHER_SIDE) if small else image
+
+
+class Job:
+    """One run of the command: the model is loaded once, and every subject goes through the same methods."""
+
+    def __init__(
+        self,
+        config: InvertConfig,
+        methods: tuple[str, ...],
+        inverter: Inverter,
+        outputs: Outputs,
+        interrupts: Interrupts,
+        negative: Image.Image | str | None = None,
+        judge: Clip | None = None,
+        round_trip: RoundTrip | None = None,
+    ) -> None:
+        """judge: compares prompts, or what they draw. round_trip: draws them."""
+        self.config, self.methods, self.inverter, self.outputs = config, methods, inverter, outputs
+        self.interrupts, self.negative, self.judge, self.round_trip = interrupts, negative, judge, round_trip
+        self.entries: list[Entry] = []  # what the files are written from
+        self.printed = 0  # subjects
+        self.status = 0
+
+    def run(self, subjects: Iterable[Subject], several: bool) -> int:
+        """The prompt of every subject, and the files that were asked for; the exit status."""
+        try:
+            self.invert_all(subjects, several)
+        except KeyboardInterrupt:
+            done = f"after {self.printed} of the images" if self.printed else "before there was a prompt"
+            complain(f"{self.interrupts.word} {done}")
+            self.status = self.interrupts.status
+        except OutputError as error:
+            if not error.broken:
+                complain(error)
+            self.status = BROKEN_PIPE if error.broken else BAD_INPUT
+        self.write()
+        return self.status
+
+    def invert_all(self, subjects: Iterable[Subject], several: bool) -> None:
+        for subject in subjects:
+            results = self.run_one(subject)
+            if results:
+                self.keep(subject, results)
+                self.print_results(subject, results, several)
+                self.printed += 1
+                if results[-1].interrupted or self.interrupts.received is not None:
+                    complain(f"{self.interrupts.word}: the last prompt is the best so far")
+                    self.status = self.interrupts.status
+                    return
+
+    def tell(self, error: Exception, doing: str) -> None:
+        """One sentence on stderr, and the exit status that goes with it."""
+        if self.outputs.debug:
+            traceback.print_exception(error)
+        bad = isinstance(error, InputError)
+        complain(error if bad else internal_error(error, doing))
+        self.status = BAD_INPUT if bad and self.status != FAILURE else FAILURE
+
+    def keep(self, subject: Subject, results: list[Result]) -> None:
+        """What the files need of it: small pictures of all for a report, else the first results."""
+        if self.outputs.report is not None:
+            self.entries.append(Entry(subject.label, [thumbnail(image, KEPT) for image in subject.pictures], results))
+        elif self.outputs.files() and not self.entries:
+            self.entries.append(Entry(subject.label, [], results))
+
+    def write(self) -> None:
+        """The files that were asked for; one that cannot be written does not keep the others from it."""
+        for write in self.outputs.writers(self.entries) if self.entries else ():
+            try:
+                write()
+            except KeyboardInterrupt:
+                complain(f"{self.interrupts.word} while writing: the files that were asked for are not complete")
+                self.status = self.interrupts.status
+                return
+            except Exception as error:
+                self.tell(error, " while writing")
+
+    def run_one(self, subject: Subject) -> list[Result]:
+        """The results of those methods that gave one; if the first one fails, the subject is skipped."""
+        results: list[Result] = []
+        for method in self.methods:
+            try:
+                results.append(self.result(subject, method))
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                results[-1] = replace(results[-1], interrupted=True)
+            except Exception as error:
+                self.tell(error, f" while inverting {subject.label} by {method!r}")
+                if not results:
+                    break
+            if results[-1].interrupted:
+                break
+        return results
+
+    def result(self, subject: Subject, method: str) -> Result:
+        config = replace(self.config, method=method)
+        with progress(f"inverting {subject.label}") as line:
+
+            def on_best(prompt: str, value: float) -> None:
+                line.update(as_text(f"{value:.3f}  {prompt}"))
+
+            if not subject.pictures:
+                return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)
+            result = self.inverter.invert(subject.pictures, config, negative=self.negative, on_best=on_best)
+            if self.round_trip is None or result.interrupted:
+                return result
+            line.update(as_text(f"drawing {result.prompt}"))
+            return self.drawn(result, subject, self.round_trip)
+
+    def drawn(self, result: Result, subject: Subject, round_trip: RoundTrip) -> Result:
+        """The result with the prompt chosen by what it draws, and with its images, as far as that is asked for."""
+        try:
+            if self.outputs.select:
+                result = round_trip.choose(result, subject.pictures[0])
+                result = replace(result, alternatives=result.alternatives[: self.outputs.top])
+            return round_trip.draw(result, subject.pictures[0]) if self.outputs.generate else result
+        except KeyboardInterrupt:  # the prompt is there: only its images are not
+            return replace(result, interrupted=True, alternatives=result.alternatives[: self.outputs.top])
+        except Exception as error:
+            self.tell(error, f" while drawing {result.prompt!r}")
+            return replace(result, alternatives=result.alternatives[: self.outputs.top])
+
+    def judged(self, subject: Subject, results: list[Result]) -> list[float]:
+        """Each prompt's cosine with the subject under the judge, which no method optimizes."""
+        assert self.judge is not None
+        pictures = subject.pictures
+        latent = image_latent(self.judge, pictures) if pictures else text_latent(self.judge, subject.text)
+        return [float(text_latent(self.judge, result.prompt) @ latent) for result in results]
+
+    def print_results(self, subject: Subject, results: list[Result], several: bool) -> None:
+        if self.outputs.as_json:
+            source = {"image": subject.label} if subject.pictures else {}
+            for result in results:
+                say(json.dumps({**source, **result.to_json()}))
+        elif len(self.methods) > 1:
+            print_comparison(subject.label, results, self.judged(subject, results))
+        else:
+            for prompt, _ in results[0].alternatives:
+                say(f"{escaped(subject.label)}\t{escaped(prompt)}" if several else escaped(prompt))

@@ -1,0 +1,143 @@
+"""From the words of the command line to an exit status: check everything that can be, then import and work."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import traceback
+
+from invert.cli.failures import BAD_INPUT, guarded
+from invert.cli.interrupts import Interrupts
+from invert.cli.options import METHODS, SOFT_METHODS, TARGETS, Options, listed, parser
+from invert.cli.outputs import Outputs
+from invert.cli.sources import check_stdin, expanded
+from invert.cli.terminal import complain
+from invert.config import InvertConfig
+from invert.corpus_file import read_corpus
+from invert.errors import InputError
+from invert.extras import require
+
+SELECTIONS = ("score", "generator")
+CANDIDATES = 8  # prompts that the generator chooses among, at least
+MAX_GENERATED = 1000  # images of a prompt
+EXTRA_OF_METHOD = {"ph2p": "diffusers", "textual-inversion": "diffusers"} | {
+    name: "clip_interrogator" for name in METHODS if name.startswith("interrogator") and "lite" not in name
+}
+
+
+def run_command(words: list[str]) -> int:
+    """The exit status of `invert` with these words."""
+    interrupts = Interrupts()
+    app = parser(lambda options: run(options, interrupts))
+    return guarded(lambda: app(words, standalone_mode=False, prog_name="invert"), interrupts, "--debug" in words)
+
+
+def run(options: Options, interrupts: Interrupts) -> int:
+    """Check the options, then import what computes, and work."""
+    if options.list_objects:
+        from invert.picturebook.commands import print_objects
+
+        return print_objects()
+    if options.scene is not None:
+        from invert.picturebook.commands import draw_for
+
+        return draw_for(options.scene, options.images or [], options.seed)
+    outputs = Outputs.of(options)
+    config = check(options, outputs)
+    failed: list[InputError] = []
+
+    def tell(error: InputError) -> None:
+        if options.debug:
+            traceback.print_exception(error)
+        complain(error)
+        failed.append(error)
+
+    paths = expanded(options.images or [], tell)
+    check_stdin(paths)
+    if options.text is None and (not paths or (failed and options.together)):
+        return BAD_INPUT
+    groups = [paths] if options.together else [[path] for path in paths]
+    if outputs.embedding is not None and options.text is None and len(groups) > 1:
+        raise InputError("`embedding` saves one soft prompt: give one image, or --together")
+    outputs.check_paths(paths)
+
+    from invert.cli.loading import prepare
+
+    job, subjects = prepare(options, config, outputs, groups, interrupts)
+    interrupts.importing = False
+    return job.run(subjects, several=len(groups) > 1) or (BAD_INPUT if failed else 0)
+
+
+def check(options: Options, outputs: Outputs) -> InvertConfig:
+    """The config; InputError where options make no sense, alone or beside each other."""
+    if options.text is None and not options.images:
+        raise InputError("no image given: try `invert image.png`, or `invert --help`")
+    if options.text is not None and options.images:
+        raise InputError("`text` shortens a prompt and reads no image: give either of them, not both")
+    if options.negative is not None and not options.negative.strip():
+        raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
+    if options.text is not None and not options.text.strip():
+        raise InputError("`text` is empty: give the prompt to shorten")
+    check_names(options)
+    config = config_of(options)
+    check_drawing(options, outputs)
+    if outputs.embedding is not None and options.method not in SOFT_METHODS:
+        raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(SOFT_METHODS)}")
+    return config
+
+
+def check_names(options: Options) -> None:
+    """Methods and the target are known, and the packages that they need are installed."""
+    for name in (options.method, *listed(options.compare or "")):
+        if name not in METHODS:
+            close = difflib.get_close_matches(name, METHODS, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
+        if name in EXTRA_OF_METHOD:
+            require(EXTRA_OF_METHOD[name], f"the method {name!r}")
+    if options.target not in TARGETS:
+        raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
+    for name in ("model", "generator", "judge", "device", "gap_images"):
+        if getattr(options, name) == "":
+            raise InputError(f"`{name}` is empty: give a name or a path, or leave it out")
+    if options.gap_images is not None and not os.path.exists(options.gap_images):
+        raise InputError(f"`gap_images`: {options.gap_images} does not exist: give a folder of example images")
+
+
+def check_drawing(options: Options, outputs: Outputs) -> None:
+    """InputError where images are asked for that nobody would see, or that there is no picture to compare with."""
+    if options.select not in SELECTIONS:
+        raise InputError(f"unknown `select` {options.select!r}: choose one of {', '.join(SELECTIONS)}")
+    if not 0 <= options.generate <= MAX_GENERATED:
+        raise InputError(f"`generate` is {options.generate}: give 1 to {MAX_GENERATED}, or leave it out")
+    if options.generate and not outputs.shows_drawings:
+        raise InputError("`generate` draws images but nothing shows them: add `report` page.html, or `as_json` for their figures")
+    if not outputs.draws:
+        return
+    if options.text is not None or options.together:
+        raise InputError("`generate` and `select` compare with one picture: leave them out with `text` and `together`")
+    require("diffusers", "`generate`" if options.generate else '`select="generator"`')
+
+
+def config_of(options: Options) -> InvertConfig:
+    """The library's own config, which checks its fields."""
+    return InvertConfig(
+        method=options.method,
+        target=options.target,
+        tokens=options.tokens,
+        restarts=options.restarts,
+        soft_steps=options.soft_steps,
+        max_tokens=options.max_tokens,
+        token_penalty=options.token_penalty,
+        language_weight=options.language_weight,
+        corpus=() if options.corpus is None else read_corpus(options.corpus),
+        budget=options.budget,
+        seconds=options.seconds,
+        seed=options.seed,
+        top=max(options.top, CANDIDATES) if options.select == "generator" else options.top,
+        generator=options.generator,
+        init_prompt=options.init_prompt,
+        must_include=listed(options.must_include),
+        ban=listed(options.ban),
+        negative_weight=options.negative_weight,
+    )

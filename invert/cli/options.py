@@ -1,0 +1,112 @@
+"""Every option of the command, read into one `Options`: the command line is made from its fields.
+
+Nothing here imports torch: `--help` and usage errors come before anything heavy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import typer
+
+from invert.config import InvertConfig
+
+DEFAULT = InvertConfig()
+# The names of `invert.methods`, and those of them that give a soft prompt.
+METHODS = (
+    "invert", "nearest", "pez", "gcg", "random", "retrieve", "ph2p", "textual-inversion",
+    "interrogator", "interrogator-fast", "interrogator-classic", "interrogator-negative",
+    "interrogator-lite", "interrogator-lite-fast", "interrogator-lite-classic", "interrogator-lite-negative",
+)  # fmt: skip
+SOFT_METHODS = ("invert", "nearest", "textual-inversion")
+TARGETS = ("raw", "empty", "gap")
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from invert import __version__
+
+        typer.echo(f"invert {__version__}")
+        raise typer.Exit
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user wrote, with the types checked and nothing else."""
+
+    images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, URLs, or - for stdin.")] = None
+    model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
+    method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(METHODS)}.")] = DEFAULT.method
+    seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
+    top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top
+    target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target
+    gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None
+    negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None
+    negative_weight: Annotated[float, typer.Option(help="How strongly to move away from it.")] = DEFAULT.negative_weight
+    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False
+    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None
+    init_prompt: Annotated[str, typer.Option(help="A prompt to start the search from.")] = ""
+    must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = ""
+    ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = ""
+    corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None
+    language_weight: Annotated[float, typer.Option(help="Cosine that one nat of the prompt's log-probability is worth.")] = (
+        DEFAULT.language_weight
+    )
+    max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens
+    token_penalty: Annotated[float, typer.Option(help="Cosine that one more token must earn.")] = DEFAULT.token_penalty
+    tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens
+    restarts: Annotated[int, typer.Option(help="Soft prompts optimized at once.")] = DEFAULT.restarts
+    soft_steps: Annotated[int, typer.Option(help="Gradient steps on them.")] = DEFAULT.soft_steps
+    budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None
+    seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None
+    generate: Annotated[
+        int, typer.Option(help="Draw the prompt again this many times, for --report or --json. Extra: diffusion.")
+    ] = 0
+    select: Annotated[
+        str, typer.Option(help="What chooses the final prompt: score, or generator, by what prompts draw (extra: diffusion).")
+    ] = "score"
+    generator: Annotated[str, typer.Option(help="picturebook, a Stable Diffusion id, or its folder.")] = DEFAULT.generator
+    judge: Annotated[
+        str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
+    ] = None
+    compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; a table.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False
+    trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None
+    embedding: Annotated[
+        Path | None, typer.Option(help="Save the soft prompt as pseudo-tokens that diffusers loads, into this .safetensors.")
+    ] = None
+    scene: Annotated[
+        str | None, typer.Option(help="Draw this into the given file, as python -m invert.picturebook draw does.")
+    ] = None
+    list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)] = False
+
+
+def parser(run: Callable[[Options], int]) -> typer.Typer:
+    """The command line of `Options`, which hands what it reads to `run` and takes the exit status from it."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+    def command(**values: object) -> None:
+        raise typer.Exit(run(Options(**values)))  # type: ignore[arg-type]
+
+    command.__doc__ = "Give an image, get the prompt that makes a text-to-image model draw it again."
+    hints = get_type_hints(Options, include_extras=True)
+    fields = inspect.signature(Options).parameters.values()
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in fields]
+    )
+    command.__annotations__ = hints
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
+    return app
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """ "a, b" → ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,99 @@
+"""What is wanted of the results besides the prompts: which files, checked before the work and written after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invert.errors import InputError
+from invert.files import check_writable, write_output
+
+if TYPE_CHECKING:
+    from invert.cli.options import Options
+    from invert.report import Entry
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write, and what the results are to hold for them."""
+
+    as_json: bool
+    trace: Path | None
+    report: Path | None
+    embedding: Path | None
+    top: int  # prompts to print
+    generate: int  # images to draw
+    select: bool  # by what they draw
+    debug: bool
+
+    @classmethod
+    def of(cls, options: Options) -> Outputs:
+        return cls(
+            as_json=options.as_json,
+            trace=options.trace,
+            report=options.report,
+            embedding=options.embedding,
+            top=options.top,
+            generate=options.generate,
+            select=options.select == "generator",
+            debug=options.debug,
+        )
+
+    @property
+    def draws(self) -> bool:
+        return bool(self.generate or self.select)
+
+    @property
+    def shows_drawings(self) -> bool:
+        return self.as_json or self.report is not None
+
+    def files(self) -> dict[str, Path]:
+        """Parameter → the file that is to be written for it."""
+        named = {"trace": self.trace, "report": self.report, "embedding": self.embedding}
+        return {name: path for name, path in named.items() if path is not None}
+
+    def check_paths(self, inputs: Sequence[str]) -> None:
+        """InputError where a file cannot be written, or would overwrite a picture or another output."""
+        taken: dict[str, str] = {}
+        for name, path in self.files().items():
+            check_writable(path, name)
+            real = os.path.realpath(path)
+            if os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs):
+                raise InputError(f"`{name}` would overwrite the picture {path}: give another path")
+            if real in taken and not os.path.exists(real) | os.path.isfile(real):
+                continue  # a device takes both
+            if real in taken:
+                raise InputError(f"`{name}` and `{taken[real]}` are one file, {path}: give each its own path")
+            taken[real] = name
+
+    def writers(self, entries: list[Entry]) -> Iterator[Callable[[], None]]:
+        """One function for each file; trace and embedding are the first result's."""
+        first = entries[0].results[0]
+        if self.embedding is not None and first.soft is not None:
+            yield lambda: self.write_embedding(entries)
+        if self.trace is not None:
+            yield lambda: self.write_trace(entries)
+        if self.report is not None:
+            yield lambda: self.write_report(entries)
+
+    def write_embedding(self, entries: list[Entry]) -> None:
+        from invert.diffusion.pseudo_tokens import save_pseudo_tokens
+
+        soft = entries[0].results[0].soft
+        assert soft is not None and self.embedding is not None
+        save_pseudo_tokens(soft, self.embedding)
+
+    def write_trace(self, entries: list[Entry]) -> None:
+        from invert.report import trace_png  # with it comes matplotlib, a slow import
+
+        assert self.trace is not None
+        write_output(self.trace, trace_png(entries[0].results[0]))
+
+    def write_report(self, entries: list[Entry]) -> None:
+        from invert.report import report_page
+
+        assert self.report is not None
+        write_output(self.report, report_page(entries).encode())

@@ -1,0 +1,51 @@
+"""A user's own prompts, one a line, read with bounded memory and without importing torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from invert.errors import InputError
+
+MAX_PROMPTS = 1_000_000  # distinct lines
+MAX_LENGTH = 1_000  # characters of a prompt: more than the context of any CLIP can hold
+
+
+def read_corpus(path: str | Path) -> tuple[str, ...]:
+    """The distinct prompts in the file, in lower case; InputError where there are none, or too many.
+
+    A line is cut to MAX_LENGTH characters.
+    """
+    name = os.fspath(path)
+    prompts: dict[str, None] = {}
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            for line in _lines(file):
+                prompts[line.lower()] = None
+                if len(prompts) > MAX_PROMPTS:
+                    raise InputError(f"the `corpus` {name} has more than {MAX_PROMPTS:,} prompts: give a sample of them")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the `corpus` {name} cannot be read: give a UTF-8 text file with one prompt a line") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"the `corpus` {name} cannot be read ({reason}): give a UTF-8 text file with one prompt a line"
+        ) from error
+    if not prompts:
+        raise InputError(f"the `corpus` {name} is empty: write one prompt a line")
+    return tuple(prompts)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines that say something, each cut; never more than a piece of one in memory."""
+    inside = False  # whether the piece goes on with a line whose beginning was read
+    while piece := file.readline(MAX_LENGTH):
+        parts = piece.splitlines()
+        for i, part in enumerate(parts):
+            if part.strip() and not (inside and i == 0):
+                yield part.strip()
+        inside = not piece.endswith("\n")

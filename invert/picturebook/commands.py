@@ -1,0 +1,88 @@
+"""picturebook's own commands: draw a scene, list the objects. `python -m invert.picturebook` runs them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from PIL import Image
+
+from invert.cli.terminal import complain, say
+from invert.errors import InputError
+from invert.escape import escaped
+from invert.files import check_writable, write_output
+
+DRAWN_SIZE = 256  # pixels of a drawn scene: for eyes; the model scales it down
+EXAMPLE = '"two owls on a blue background" out.png'
+
+
+def print_objects() -> int:
+    """The names of the objects, one a line; the exit status."""
+    from invert.picturebook.world import objects
+
+    for thing in objects():
+        say(thing.name)
+    return 0
+
+
+def draw_for(description: str, paths: Sequence[str], seed: int) -> int:
+    """`invert --scene DESCRIPTION FILE`: the same as `draw`, with the file among the images."""
+    if len(paths) != 1:
+        raise InputError(f"`scene` needs one file to write: invert --scene {EXAMPLE}")
+    return draw_scene(description, paths[0], seed)
+
+
+def draw_scene(description: str, path: str, seed: int = 0) -> int:
+    """Draw the described scene into the file, and say on stderr how it was understood; the exit status."""
+    kind = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    if kind not in Image.SAVE:
+        raise InputError(f"cannot write {path}: its ending names no kind of image; give a writable .png path")
+    check_writable(path, "scene")
+    from torchvision.transforms.functional import to_pil_image
+
+    from invert.picturebook.grammar import caption, parse
+    from invert.picturebook.render import render
+
+    drawn = parse(description, seed)
+    buffer = io.BytesIO()
+    to_pil_image(render([drawn], DRAWN_SIZE)[0]).save(buffer, kind)
+    write_output(path, buffer.getvalue())
+    print(escaped(caption(drawn)), file=sys.stderr)
+    return 0
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@app.command()
+def draw(
+    description: Annotated[str, typer.Argument(help="A scene in words: a fox above a red umbrella on a blue background.")],
+    path: Annotated[str, typer.Argument(help="The image file to write, for example out.png.")],
+    seed: Annotated[int, typer.Option(help="Chooses what the description leaves open.")] = 0,
+) -> None:
+    """Draw a scene of picturebook's world."""
+    raise typer.Exit(draw_scene(description, path, seed))
+
+
+@app.command()
+def objects() -> None:
+    """Print the names of picturebook's objects."""
+    raise typer.Exit(print_objects())
+
+
+def main() -> NoReturn:
+    """Entry point of `python -m invert.picturebook`."""
+    from invert.cli.failures import guarded
+    from invert.cli.interrupts import Interrupts
+
+    words = sys.argv[1:]
+    if not words:
+        complain("no command given: try `python -m invert.picturebook draw` or `python -m invert.picturebook objects`")
+        sys.exit(2)
+    sys.exit(
+        guarded(lambda: app(words, standalone_mode=False, prog_name="python -m invert.picturebook"), Interrupts(), debug=False)
+    )
