@@ -16,10 +16,13 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from experiments.compare import BUDGET
-from experiments.harness.bench import Bench, Contender, foreign_pictures, scene_pictures
+from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
+from experiments.harness.pictures import out_of_domain_pictures, scene_pictures
+from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
-from experiments.harness.statistics import TITLES, by_picture, markdown, means, paired
+from experiments.harness.statistics import by_picture, means, paired
+from experiments.harness.tables import TITLES, markdown
 from invert.inverter import Inverter
 from invert.methods import METHODS, Problem, Solution
 from invert.methods.invert import invert_with, language_of
@@ -52,9 +55,9 @@ BOTH = "language-nor-soft-words"  # where there is no corpus either
 def run(context: Context) -> dict[str, Any]:
     METHODS.update({f"invert-without-{part}": (__name__, f"without_{part.replace('-', '_')}") for part in (*WITHOUT, BOTH)})
     scenes, foreign = (2, 1) if context.quick else (SCENES, FOREIGN)
-    pictures = scene_pictures(scenes, context.seed) + foreign_pictures(foreign)
+    pictures = scene_pictures(scenes, context.seed) + out_of_domain_pictures(foreign)
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
-    table = by_picture(bench.rows(variants(), pictures, 1))
+    table = by_picture(bench.records(variants(), pictures, 1))
     summary = means(table, context.seed)
     if context.for_the_repository:
         bench.publish()
@@ -63,18 +66,18 @@ def run(context: Context) -> dict[str, Any]:
     return {"budget": BUDGET, "means": summary, "whole_minus_variant": paired(table, WHOLE, context.seed)}
 
 
-def variants() -> list[Contender]:
+def variants() -> list[MethodEntry]:
     """Our method, and every change of it by one part."""
-    parts = [Contender(f"without {part.replace('-', ' ')}", f"invert-without-{part}", LIMIT) for part in WITHOUT]
+    parts = [MethodEntry(f"without {part.replace('-', ' ')}", f"invert-without-{part}", LIMIT) for part in WITHOUT]
     mute = {**LIMIT, "corpus": MUTE}
     corpus = [
-        Contender("without corpus", "invert-without-language", mute),
-        Contender("without corpus nor soft words", f"invert-without-{BOTH}", mute),
+        MethodEntry("without corpus", "invert-without-language", mute),
+        MethodEntry("without corpus nor soft words", f"invert-without-{BOTH}", mute),
     ]
-    targets = [Contender(f"target {kind}", "invert", {**LIMIT, "target": kind}) for kind in TARGETS]
-    lengths = [Contender(f"L = {n}", "invert", {**LIMIT, "tokens": n}) for n in TOKENS]
-    restarts = [Contender(f"R = {n}", "invert", {**LIMIT, "restarts": n}) for n in RESTARTS]
-    return [Contender(WHOLE, "invert", LIMIT), *parts, *corpus, *targets, *lengths, *restarts]
+    targets = [MethodEntry(f"target {kind}", "invert", {**LIMIT, "target": kind}) for kind in TARGETS]
+    lengths = [MethodEntry(f"L = {n}", "invert", {**LIMIT, "tokens": n}) for n in TOKENS]
+    restarts = [MethodEntry(f"R = {n}", "invert", {**LIMIT, "restarts": n}) for n in RESTARTS]
+    return [MethodEntry(WHOLE, "invert", LIMIT), *parts, *corpus, *targets, *lengths, *restarts]
 
 
 def changed(problem: Problem, use_soft: bool = True, use_concepts: bool = True, **search: Any) -> Solution:

@@ -1,7 +1,7 @@
 """Does Invert beat CLIP Interrogator, PEZ and GCG, on pictures of known truth and by a judge nobody optimised?
 
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures that our
-renderer did not make. Rows are kept outside the repository, so a run that is stopped is taken up again.
+renderer did not make. Records are kept outside the repository, so a run that is stopped is resumed.
 The run is made smaller by COMPARE_PICTURES, COMPARE_SEEDS and COMPARE_METHODS (names with commas) in
 the environment, and COMPARE_KEPT=1 runs nothing but shows what a stopped run has left (with
 PUBLISHED_RUNS=1: what the repository holds); what is missing shows in the table's numbers of pictures.
@@ -20,12 +20,15 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.harness.bench import Bench, Contender, Picture, Row, foreign_pictures, scene_pictures
+from experiments.harness.bench import Bench
 from experiments.harness.compare_page import write_page
 from experiments.harness.measures import Judge
+from experiments.harness.pictures import Picture, out_of_domain_pictures, scene_pictures
 from experiments.harness.readme import write_headline
+from experiments.harness.records import TRUTH, MethodEntry, RunRecord
 from experiments.harness.runner import Context
-from experiments.harness.statistics import TITLES, by_picture, markdown, means, paired, token_passes
+from experiments.harness.statistics import by_picture, means, paired
+from experiments.harness.tables import TITLES, markdown, token_passes
 from experiments.harness.wall_time import here, measure_times
 from invert.errors import InputError
 from invert.inverter import Inverter
@@ -40,91 +43,91 @@ TIMED, REAL_TIMED = 8, 1  # pictures of each kind whose seconds are measured, an
 KINDS = ("held-out", "foreign")
 
 # Peers are given the settings that served them best on training scenes (`peer-settings`).
-CONTENDERS = (
-    Contender("invert", "invert", {"budget": BUDGET}),
-    Contender("nearest", "nearest", {"budget": BUDGET}),
-    Contender("pez", "pez", {"budget": BUDGET, "target": "gap", "tokens": 16}),
-    Contender("gcg", "gcg", {"budget": BUDGET, "target": "gap", "tokens": 8}),
-    Contender("random", "random", {"budget": BUDGET, "target": "gap"}),
-    Contender("retrieve", "retrieve", {"target": "gap"}, seeded=False),
-    Contender("interrogator-lite", "interrogator-lite", {"target": "raw"}, seeded=False),
-    Contender("interrogator-fast", "interrogator-fast", {"target": "raw"}, seeded=False),
-    Contender("interrogator-classic", "interrogator-classic", {"target": "raw"}, seeded=False),
-    Contender("interrogator", "interrogator", {"target": "raw"}, seeded=False, most=REAL_RUNS),
-    Contender("oracle", "oracle", seeded=False),
+ENTRIES = (
+    MethodEntry("invert", "invert", {"budget": BUDGET}),
+    MethodEntry("nearest", "nearest", {"budget": BUDGET}),
+    MethodEntry("pez", "pez", {"budget": BUDGET, "target": "gap", "tokens": 16}),
+    MethodEntry("gcg", "gcg", {"budget": BUDGET, "target": "gap", "tokens": 8}),
+    MethodEntry("random", "random", {"budget": BUDGET, "target": "gap"}),
+    MethodEntry("retrieve", "retrieve", {"target": "gap"}, seeded=False),
+    MethodEntry("interrogator-lite", "interrogator-lite", {"target": "raw"}, seeded=False),
+    MethodEntry("interrogator-fast", "interrogator-fast", {"target": "raw"}, seeded=False),
+    MethodEntry("interrogator-classic", "interrogator-classic", {"target": "raw"}, seeded=False),
+    MethodEntry("interrogator", "interrogator", {"target": "raw"}, seeded=False, max_pictures=REAL_RUNS),
+    MethodEntry("oracle", "oracle", seeded=False),
 )
 
 
 def run(context: Context) -> dict[str, Any]:
-    pictures, seeds, contenders = extent(context)
-    only_kept = os.environ.get("COMPARE_KEPT", "0") != "0"
-    apart = not context.quick  # the few runs of `--quick` are made at once, here: their seconds can be compared as they are
-    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), only_kept, together=apart)
-    rows = list(bench.rows(contenders, pictures, seeds))
-    tables = {kind: by_picture(rows, kind) for kind in KINDS}
+    pictures, seeds, entries = extent(context)
+    cached_only = os.environ.get("COMPARE_KEPT", "0") != "0"
+    separate = not context.quick  # the few runs of `--quick` are made at once, here: their seconds can be compared as they are
+    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), cached_only, batched=separate)
+    records = list(bench.records(entries, pictures, seeds))
+    tables = {kind: by_picture(records, kind) for kind in KINDS}
     found = {kind: means(table, context.seed) for kind, table in tables.items()}
     differences = {kind: paired(table, "invert", context.seed) for kind, table in tables.items()}
-    if apart:
-        times = measure_times(bench, contenders, pictures, TIMED, REAL_TIMED, publish=context.for_the_repository)
+    if separate:
+        times = measure_times(bench, entries, pictures, TIMED, REAL_TIMED, publish=context.for_the_repository)
         for kind in KINDS:
             put_costs(found[kind], means(times.tables.get(kind, {}), context.seed))
             put_costs(differences[kind], paired(times.tables.get(kind, {}), "invert", context.seed))
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(found[kind])}" for kind in KINDS))
     pareto(found, context)
-    suffering = over_optimisation(rows, context)
+    gains = over_optimization(records, context)
     if context.for_the_repository:
         write_headline(found)
         bench.publish()
-    write_page(context.path("report.html"), found, differences, rows, pictures)
+    write_page(context.path("report.html"), found, differences, records, pictures)
     return {
         "budget": BUDGET,
         "seeds": seeds,
-        "seconds_measured_on": times.machine if apart else here(context.device),
+        "seconds_measured_on": times.machine if separate else here(context.device),
         "means": found,
         "invert_minus_other": differences,
-        "same_prompt_as_the_package": agreement(rows),
-        "over_optimisation": suffering,
+        "same_prompt_as_the_package": agreement(records),
+        "over_optimisation": gains,
     }
 
 
-def put_costs(of_rows: dict[str, Any], apart: dict[str, Any]) -> None:
-    """Seconds and memory of `means` or `paired` as measured apart, in the stead of the rows' own; none where none were."""
-    for method, row in of_rows.items():
-        measured = apart.get(method, {})
+def put_costs(found: dict[str, Any], separate: dict[str, Any]) -> None:
+    """Replace seconds and memory of `means` or `paired` by those measured separately; drop them where none were."""
+    for method, cells in found.items():
+        measured = separate.get(method, {})
         for measure in ("seconds", "peak_mib"):
-            row.pop(measure, None)
+            cells.pop(measure, None)
             if measure in measured:
-                row[measure] = {**measured[measure], "pictures": measured["pictures"]}
+                cells[measure] = {**measured[measure], "pictures": measured["pictures"]}
 
 
-def extent(context: Context) -> tuple[list[Picture], int, list[Contender]]:
+def extent(context: Context) -> tuple[list[Picture], int, list[MethodEntry]]:
     """What to run: pictures, seeds and methods; `--quick` and the environment make it smaller."""
     scenes, foreign = (QUICK_PICTURES,) * 2 if context.quick else (SCENES, FOREIGN)
     most = int(os.environ.get("COMPARE_PICTURES", max(scenes, foreign)))
     seeds = 1 if context.quick else int(os.environ.get("COMPARE_SEEDS", SEEDS))
-    chosen = os.environ.get("COMPARE_METHODS", ",".join(c.name for c in CONTENDERS)).split(",")
-    unknown = set(chosen) - {c.name for c in CONTENDERS}
+    chosen = os.environ.get("COMPARE_METHODS", ",".join(c.name for c in ENTRIES)).split(",")
+    unknown = set(chosen) - {c.name for c in ENTRIES}
     if unknown:
-        raise InputError(f"COMPARE_METHODS: unknown {sorted(unknown)[0]!r}: {', '.join(c.name for c in CONTENDERS)}")
-    pictures = scene_pictures(min(scenes, most), context.seed) + foreign_pictures(min(foreign, most))
+        raise InputError(f"COMPARE_METHODS: unknown {sorted(unknown)[0]!r}: {', '.join(c.name for c in ENTRIES)}")
+    pictures = scene_pictures(min(scenes, most), context.seed) + out_of_domain_pictures(min(foreign, most))
     return pictures, seeds, entries(chosen, context.quick)
 
 
-def entries(names: Collection[str], quick: bool) -> list[Contender]:
-    """The contenders of these names as the comparison enters them, so that its rows serve other experiments too."""
-    return [smaller(c) if quick else c for c in CONTENDERS if c.name in names]
+def entries(names: Collection[str], quick: bool) -> list[MethodEntry]:
+    """The entries of these names as the comparison enters them, so that its records serve other experiments too."""
+    return [smaller(c) if quick else c for c in ENTRIES if c.name in names]
 
 
-def smaller(contender: Contender) -> Contender:
+def smaller(entry: MethodEntry) -> MethodEntry:
     """For `--quick`: half the budget, and the package itself, which takes minutes, on one picture."""
-    options = {**contender.options, "budget": BUDGET // 2} if "budget" in contender.options else contender.options
-    quick = replace(contender, options=options)
-    return replace(quick, most=1, kinds=KINDS[:1]) if contender.most else quick
+    options = {**entry.options, "budget": BUDGET // 2} if "budget" in entry.options else entry.options
+    quick = replace(entry, options=options)
+    return replace(quick, max_pictures=1, kinds=KINDS[:1]) if entry.max_pictures else quick
 
 
-def agreement(rows: list[Row]) -> dict[str, int]:
+def agreement(records: list[RunRecord]) -> dict[str, int]:
     """On how many pictures our writing of CLIP Interrogator's best mode gave the package's very prompt."""
-    prompts = {(row["method"], row["kind"], row["picture"]): row["prompt"] for row in rows}
+    prompts = {(run["method"], run["kind"], run["picture"]): run["prompt"] for run in records}
     both = [key[1:] for key in prompts if key[0] == "interrogator" and ("interrogator-lite", *key[1:]) in prompts]
     same = sum(prompts["interrogator", *key] == prompts["interrogator-lite", *key] for key in both)
     return {"pictures": len(both), "same": same}
@@ -137,7 +140,7 @@ def pareto(found: dict[str, Any], context: Context) -> None:
         for axis, measure in zip(axes[:, column], ("word_f1", "judge"), strict=True):
             for i, (method, row) in enumerate(found[kind].items()):
                 cell = row[measure]
-                if method == "oracle":
+                if method == TRUTH:
                     axis.axhline(cell["mean"], color="gray", linestyle=":", label="the true caption")
                     continue
                 passes = max(10.0, token_passes(row))
@@ -149,24 +152,24 @@ def pareto(found: dict[str, Any], context: Context) -> None:
     plt.close(figure)
 
 
-def over_optimisation(rows: list[Row], context: Context) -> dict[str, Any]:
+def over_optimization(records: list[RunRecord], context: Context) -> dict[str, Any]:
     """Similarity under the model that was optimised against the judge's: how far a method overstates itself.
 
     A method that fools its model lies below the line through the true captions. Per method: the mean
     of both similarities over those of the same picture's true caption, and their correlation.
     """
-    truth = {(row["kind"], row["picture"]): row for row in rows if row["method"] == "oracle"}
+    truth = {(run["kind"], run["picture"]): run for run in records if run["method"] == TRUTH}
     figure, axis = plt.subplots(figsize=(7, 6), layout="constrained")
     found = {}
-    for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        mine = [row for row in rows if row["method"] == method]
-        points = np.array([(row["optimised"], row["judge"]) for row in mine])
-        shown = points[[row["seed"] == 0 for row in mine]]
-        colour, size = ("black", 4) if method == "oracle" else (f"C{i}", 9)
+    for i, method in enumerate(dict.fromkeys(run["method"] for run in records)):
+        mine = [run for run in records if run["method"] == method]
+        points = np.array([(run["optimised"], run["judge"]) for run in mine])
+        shown = points[[run["seed"] == 0 for run in mine]]
+        colour, size = ("black", 4) if method == TRUTH else (f"C{i}", 9)
         axis.scatter(
             shown[:, 0], shown[:, 1], s=size, color=colour, alpha=0.7, label=method, zorder=3 if method == "invert" else 2
         )
-        paired_truth = [truth.get((row["kind"], row["picture"])) for row in mine]
+        paired_truth = [truth.get((run["kind"], run["picture"])) for run in mine]
         base = np.array([(t["optimised"], t["judge"]) if t else (np.nan, np.nan) for t in paired_truth])
         gain = np.nanmean(points - base, axis=0) if truth else [np.nan, np.nan]
         spread = points.std(0).min() if len(points) > 2 else 0.0

@@ -13,11 +13,14 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from experiments.compare import BUDGET, CONTENDERS
-from experiments.harness.bench import Bench, Contender, scene_pictures
+from experiments.compare import BUDGET, ENTRIES
+from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
+from experiments.harness.pictures import scene_pictures
+from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
-from experiments.harness.statistics import TITLES, by_picture, markdown, means, token_passes
+from experiments.harness.statistics import by_picture, means
+from experiments.harness.tables import TITLES, markdown, token_passes
 from invert.inverter import Inverter
 
 PICTURES, FACTORS = 12, (0.1, 0.5, 1.0, 10.0)
@@ -25,11 +28,11 @@ NAMES = ("invert", "nearest", "pez", "gcg", "random", "interrogator-lite")
 
 
 def run(context: Context) -> dict[str, Any]:
-    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), together=True)
+    bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), batched=True)
     pictures = scene_pictures(2 if context.quick else PICTURES, context.seed)
     factors = FACTORS[:-1] if context.quick else FACTORS
-    entries = [with_budget(entry, factor) for entry in CONTENDERS if entry.name in NAMES for factor in factors]
-    summary = means(by_picture(bench.rows(entries, pictures, 1)), context.seed)
+    entries = [with_budget(entry, factor) for entry in ENTRIES if entry.name in NAMES for factor in factors]
+    summary = means(by_picture(bench.records(entries, pictures, 1)), context.seed)
     if context.for_the_repository:
         bench.publish()
     context.path("table.md").write_text(markdown(summary))
@@ -37,8 +40,8 @@ def run(context: Context) -> dict[str, Any]:
     return {"budget": BUDGET, "factors": factors, "means": summary}
 
 
-def with_budget(entry: Contender, factor: float) -> Contender:
-    return Contender(label(entry.name, factor), entry.method, {**entry.options, "budget": round(BUDGET * factor)}, entry.seeded)
+def with_budget(entry: MethodEntry, factor: float) -> MethodEntry:
+    return MethodEntry(label(entry.name, factor), entry.method, {**entry.options, "budget": round(BUDGET * factor)}, entry.seeded)
 
 
 def label(name: str, factor: float) -> str:

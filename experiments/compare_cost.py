@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.harness.bench import peak_memory, prepare, scene_pictures
+from experiments.harness.bench import prepare
+from experiments.harness.memory import peak_memory
+from experiments.harness.pictures import scene_pictures
 from experiments.harness.random_clip import random_clip
 from experiments.harness.runner import Context
 from invert.inverter import Inverter

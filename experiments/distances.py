@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from clustering.distances import FORMULATIONS, choose_formulation, distances
-from experiments.harness.clustering import alternate, figure
+from experiments.harness.figures import figure
 from experiments.harness.runner import Context
+from experiments.harness.timing import interleaved_seconds
 
 SHAPES = [(1, 1500, 2), (1500, 1500, 2), (1000, 1000, 16), (1000, 1000, 64), (1000, 1000, 512)]
 
@@ -26,7 +27,7 @@ def run(context: Context) -> dict[str, Any]:
         y = torch.randn(k, d, generator=generator).to(context.device)
         exact = (x.double()[:, None] - y.double()).square().sum(2)
         calls = {name: partial(distances, x, y, formulation=name) for name in FORMULATIONS}
-        seconds = alternate(calls, 3 if context.quick else 7)
+        seconds = interleaved_seconds(calls, 3 if context.quick else 7)
         worst = {name: float((call().double() - exact).abs().max() / exact.max()) for name, call in calls.items()}
         row = {"shape": [n, k, d], "chosen": choose_formulation(x, y)}
         rows.append({**row, "milliseconds": {name: s * 1e3 for name, s in seconds.items()}, "largest_relative_error": worst})

@@ -16,8 +16,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from experiments.harness.bench import Bench, Contender, Picture, scene_pictures
+from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
+from experiments.harness.pictures import Picture, scene_pictures
+from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means
 from invert.inverter import Inverter
@@ -58,8 +60,8 @@ def ranked(targets: Tensor, texts: Tensor) -> dict[str, Any]:
 def inverted(inverter: Inverter, pictures: list[Picture], context: Context) -> dict[str, Any]:
     """The quality of `invert`'s prompts with each target."""
     bench = Bench(context.name, inverter, Judge(context.device))
-    contenders = [Contender(kind, "invert", {"target": kind, "budget": BUDGET}) for kind in KINDS]
-    return means(by_picture(bench.rows(contenders, pictures, 1)), context.seed)
+    entries = [MethodEntry(kind, "invert", {"target": kind, "budget": BUDGET}) for kind in KINDS]
+    return means(by_picture(bench.records(entries, pictures, 1)), context.seed)
 
 
 def draw(targets: dict[str, Tensor], texts: Tensor, context: Context) -> None:

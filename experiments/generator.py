@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
-from experiments.harness.runner import Context, stopwatch
+from experiments.harness.runner import Context
+from experiments.harness.timing import median_seconds
 from invert.diffusion.generator import Generator
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
@@ -66,9 +67,5 @@ def judged(pictures: Tensor, texts: Tensor, scenes: list[Scene]) -> dict[str, fl
 
 def seconds_alone(generator: Generator, captions: list[str]) -> float:
     """Seconds for one image by itself, the median of a few."""
-    taken = []
-    for text in captions[:TIMED]:
-        with stopwatch() as seconds:
-            generator.generate([text])
-        taken.append(seconds[0])
-    return sorted(taken)[TIMED // 2]
+    left = iter(captions)
+    return median_seconds(lambda: generator.generate([next(left)]), TIMED)

@@ -18,8 +18,9 @@ from sklearn.datasets import make_moons
 from sklearn.metrics import adjusted_rand_score
 
 from clustering import DBSCAN, NearestNeighbors
-from experiments.harness.clustering import clock, figure
+from experiments.harness.figures import figure
 from experiments.harness.runner import Context
+from experiments.harness.timing import median_seconds, wall_seconds
 
 EPS, LEAST = 0.1, 8
 K, FEATURES, TABLES, HASHES = 10, 16, 12, 4
@@ -77,9 +78,9 @@ def dbscan(n: int, context: Context) -> dict[str, Any]:
     }
     if n <= PLAIN_MOST:
         calls["plain Python"] = lambda: labels.update(plain=np.array(plain_dbscan(list(map(tuple, x.tolist())), eps, LEAST)))
-    seconds = {name: clock(call, context.device) for name, call in calls.items()}
+    seconds = {name: wall_seconds(call, context.device) for name, call in calls.items()}
     for name in ("ours", "scikit-learn"):
-        seconds[name] = sorted(clock(calls[name], context.device) for _ in range(5))[2]
+        seconds[name] = median_seconds(calls[name], 5, context.device)
     agreement = {name: float(adjusted_rand_score(labels["theirs"], found)) for name, found in labels.items()}
     return {"n": n, "seconds": seconds, "agreement": agreement, "clusters": int(labels["theirs"].max()) + 1}
 
@@ -128,9 +129,11 @@ def lsh(n: int, context: Context) -> dict[str, Any]:
             brute=NearestNeighbors(K, method="brute").fit(on_device).kneighbors(ask)[1].cpu().numpy()
         ),
     }
-    seconds = {name: sorted(clock(call, context.device) for _ in range(3))[1] for name, call in calls.items()}
+    seconds = {name: median_seconds(call, 3, context.device) for name, call in calls.items()}
     if n <= PLAIN_MOST:
-        seconds["plain Python"] = clock(lambda: answers.update(plain=plain_lsh(x.tolist(), queries.tolist(), 8.0, context.seed)))
+        seconds["plain Python"] = wall_seconds(
+            lambda: answers.update(plain=plain_lsh(x.tolist(), queries.tolist(), 8.0, context.seed))
+        )
     return {"n": n, "seconds": seconds, "recall": {name: recall(found, truth) for name, found in answers.items()}}
 
 

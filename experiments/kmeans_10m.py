@@ -15,7 +15,7 @@ import torch
 from clustering import KMeans
 from clustering.animate import box_of, frame, save
 from clustering.lloyd import assign
-from experiments.harness.clustering import lesson
+from experiments.harness.lesson import lesson
 from experiments.harness.runner import Context
 
 CLUSTERS = 8

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from clustering import KMeans
-from experiments.harness.clustering import Labelled, figure, lesson
+from experiments.harness.figures import figure
+from experiments.harness.lesson import Labelled, lesson
 from experiments.harness.runner import Context
 
 INITS = ("random", "k-means++")

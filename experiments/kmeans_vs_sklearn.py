@@ -17,8 +17,10 @@ import sklearn.cluster
 import torch
 
 from clustering import KMeans
-from experiments.harness.clustering import alternate, clock, extra_memory, figure
+from experiments.harness.figures import figure
+from experiments.harness.memory import extra_memory
 from experiments.harness.runner import Context
+from experiments.harness.timing import interleaved_seconds, median_seconds
 
 STEPS = 20
 GOALS = {"scikit-learn": 2.0, "faiss": 1.0, "memory": 0.25}  # times faster, times faster, share of the data
@@ -72,7 +74,7 @@ def compare(problem: Problem, context: Context) -> dict[str, Any]:
         "scikit-learn": lambda: inertias.update({"scikit-learn": scikit_learn(x, start)}),
         "faiss": lambda: inertias.update({"faiss": faiss_kmeans(x, start)}),
     }
-    seconds = alternate(calls, 2 if context.quick else 5)
+    seconds = interleaved_seconds(calls, 2 if context.quick else 5)
     memory = extra_memory(calls["ours"])
     data = x.nbytes / 2**20
     row: dict[str, Any] = {"problem": problem.name, "n": len(x), "seconds": seconds, "inertia": inertias}
@@ -104,7 +106,7 @@ def on_gpu(x: np.ndarray, start: np.ndarray, cpu_seconds: float, device: torch.d
     points, centers = torch.from_numpy(x).to(device), torch.from_numpy(start).to(device)
     model = KMeans(len(start), init=centers, max_iter=STEPS, tol=0)
     model.fit(points)
-    seconds = sorted(clock(lambda: model.fit(points), device) for _ in range(5))[2]
+    seconds = median_seconds(lambda: model.fit(points), 5, device)
     return {"seconds": seconds, "times_faster_than_cpu": cpu_seconds / seconds, "claim_met": cpu_seconds / seconds > GPU_CLAIM}
 
 

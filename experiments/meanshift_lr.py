@@ -10,7 +10,7 @@ from typing import Any
 
 from clustering import MeanShift
 from clustering.animate import animate_meanshift
-from experiments.harness.clustering import BANDWIDTH, lesson
+from experiments.harness.lesson import BANDWIDTH, lesson
 from experiments.harness.runner import Context
 
 RATES = {"lesson": 1.0, "slow": 0.25}

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from clustering import MeanShift
-from experiments.harness.clustering import BANDWIDTH, Labelled, clock, figure, growth_exponent, lesson
+from experiments.harness.figures import figure
+from experiments.harness.lesson import BANDWIDTH, Labelled, lesson
 from experiments.harness.runner import Context
+from experiments.harness.timing import growth_exponent, median_seconds, wall_seconds
 
 K = 64  # nearest points looked at
 SIZES = (1_500, 6_000, 24_000, 96_000, 384_000, 1_000_000)
@@ -74,9 +76,9 @@ def measure(fit: Callable[[Tensor], MeanShift], sizes: tuple[int, ...], repeats:
         data = lesson(n)
         points = data.points.to(context.device)
         model = fit(points)
-        times = [clock(partial(fit, points), context.device)]
+        times = [wall_seconds(partial(fit, points), context.device)]
         while len(times) < repeats and sum(times) < MOST_SECONDS / 2:
-            times.append(clock(partial(fit, points), context.device))
+            times.append(wall_seconds(partial(fit, points), context.device))
         done.append(n)
         seconds.append(statistics.median(times))
         errors.append(data.error(model.shifted_.cpu()))
@@ -95,7 +97,7 @@ def scikit_learn(sizes: tuple[int, ...], most: float) -> dict[str, Any]:
     n = sizes[0]
     while not seconds or (seconds[-1] * 4 <= most and n <= sizes[-1]):
         points = lesson(n).points.numpy()
-        seconds.append(clock(partial(sklearn.cluster.MeanShift(bandwidth=BANDWIDTH, n_jobs=-1).fit, points)))
+        seconds.append(wall_seconds(partial(sklearn.cluster.MeanShift(bandwidth=BANDWIDTH, n_jobs=-1).fit, points)))
         done.append(n)
         n *= 2
     return {"sizes": done, "seconds": seconds, "exponent": growth_exponent(done[-2:], seconds[-2:]), "time_limit_s": most}
@@ -143,9 +145,7 @@ def naive(context: Context) -> dict[str, float]:
         for _ in range(NAIVE_STEPS):
             x = step(x)
 
-    times = {
-        name: statistics.median(clock(partial(walk, step), context.device) for _ in range(5)) for name, step in steps.items()
-    }
+    times = {name: median_seconds(partial(walk, step), 5, context.device) for name, step in steps.items()}
     return {name: 1e3 * seconds for name, seconds in times.items()}
 
 

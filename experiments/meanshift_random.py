@@ -14,8 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from clustering import MeanShift
-from experiments.harness.clustering import BANDWIDTH, Labelled, alternate, figure, lesson
+from experiments.harness.figures import figure
+from experiments.harness.lesson import BANDWIDTH, Labelled, lesson
 from experiments.harness.runner import Context
+from experiments.harness.timing import interleaved_seconds
 
 STEPS = 5
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -64,7 +66,7 @@ def timings(data: Labelled, context: Context) -> dict[str, float]:
     """Milliseconds of STEPS steps by share, taken in turns."""
     calls = {str(share): partial(shifted, data, BANDWIDTH, share, 0, context) for share in SHARES}
     calls["all"] = partial(shifted, data, BANDWIDTH, None, 0, context)
-    return {name: seconds * 1e3 for name, seconds in alternate(calls, 3 if context.quick else 7).items()}
+    return {name: seconds * 1e3 for name, seconds in interleaved_seconds(calls, 3 if context.quick else 7).items()}
 
 
 def smallest_clusters(data: Labelled, repeats: int, context: Context) -> dict[str, float]:

@@ -25,8 +25,9 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from experiments.harness.measures import Judge, bootstrap_interval, objects_right, relation_right, word_f1
+from experiments.harness.measures import Judge, objects_right, relation_right, word_f1
 from experiments.harness.runner import Context
+from experiments.harness.statistics import bootstrap_interval
 from invert.inverter import Inverter
 from invert.picturebook.grammar import caption
 from invert.picturebook.models import IMAGE_SIZE

@@ -23,9 +23,12 @@ from torchvision.transforms.functional import to_tensor
 from torchvision.utils import save_image
 
 from experiments.compare import BUDGET, entries
-from experiments.harness.bench import Bench, Contender, Picture, scene_pictures
-from experiments.harness.measures import Judge, estimate
+from experiments.harness.bench import Bench
+from experiments.harness.measures import Judge
+from experiments.harness.pictures import Picture, scene_pictures
+from experiments.harness.records import MethodEntry, RunRecord
 from experiments.harness.runner import Context
+from experiments.harness.statistics import by_picture, means, paired
 from invert import methods
 from invert.diffusion.generator import to_pil
 from invert.diffusion.roundtrip import Regenerated, regenerate
@@ -40,16 +43,14 @@ from invert.picturebook.world import Scene, draw_scenes
 OWN_FOLDER = True
 TRUTH = "true caption"
 AS_COMPARED = ("invert", "nearest", "pez", "gcg", "interrogator-lite")  # with the prompts that `compare` has measured
-PH2P = Contender("ph2p", "ph2p", {"restarts": 1, "tokens": 12})  # about the seconds of PEZ
-CHOSEN = Contender("invert, chosen by images", "invert-chosen", {"budget": BUDGET, "top": 8})
+PH2P = MethodEntry("ph2p", "ph2p", {"restarts": 1, "tokens": 12}, uses_generator=True)  # about the seconds of PEZ
+CHOSEN = MethodEntry("invert, chosen by images", "invert-chosen", {"budget": BUDGET, "top": 8}, uses_generator=True)
 METHODS = (*AS_COMPARED, PH2P.name, CHOSEN.name)
 SCENES, SEEDS, QUICK_SCENES = 100, 4, 3
 AMONG = 512  # captions among which the judge names a picture's objects
 SHOWN = 8  # scenes on the sheet
 CHOOSING = range(1000, 1004)  # seeds that images are chosen by: others than those that are rated
 MEASURES = ("judge", "pixels", "colours", "objects")
-
-Row = dict[str, Any]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -59,21 +60,21 @@ def run(context: Context) -> dict[str, Any]:
     judge = loaded_judge(context.device)
     namer = Namer(judge.clip, draw_scenes(AMONG, context.seed, "held-out"))
     prompts = {TRUTH: [picture.truth for picture in pictures], **found_prompts(inverter, judge, pictures, context)}
-    rows, sheet = [], []
+    records, sheet = [], []
     for i, picture in enumerate(pictures):
         said = {method: of_method[i] for method, of_method in prompts.items()}
         again = regenerate(generator, namer.judge, picture.image, list(said.values()), range(SEEDS))
         sheet += [to_tensor(picture.image), *again.images[:, 0].cpu()]
-        rows += rows_of(picture, said, again, inverter.clip, namer)
+        records += records_of(picture, said, again, inverter.clip, namer)
     columns = len(prompts) + 1  # the picture, then what each prompt draws
     save_image(sheet[: SHOWN * columns], context.path("sheet.png"), nrow=columns)
-    scatter(rows, context)
+    scatter(records, context)
     return {
         "scenes": len(pictures),
         "seeds": SEEDS,
-        "methods": {method: summary(rows, method, context.seed) for method in (TRUTH, *METHODS)},
-        **{f"{ours}_minus_other": differences(rows, ours, context.seed) for ours in ("invert", CHOSEN.name)},
-        "prompts": [{key: row[key] for key in ("scene", "method", "prompt", "judge")} for row in rows],
+        "methods": summary(records, context.seed),
+        **{f"{ours}_minus_other": differences(records, ours, context.seed) for ours in ("invert", CHOSEN.name)},
+        "prompts": [{key: record[key] for key in ("scene", "method", "prompt", "judge")} for record in records],
     }
 
 
@@ -98,13 +99,13 @@ def loaded_judge(device: torch.device) -> Judge:
 
 def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
     """Each method's prompts, in the order of the pictures."""
-    rows = list(Bench("compare", inverter, judge).rows(entries(AS_COMPARED, context.quick), pictures, 1))
+    records = list(Bench("compare", inverter, judge).records(entries(AS_COMPARED, context.quick), pictures, 1))
     methods.METHODS["invert-chosen"] = (__name__, "chosen")
     own = Bench(context.name, inverter, judge)
-    rows += own.rows([PH2P, CHOSEN], pictures, 1)
+    records += own.records([PH2P, CHOSEN], pictures, 1)
     if context.for_the_repository:
         own.publish()
-    return {method: [row["prompt"] for row in rows if row["method"] == method] for method in METHODS}
+    return {method: [record["prompt"] for record in records if record["method"] == method] for method in METHODS}
 
 
 def chosen(problem: Problem) -> Solution:
@@ -116,12 +117,14 @@ def chosen(problem: Problem) -> Solution:
     return replace(solution, prompts=[solution.prompts[i] for i in order])
 
 
-def rows_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Clip, namer: Namer) -> list[Row]:
-    """One row a method: its prompt's cosine under the model that was optimised, and what its images came to."""
+def records_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Clip, namer: Namer) -> list[RunRecord]:
+    """One record a method: its prompt's cosine under the model that was optimised, and what its images came to."""
     cosines = clip.encode_text(list(said.values())) @ clip.encode_image([picture.image])[0]
     return [
         {
             "scene": picture.truth,
+            "picture": picture.name,
+            "kind": picture.kind,
             "method": method,
             "prompt": prompt,
             "cosine": float(cosines[k]),
@@ -134,33 +137,37 @@ def rows_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Cl
     ]
 
 
-def column(rows: list[Row], method: str, measure: str) -> np.ndarray:
-    return np.array([row[measure] for row in rows if row["method"] == method])
+def column(records: list[RunRecord], method: str, measure: str) -> np.ndarray:
+    return np.array([record[measure] for record in records if record["method"] == method])
 
 
-def summary(rows: list[Row], method: str, seed: int) -> dict[str, Any]:
-    """Mean and interval of each measure, and the correlation of the prompt's cosine with the images' similarity."""
-    found = {measure: estimate(column(rows, method, measure), seed) for measure in MEASURES}
-    cosines, judged = column(rows, method, "cosine"), column(rows, method, "judge")
+def summary(records: list[RunRecord], seed: int) -> dict[str, Any]:
+    """Method → mean and interval of each measure, and the correlation of a prompt's cosine with its images' similarity."""
+    found = means(by_picture(records, measures=MEASURES), seed, MEASURES)
+    return {method: {**found[method], "correlation": correlation(records, method)} for method in found}
+
+
+def correlation(records: list[RunRecord], method: str) -> float | None:
+    """None where nothing varies."""
+    cosines, judged = column(records, method, "cosine"), column(records, method, "judge")
     varied = len(cosines) > 2 and min(np.ptp(cosines), np.ptp(judged)) > 0
-    return {**found, "correlation": float(np.corrcoef(cosines, judged)[0, 1]) if varied else None}
+    return float(np.corrcoef(cosines, judged)[0, 1]) if varied else None
 
 
-def differences(rows: list[Row], ours: str, seed: int) -> dict[str, Any]:
-    return {other: paired(rows, ours, other, seed) for other in (TRUTH, *METHODS) if other != ours}
+def differences(records: list[RunRecord], ours: str, seed: int) -> dict[str, Any]:
+    """Other method → the judge's similarity of our images minus that of theirs, scene by scene."""
+    found = paired(by_picture(records, measures=MEASURES), ours, seed, ("judge",))
+    return {other: cells["judge"] for other, cells in found.items()}
 
 
-def paired(rows: list[Row], method: str, other: str, seed: int) -> dict[str, float]:
-    """The judge's similarity of the method's images minus the other's, scene by scene."""
-    return estimate(column(rows, method, "judge") - column(rows, other, "judge"), seed)
-
-
-def scatter(rows: list[Row], context: Context) -> None:
+def scatter(records: list[RunRecord], context: Context) -> None:
     """The prompt's cosine against the similarity of what it draws."""
     figure, axis = plt.subplots(figsize=(7, 6), layout="constrained")
     for i, method in enumerate((TRUTH, *METHODS)):
         colour = "black" if method == TRUTH else f"C{i}"
-        axis.scatter(column(rows, method, "cosine"), column(rows, method, "judge"), s=16, alpha=0.7, color=colour, label=method)
+        axis.scatter(
+            column(records, method, "cosine"), column(records, method, "judge"), s=16, alpha=0.7, color=colour, label=method
+        )
     axis.set(xlabel="cosine of prompt and picture, optimised model", ylabel="cosine of regenerated image and picture, judge")
     axis.legend()
     figure.savefig(context.path("cosine-and-images.png"), dpi=110)

@@ -20,8 +20,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from experiments.compare import entries
-from experiments.harness.bench import Bench, Picture, scene_pictures
+from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
+from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.runner import Context
 from invert.inverter import Inverter
 from invert.meter import Meter
@@ -44,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
     prompts = {"nearest, whole table": [plain(inverter, table, picture, context.seed) for picture in pictures]}
     bench = Bench("compare", inverter, Judge(context.device))  # shares the rows that `compare` has measured
     for name in SHOWN:
-        prompts[name] = [row["prompt"] for row in bench.rows(entries([name], context.quick), pictures, 1)]
+        prompts[name] = [row["prompt"] for row in bench.records(entries([name], context.quick), pictures, 1)]
     known = set(lexicon())
     found = {
         name: {kind: sum(kind in nonsense(p, known) for p in said) / len(said) for kind in KINDS}

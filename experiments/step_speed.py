@@ -8,14 +8,11 @@ takes the score from the same pass. A third loop is the plain one told that the 
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -24,7 +21,9 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor
 
+from experiments.harness.memory import status_mib
 from experiments.harness.runner import Context
+from experiments.harness.timing import wall_seconds
 from invert.models.open_clip import from_open_clip
 
 WIDTH, HEADS, LAYERS, VOCAB, CONTEXT = 768, 12, 12, 49408, 77  # the text tower of ViT-L-14
@@ -32,7 +31,7 @@ TOKENS = 16
 RATE = 0.1  # of AdamW
 GOAL = 8.0  # times the plain loop's steps a second
 LOOPS = ("plain", "plain-frozen", "ours")
-OURS_PER_PLAIN = 4  # steps of ours between two of the others, so that all take their share of the machine's moods
+OURS_PER_PLAIN = 4  # steps of ours between two of the others, so that background load affects all equally
 
 
 @dataclass(frozen=True)
@@ -112,17 +111,13 @@ def gradient_agreement(loops: dict[str, Loop]) -> float:
     return float(F.cosine_similarity(plain.flatten(), ours.flatten(), dim=0))
 
 
-def alternate(loops: dict[str, Loop], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(loops: dict[str, Loop], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step, the loops taking turns."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
         for name, loop in loops.items():
             for _ in range(OURS_PER_PLAIN if name == "ours" else 1):
-                began = time.perf_counter()
-                loop.step()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(wall_seconds(loop.step, device))
     return seconds
 
 
@@ -145,15 +140,7 @@ def allocated_peak(device: torch.device) -> float:
     """MiB that this process held at most: on the card, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resident_peak() / 2**10
-
-
-def resident_peak() -> int:
-    """KiB that this process held at most. Linux counts a parent's peak into getrusage, but not into VmHWM."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return status_mib("VmHWM")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -163,7 +150,7 @@ def run(context: Context) -> dict[str, Any]:
     threads = torch.get_num_threads()
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
-        seconds = alternate(loops, 3 if context.quick else 12, context.device)
+        seconds = interleaved(loops, 3 if context.quick else 12, context.device)
         found["by_threads"][count] = {name: 1 / statistics.median(times[1:]) for name, times in seconds.items()}
     torch.set_num_threads(threads)
     # Each loop with the number of threads that serves it best.

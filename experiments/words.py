@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from experiments.harness.bench import scene_pictures
+from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
 from invert.inverter import Inverter
 from invert.meter import Meter

@@ -14,8 +14,10 @@ from typing import Any
 
 from PIL import Image
 
-from experiments.harness.bench import Picture, Row
-from experiments.harness.statistics import QUALITY, TITLES, interval, seconds, token_passes
+from experiments.harness.pictures import Picture
+from experiments.harness.records import RunRecord
+from experiments.harness.statistics import QUALITY
+from experiments.harness.tables import TITLES, interval, seconds, token_passes
 from invert.report import STYLE, embedded
 
 FIRST, WORST = 12, 12  # pictures of each kind shown in order; pictures where ours does worst
@@ -30,7 +32,9 @@ h2 { font-size: 1.4rem; margin-top: 2rem }
 """
 
 
-def write_page(path: Path, found: dict[str, Any], differences: dict[str, Any], rows: list[Row], pictures: list[Picture]) -> None:
+def write_page(
+    path: Path, found: dict[str, Any], differences: dict[str, Any], records: list[RunRecord], pictures: list[Picture]
+) -> None:
     """Write report.html beside the plots that it embeds."""
     parts = ["<h1>Prompt inversion compared</h1>"]
     for kind, summary in found.items():
@@ -40,10 +44,10 @@ def write_page(path: Path, found: dict[str, Any], differences: dict[str, Any], r
     parts += [f'<img class="plot" alt="{name}" src="{embedded((path.parent / name).read_bytes())}">' for name in PLOTS]
     for kind in found:
         shown = [picture for picture in pictures if picture.kind == kind][:FIRST]
-        parts += [f"<h2>The first {len(shown)} {kind} pictures</h2>", *(section(picture, rows) for picture in shown)]
-    worst = worst_of_ours(pictures, rows)
+        parts += [f"<h2>The first {len(shown)} {kind} pictures</h2>", *(section(picture, records) for picture in shown)]
+    worst = worst_of_ours(pictures, records)
     parts += [f"<h2>The {len(worst)} pictures on which invert falls farthest behind</h2>"]
-    parts += [section(picture, rows) for picture in worst]
+    parts += [section(picture, records) for picture in worst]
     path.write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
         f'initial-scale=1"><title>Prompt inversion compared</title><style>{STYLE}{MORE_STYLE}</style>{"".join(parts)}</html>'
@@ -74,13 +78,13 @@ def signed(cell: dict[str, float]) -> str:
     return f"{cell['mean']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}]"
 
 
-def worst_of_ours(pictures: list[Picture], rows: list[Row]) -> list[Picture]:
+def worst_of_ours(pictures: list[Picture], records: list[RunRecord]) -> list[Picture]:
     """Pictures by the lead of the best other method over ours in word F1, the largest first."""
     behind: dict[tuple[str, str], float] = {}
     for picture in pictures:
-        here = [row for row in rows if (row["kind"], row["picture"]) == (picture.kind, picture.name)]
-        ours = [row["word_f1"] for row in here if row["method"] == "invert"]
-        others = [row["word_f1"] for row in here if row["method"] not in ("invert", "oracle")]
+        here = [run for run in records if (run["kind"], run["picture"]) == (picture.kind, picture.name)]
+        ours = [run["word_f1"] for run in here if run["method"] == "invert"]
+        others = [run["word_f1"] for run in here if run["method"] not in ("invert", "oracle")]
         if ours and others:
             behind[picture.kind, picture.name] = max(others) - min(ours)
     ranked = sorted(
@@ -90,9 +94,9 @@ def worst_of_ours(pictures: list[Picture], rows: list[Row]) -> list[Picture]:
     return ranked[:WORST]
 
 
-def section(picture: Picture, rows: list[Row]) -> str:
+def section(picture: Picture, records: list[RunRecord]) -> str:
     """One picture: the truth, and every method's prompt of its first seed."""
-    mine = [r for r in rows if (r["kind"], r["picture"], r["seed"]) == (picture.kind, picture.name, 0)]
+    mine = [r for r in records if (r["kind"], r["picture"], r["seed"]) == (picture.kind, picture.name, 0)]
     lines = [
         [r["method"], html.escape(r["prompt"]), f"{r['word_f1']:.2f}", f"{r['judge']:.3f}", f"{r['forward'] + r['backward']:,}"]
         for r in mine

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -39,6 +38,12 @@ def objects_right(prompt: str, scene: Scene) -> bool:
     return {index for index, _, _ in mentioned_objects(prompt)} == set(scene.objects)
 
 
+def objects_named(prompt: str, scene: Scene) -> float:
+    """Share of the scene's objects that the prompt names, whatever else it names: favorable to long prompts."""
+    mentioned = {index for index, _, _ in mentioned_objects(prompt)}
+    return len(mentioned & set(scene.objects)) / len(set(scene.objects))
+
+
 def relation_right(prompt: str, scene: Scene) -> bool:
     """Whether the prompt states the layout, with the right object on the left or above."""
     return relation(prompt) == relation(paraphrases(scene)[0])
@@ -53,17 +58,3 @@ class Judge:
     def similarity(self, prompts: Sequence[str], pictures: Sequence[Image.Image] | Tensor) -> Tensor:
         """Cosine (B,) of each prompt with its picture. pictures: PIL images, or (B, 3, 64, 64) in 0..1."""
         return (self.clip.encode_text(prompts) * self.clip.encode_image(pictures)).sum(1).cpu()
-
-
-def estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:
-    """A mean with its interval: "mean", "low", "high"."""
-    low, high = bootstrap_interval(values, seed)
-    return {"mean": float(np.mean(values)), "low": low, "high": high}
-
-
-def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
-    """The 95 % percentile-bootstrap interval of a mean."""
-    sample = np.asarray(values, dtype=float)
-    rng = np.random.default_rng(seed)
-    means = sample[rng.integers(0, len(sample), (resamples, len(sample)))].mean(1)
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))

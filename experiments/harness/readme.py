@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.harness.runner import FOLDER
-from experiments.harness.statistics import TITLES, interval, seconds, token_passes
+from experiments.harness.tables import TITLES, interval, seconds, token_passes
 
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"

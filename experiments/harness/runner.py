@@ -12,7 +12,6 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -120,14 +119,3 @@ def installed() -> Iterator[tuple[str, str]]:
             yield package, version(package)
         except PackageNotFoundError:
             continue
-
-
-@contextmanager
-def stopwatch() -> Iterator[list[float]]:
-    """`with stopwatch() as seconds: …` and then seconds[0]; for whole stages, not for microbenchmarks."""
-    seconds = [0.0]
-    began = time.perf_counter()
-    try:
-        yield seconds
-    finally:
-        seconds[0] = time.perf_counter() - began

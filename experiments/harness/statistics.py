@@ -1,6 +1,7 @@
-"""Rows of the bench → means with intervals, paired differences, and a Markdown table.
+"""Run records → means with intervals and paired differences.
 
-A picture's runs with several seeds are averaged first: pictures are the sample, seeds are not.
+A picture's runs with several seeds are averaged first: pictures are the sample, seeds are not. Intervals are
+95 % percentile-bootstrap intervals of the mean (Efron and Tibshirani, 1993).
 """
 
 from __future__ import annotations
@@ -12,31 +13,37 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from experiments.harness.bench import Row
-from experiments.harness.measures import estimate
+from experiments.harness.records import RunRecord
 
 QUALITY = ("word_f1", "named", "objects", "relation", "judge", "optimised")
 COST = ("tokens", "seconds", "forward", "backward", "images", "peak_mib")
-TITLES = {
-    "word_f1": "word F1",
-    "named": "objects named",
-    "objects": "exactly the objects",
-    "relation": "relation right",
-    "judge": "judge",
-    "optimised": "optimised CLIP",
-}
+EVERY = (*QUALITY, *COST)
 
-Table = dict[str, dict[str, dict[str, float]]]  # method → picture → measure → mean over seeds
+PictureMeans = dict[str, dict[str, dict[str, float]]]  # method → picture → measure → mean over seeds
 
 
-def by_picture(rows: Iterable[Row], kind: str | None = None) -> Table:
+def estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> dict[str, float]:
+    """A mean with its interval: "mean", "low", "high"."""
+    low, high = bootstrap_interval(values, seed)
+    return {"mean": float(np.mean(values)), "low": low, "high": high}
+
+
+def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """The 95 % percentile-bootstrap interval of a mean."""
+    sample = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = sample[rng.integers(0, len(sample), (resamples, len(sample)))].mean(1)
+    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+
+
+def by_picture(records: Iterable[RunRecord], kind: str | None = None, measures: Sequence[str] = EVERY) -> PictureMeans:
     """Method → picture → measure, averaged over seeds; of one kind of picture, or of all."""
-    grouped: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if kind in (None, row["kind"]):
-            grouped[row["method"]][f"{row['kind']}/{row['picture']}"].append(row)
+    grouped: dict[str, dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if kind in (None, record["kind"]):
+            grouped[record["method"]][f"{record['kind']}/{record['picture']}"].append(record)
     return {
-        method: {picture: {m: mean(run[m] for run in runs) for m in (*QUALITY, *COST)} for picture, runs in pictures.items()}
+        method: {picture: {m: mean(run[m] for run in runs) for m in measures} for picture, runs in pictures.items()}
         for method, pictures in grouped.items()
     }
 
@@ -47,19 +54,19 @@ def mean(values: Iterable[float | None]) -> float:
     return float(np.mean(present)) if present else float("nan")
 
 
-def means(table: Table, seed: int = 0) -> dict[str, Any]:
+def means(table: PictureMeans, seed: int = 0, measures: Sequence[str] = EVERY) -> dict[str, Any]:
     """Method → measure → {"mean", "low", "high"} (95 % bootstrap over pictures), and the number of pictures."""
     found: dict[str, Any] = {}
     for method, pictures in table.items():
         found[method] = {"pictures": len(pictures)}
-        for measure in (*QUALITY, *COST):
-            values = [row[measure] for row in pictures.values() if not np.isnan(row[measure])]
+        for measure in measures:
+            values = [of_picture[measure] for of_picture in pictures.values() if not np.isnan(of_picture[measure])]
             if values:
                 found[method][measure] = estimate(values, seed)
     return found
 
 
-def paired(table: Table, ours: str, seed: int = 0) -> dict[str, Any]:
+def paired(table: PictureMeans, ours: str, seed: int = 0, measures: Sequence[str] = (*QUALITY, "seconds")) -> dict[str, Any]:
     """Other method → measure → ours minus theirs on the pictures of both: mean, 95 % interval, Wilcoxon's p."""
     found: dict[str, Any] = {}
     for method, pictures in table.items():
@@ -67,41 +74,13 @@ def paired(table: Table, ours: str, seed: int = 0) -> dict[str, Any]:
         if method == ours or not shared:
             continue
         found[method] = {"pictures": len(shared)}
-        for measure in (*QUALITY, "seconds"):
+        for measure in measures:
             differences = np.array([table[ours][name][measure] - pictures[name][measure] for name in shared])
             differences = differences[~np.isnan(differences)]
             if len(differences):
                 p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
                 found[method][measure] = {**estimate(differences, seed), "p": p}
-        theirs = sum(pictures[name]["forward"] + pictures[name]["backward"] for name in shared)
-        own = sum(table[ours][name]["forward"] + table[ours][name]["backward"] for name in shared)
-        found[method]["token_passes_ratio"] = theirs / own if own else None
+        if "forward" in pictures[shared[0]]:
+            theirs, own = (sum(t[name]["forward"] + t[name]["backward"] for name in shared) for t in (pictures, table[ours]))
+            found[method]["token_passes_ratio"] = theirs / own if own else None
     return found
-
-
-def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
-    """One row a method: means with half-widths of their intervals, seconds and token passes."""
-    lines = [
-        "| method | pictures | " + " | ".join(TITLES[m] for m in measures) + " | seconds | token passes |",
-        "| --- |" + " ---: |" * (len(measures) + 3),
-    ]
-    for method, row in summary.items():
-        cells = [interval(row[m]) for m in measures]
-        cost = f"{seconds(row)} | {token_passes(row):,.0f}"
-        lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {cost} |")
-    return "\n".join(lines) + "\n"
-
-
-def token_passes(row: dict[str, Any]) -> float:
-    """Mean positions of prompts that a method ran through the text encoder, forward and backward; row: of `means`."""
-    return row["forward"]["mean"] + row["backward"]["mean"]
-
-
-def seconds(row: dict[str, Any]) -> str:
-    """Mean wall seconds, where they are known; row: of `means`."""
-    return f"{row['seconds']['mean']:.1f}" if "seconds" in row else "–"
-
-
-def interval(cell: dict[str, float], digits: int = 3) -> str:
-    """Mean and half the width of its interval."""
-    return f"{cell['mean']:.{digits}f} ± {(cell['high'] - cell['low']) / 2:.{digits}f}"

@@ -10,10 +10,14 @@ import pytest
 
 from experiments.compare import BUDGET, agreement, entries, put_costs
 from experiments.harness import bench as benchmark
-from experiments.harness import wall_time
-from experiments.harness.bench import Bench, Contender, foreign_pictures, named, read_rows, scene_pictures
-from experiments.harness.measures import objects_right, relation_right, word_f1
-from experiments.harness.statistics import QUALITY, by_picture, markdown, means, paired
+from experiments.harness import records, wall_time
+from experiments.harness.bench import Bench
+from experiments.harness.measures import objects_named, objects_right, relation_right, word_f1
+from experiments.harness.pictures import out_of_domain_pictures, scene_pictures
+from experiments.harness.records import MethodEntry
+from experiments.harness.statistics import QUALITY, by_picture, means, paired
+from experiments.harness.tables import markdown
+from invert.methods import METHODS
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
 
@@ -25,11 +29,11 @@ class Still:
 class CountingBench(Bench):
     measured, quality = 0, 0.5
 
-    def measure(self, contender, picture, seed):
+    def measure(self, entry, picture, seed):
         self.measured += 1
         return {"prompt": "a fox", "seconds": 1.0, "forward": 10, "backward": 0, "images": 1, "peak_mib": None}
 
-    def rated(self, prompt, picture):
+    def rate(self, prompt, picture):
         return dict.fromkeys((*QUALITY, "tokens"), self.quality)
 
 
@@ -46,53 +50,74 @@ def row(method: str, picture: str, value: float, seed: int = 0, prompt: str = "a
 
 
 def test_a_second_run_measures_nothing_again(bench):
-    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
+    pictures, entries = scene_pictures(2, 0), [MethodEntry("random", "random")]
     first, second = bench(), bench()
-    rows = list(first.rows(contenders, pictures, 2, lambda line: None))
+    rows = list(first.records(entries, pictures, 2, lambda line: None))
     second = bench()
-    assert list(second.rows(contenders, pictures, 2, lambda line: None)) == rows
+    assert list(second.records(entries, pictures, 2, lambda line: None)) == rows
     assert (first.measured, second.measured) == (4, 0)
 
 
 def test_an_old_run_is_rated_anew(bench):
-    pictures, contenders = scene_pictures(1, 0), [Contender("random", "random")]
-    list(bench().rows(contenders, pictures, 1, lambda line: None))
+    pictures, entries = scene_pictures(1, 0), [MethodEntry("random", "random")]
+    list(bench().records(entries, pictures, 1, lambda line: None))
     other = bench()
     other.quality = 0.75
-    (found,) = other.rows(contenders, pictures, 1, lambda line: None)
+    (found,) = other.records(entries, pictures, 1, lambda line: None)
     assert found["judge"] == 0.75 and found["prompt"] == "a fox" and other.measured == 0
 
 
 def test_what_is_kept_is_shown_without_a_run(bench):
-    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
-    rows = list(bench().rows(contenders, pictures[:1], 1, lambda line: None))
-    shown = bench(only_kept=True)
-    assert list(shown.rows(contenders, pictures, 2, lambda line: None)) == rows and shown.measured == 0
+    pictures, entries = scene_pictures(2, 0), [MethodEntry("random", "random")]
+    rows = list(bench().records(entries, pictures[:1], 1, lambda line: None))
+    shown = bench(cached_only=True)
+    assert list(shown.records(entries, pictures, 2, lambda line: None)) == rows and shown.measured == 0
 
 
-def test_other_options_or_other_code_are_measured_anew(bench, monkeypatch):
+def test_other_options_revision_or_weights_are_measured_anew(bench, monkeypatch):
     pictures = scene_pictures(1, 0)
-    list(bench().rows([Contender("random", "random")], pictures, 1, lambda line: None))
+    list(bench().records([MethodEntry("random", "random")], pictures, 1, lambda line: None))
     other = bench()
-    list(other.rows([Contender("random", "random", {"tokens": 4})], pictures, 1, lambda line: None))
-    monkeypatch.setattr(benchmark, "fingerprint", lambda method: "other code")
-    list(other.rows([Contender("random", "random")], pictures, 1, lambda line: None))
-    assert other.measured == 2
+    list(other.records([MethodEntry("random", "random", {"tokens": 4})], pictures, 1, lambda line: None))
+    monkeypatch.setattr(records, "revision_of", lambda method: 99)
+    list(other.records([MethodEntry("random", "random")], pictures, 1, lambda line: None))
+    monkeypatch.setattr(records, "weights_of", lambda uses_generator: "others")
+    list(other.records([MethodEntry("random", "random")], pictures, 1, lambda line: None))
+    assert other.measured == 3
+
+
+def test_another_name_for_the_same_run_measures_nothing(bench):
+    pictures = scene_pictures(1, 0)
+    list(bench().records([MethodEntry("random", "random")], pictures, 1, lambda line: None))
+    renamed = bench()
+    (found,) = renamed.records([MethodEntry("random words", "random")], pictures, 1, lambda line: None)
+    assert found["method"] == "random words" and renamed.measured == 0
+
+
+@pytest.mark.parametrize("name", ["ablations", "compare", "compare-budget", "compare-times", "roundtrip"])
+def test_published_runs_are_of_todays_methods_and_weights(name):
+    """A method whose revision was raised is measured and published anew."""
+    published = records.read_records(benchmark.PUBLISHED / f"{name}.jsonl")
+    assert len({records.key_of(record) for record in published}) == len(published) > 0
+    for record in published:
+        if record["method"] in METHODS:  # not a variant that its experiment registers
+            assert record["revision"] == records.revision_of(record["method"])
+            assert record["weights"] == records.weights_of(record["method"] in ("ph2p", "textual-inversion"))
 
 
 def test_published_runs_count_only_where_they_are_asked_for(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "PUBLISHED", tmp_path / "runs")
-    pictures, contenders = scene_pictures(2, 0), [Contender("random", "random")]
+    pictures, entries = scene_pictures(2, 0), [MethodEntry("random", "random")]
     first = bench()
-    rows = list(first.rows(contenders, pictures, 1, lambda line: None))
+    rows = list(first.records(entries, pictures, 1, lambda line: None))
     first.publish()
     first.file.unlink()
     monkeypatch.setenv("PUBLISHED_RUNS", "1")
     reader = bench()
-    assert list(reader.rows(contenders, pictures, 1, lambda line: None)) == rows and reader.measured == 0
+    assert list(reader.records(entries, pictures, 1, lambda line: None)) == rows and reader.measured == 0
     monkeypatch.delenv("PUBLISHED_RUNS")
     fresh = bench()
-    list(fresh.rows(contenders, pictures, 1, lambda line: None))
+    list(fresh.records(entries, pictures, 1, lambda line: None))
     assert fresh.measured == 2
 
 
@@ -110,18 +135,18 @@ class Together:
 
 def test_a_method_that_can_takes_several_pictures_at_once_and_none_again(tmp_path, monkeypatch):
     monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
-    monkeypatch.setattr(benchmark, "GROUP", 2)
-    inverter, pictures, pez = Together(), scene_pictures(3, 0), [Contender("pez", "pez")]
+    monkeypatch.setattr(benchmark, "BATCH", 2)
+    inverter, pictures, pez = Together(), scene_pictures(3, 0), [MethodEntry("pez", "pez")]
     for _ in range(2):
-        bench = CountingBench("test", inverter, Still(), together=True)
-        rows = list(bench.rows(pez, pictures, 2, lambda line: None))
+        bench = CountingBench("test", inverter, Still(), batched=True)
+        rows = list(bench.records(pez, pictures, 2, lambda line: None))
         assert [row["prompt"] for row in rows] == ["fox 0", "fox 1"] * 3
         assert bench.measured == 0 and inverter.groups == [2, 1, 2, 1]
     assert all(row["seconds"] is None and row["forward"] == 8 for row in rows)
 
 
 def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypatch):
-    contenders = [Contender("random", "random"), Contender("interrogator", "interrogator", most=25)]
+    entries = [MethodEntry("random", "random"), MethodEntry("interrogator", "interrogator", max_pictures=25)]
     pictures = scene_pictures(4, 0)
     monkeypatch.setattr(wall_time, "here", lambda device: "this machine")
     shell = bench()
@@ -131,22 +156,22 @@ def test_seconds_count_on_the_machine_that_they_were_measured_on(bench, monkeypa
         runs: list[str] = []
 
         class Watched(CountingBench):
-            def measure(self, contender, picture, seed):
+            def measure(self, entry, picture, seed):
                 runs.append(picture.name)
-                return super().measure(contender, picture, seed)
+                return super().measure(entry, picture, seed)
 
         monkeypatch.setattr(wall_time, "Bench", Watched)
-        return wall_time.measure_times(shell, contenders, pictures, 3, 1, publish=False), runs
+        return wall_time.measure_times(shell, entries, pictures, 3, 1, publish=False), runs
 
     times, runs = measured()
-    assert runs == ["scene-000", "scene-000", "scene-001", "scene-002"]  # every contender in turn on each picture
+    assert runs == ["scene-000", "scene-000", "scene-001", "scene-002"]  # every entry in turn on each picture
     assert times.machine == "this machine" and len(times.tables["held-out"]["random"]) == 3
     assert measured()[1] == []
     monkeypatch.setattr(wall_time, "here", lambda device: "another machine")
-    shell.only_kept = True
+    shell.cached_only = True
     kept, runs = measured()
     assert runs == [] and kept.machine == "this machine" and kept.tables["held-out"].keys() == times.tables["held-out"].keys()
-    shell.only_kept = False
+    shell.cached_only = False
     assert len(measured()[1]) == 4
 
 
@@ -164,48 +189,50 @@ def test_runs_of_unknown_seconds_have_none_in_tables():
 
 
 def test_half_a_line_left_by_an_interrupt_is_passed_over(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    file.write_text(json.dumps({"key": "whole"}) + '\n{"key": "ha')
-    assert read_rows(file) == [{"key": "whole"}]
+    file, whole = tmp_path / "records.jsonl", dict.fromkeys(records.KEY, 0)
+    file.write_text(json.dumps({"key": "of an older version"}) + "\n" + json.dumps(whole) + '\n{"method": "ha')
+    assert records.read_records(file) == [whole]
 
 
-def test_a_contender_without_seeds_or_with_a_limit_runs_less(bench):
+def test_an_entry_without_seeds_or_with_a_limit_runs_less(bench):
     pictures = scene_pictures(3, 0)
-    once = Contender("retrieve", "retrieve", seeded=False, most=2)
-    assert len(list(bench().rows([once], pictures, 3, lambda line: None))) == 2
+    once = MethodEntry("retrieve", "retrieve", seeded=False, max_pictures=2)
+    assert len(list(bench().records([once], pictures, 3, lambda line: None))) == 2
 
 
-def test_a_contender_of_one_kind_of_pictures_does_not_run_on_others(bench):
-    pictures = [*scene_pictures(2, 0), *foreign_pictures(2)]
-    rows = bench().rows([Contender("retrieve", "retrieve", seeded=False, kinds=("foreign",))], pictures, 1, lambda line: None)
+def test_an_entry_of_one_kind_of_pictures_does_not_run_on_others(bench):
+    pictures = [*scene_pictures(2, 0), *out_of_domain_pictures(2)]
+    rows = bench().records(
+        [MethodEntry("retrieve", "retrieve", seeded=False, kinds=("foreign",))], pictures, 1, lambda line: None
+    )
     assert [row["kind"] for row in rows] == ["foreign"] * 2
 
 
 def test_the_quick_comparison_runs_the_package_once_and_searches_with_half_the_budget():
-    quick = {contender.name: contender for contender in entries(["invert", "interrogator"], quick=True)}
-    assert quick["invert"].options["budget"] == BUDGET // 2 and quick["invert"].most is None
-    assert (quick["interrogator"].most, quick["interrogator"].kinds) == (1, ("held-out",))
+    quick = {entry.name: entry for entry in entries(["invert", "interrogator"], quick=True)}
+    assert quick["invert"].options["budget"] == BUDGET // 2 and quick["invert"].max_pictures is None
+    assert (quick["interrogator"].max_pictures, quick["interrogator"].kinds) == (1, ("held-out",))
 
 
-@pytest.mark.parametrize("pictures", [scene_pictures(20, 0), foreign_pictures(100)], ids=["scenes", "foreign"])
+@pytest.mark.parametrize("pictures", [scene_pictures(20, 0), out_of_domain_pictures(100)], ids=["scenes", "foreign"])
 def test_the_true_caption_is_fully_right(pictures):
     for picture in pictures:
         assert word_f1(picture.truth, picture.scene) == 1, picture
         assert objects_right(picture.truth, picture.scene)
         assert relation_right(picture.truth, picture.scene)
-        assert named(picture.truth, picture.scene) == 1
+        assert objects_named(picture.truth, picture.scene) == 1
 
 
 def test_foreign_scenes_are_held_out_and_distinct():
-    pictures = foreign_pictures(100)
+    pictures = out_of_domain_pictures(100)
     assert len({picture.truth for picture in pictures}) == 100
     assert all(held_out(picture.scene) for picture in pictures)
 
 
 def test_naming_more_than_the_objects_costs_nothing_in_the_share_of_named_ones():
     scene = parse("a fox above an umbrella on a red background")
-    assert named("a fox, an owl, a tree, an umbrella", scene) == 1
-    assert named("a fox, an owl", scene) == 0.5
+    assert objects_named("a fox, an owl, a tree, an umbrella", scene) == 1
+    assert objects_named("a fox, an owl", scene) == 0.5
 
 
 def test_pictures_are_the_sample_and_seeds_are_averaged():

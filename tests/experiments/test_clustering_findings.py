@@ -6,7 +6,8 @@ import sklearn.cluster
 import torch
 from sklearn.datasets import make_moons
 
-from experiments.harness.clustering import growth_exponent, lesson
+from experiments.harness.lesson import lesson
+from experiments.harness.timing import growth_exponent
 from experiments.homework import K, plain_dbscan, plain_lsh, recall
 from experiments.kmeans_vs_sklearn import Problem, faiss_kmeans, ours, scikit_learn
 from experiments.meanshift_nearest import BANDWIDTH, all_pairs_step, extrapolate, mask_step

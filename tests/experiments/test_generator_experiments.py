@@ -8,7 +8,8 @@ import torch
 from torchvision.transforms.functional import to_tensor
 
 from experiments import generator, roundtrip
-from experiments.harness.bench import scene_pictures
+from experiments.harness.pictures import scene_pictures
+from experiments.harness.records import RunRecord
 from invert.diffusion.roundtrip import Regenerated
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
@@ -33,24 +34,25 @@ def test_objects_are_recovered_from_the_share_of_images_that_show_them() -> None
     assert namer.recovered(shown, scenes[0]) == 0.5
 
 
-def rows(method: str, cosines: list[float], judged: list[float]) -> list[roundtrip.Row]:
-    worth = {"pixels": 0.1, "colours": 0.2, "objects": 1.0}
-    return [{"method": method, "cosine": c, "judge": j, **worth} for c, j in zip(cosines, judged, strict=True)]
+def records(method: str, cosines: list[float], judged: list[float]) -> list[RunRecord]:
+    same = {"method": method, "kind": "held-out", "pixels": 0.1, "colours": 0.2, "objects": 1.0}
+    pairs = enumerate(zip(cosines, judged, strict=True))
+    return [{"picture": f"scene-{i}", "cosine": cosine, "judge": judge, **same} for i, (cosine, judge) in pairs]
 
 
 def test_means_differences_and_correlations_are_of_the_method_alone() -> None:
-    every = rows("invert", [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]) + rows("pez", [0.3, 0.2, 0.1], [0.1, 0.2, 0.3])
-    ours = roundtrip.summary(every, "invert", seed=0)
-    assert ours["judge"]["mean"] == pytest.approx(0.6) and ours["judge"]["low"] <= 0.6 <= ours["judge"]["high"]
-    assert ours["correlation"] == pytest.approx(1)
-    assert roundtrip.summary(every, "pez", seed=0)["correlation"] == pytest.approx(-1)
-    difference = roundtrip.paired(every, "invert", "pez", seed=0)
+    every = records("invert", [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]) + records("pez", [0.3, 0.2, 0.1], [0.1, 0.2, 0.3])
+    found = roundtrip.summary(every, seed=0)
+    judge = found["invert"]["judge"]
+    assert judge["mean"] == pytest.approx(0.6) and judge["low"] <= 0.6 <= judge["high"]
+    assert (found["invert"]["correlation"], found["pez"]["correlation"]) == pytest.approx((1, -1))
+    difference = roundtrip.differences(every, "invert", seed=0)["pez"]
     assert (difference["mean"], difference["low"], difference["high"]) == pytest.approx((0.4, 0.4, 0.4))
 
 
 def test_a_correlation_of_equal_scores_is_not_made_up() -> None:
-    assert roundtrip.summary(rows("pez", [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]), "pez", seed=0)["correlation"] is None
-    assert np.array_equal(roundtrip.column(rows("pez", [0.2], [0.1]), "pez", "cosine"), [0.2])
+    assert roundtrip.correlation(records("pez", [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]), "pez") is None
+    assert np.array_equal(roundtrip.column(records("pez", [0.2], [0.1]), "pez", "cosine"), [0.2])
 
 
 def test_a_single_image_is_timed() -> None:
@@ -65,14 +67,14 @@ def test_a_single_image_is_timed() -> None:
     assert Quick.calls == generator.TIMED
 
 
-def test_a_row_holds_the_means_over_a_prompts_own_images() -> None:
+def test_a_record_holds_the_means_over_a_prompts_own_images() -> None:
     (picture,) = scene_pictures(1, 0)
     said = {roundtrip.TRUTH: picture.truth, "pez": "two owls"}
     again = Regenerated(torch.zeros(2, 2, 3, 64, 64), *(torch.tensor([[0.2, 0.4], [0.6, 0.6]]) for _ in range(3)))
     again.images[0, 1] = to_tensor(picture.image)
     judge = load_clip("picturebook-judge", device="cpu")
     namer = roundtrip.Namer(judge, [picture.scene, *draw_scenes(63, 1)])
-    true, pez = roundtrip.rows_of(picture, said, again, load_clip("picturebook", device="cpu"), namer)
+    true, pez = roundtrip.records_of(picture, said, again, load_clip("picturebook", device="cpu"), namer)
     assert (true["method"], true["prompt"], pez["method"]) == (roundtrip.TRUTH, picture.truth, "pez")
     assert true["judge"] == pytest.approx(0.3) and pez["colours"] == pytest.approx(0.6)
     assert true["cosine"] > pez["cosine"] and (true["objects"], pez["objects"]) == (0.5, 0.0)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from experiments import layers, soup, words
 from experiments.compare_budget import with_budget
 from experiments.empty_prompt import ranked
-from experiments.harness.bench import Contender
+from experiments.harness.records import MethodEntry
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import lexicon
 from invert.project import Projection
@@ -84,6 +84,6 @@ def test_a_target_on_its_caption_ranks_first_and_a_shuffled_one_does_not():
 
 
 def test_a_budget_is_scaled_and_every_other_option_kept():
-    scaled = with_budget(Contender("pez", "pez", {"budget": 7, "tokens": 8}), 0.1)
+    scaled = with_budget(MethodEntry("pez", "pez", {"budget": 7, "tokens": 8}), 0.1)
     assert scaled.name == "pez × 0.1"
     assert scaled.options == {"budget": 7_000, "tokens": 8}

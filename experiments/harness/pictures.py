@@ -1,0 +1,77 @@
+"""Test pictures of known truth: scenes of picturebook's splits, and pictures that its renderer did not make.
+
+In: how many; out: `Picture`s, always the same ones in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from experiments.harness.runner import FOLDER
+from invert.picturebook import models
+from invert.picturebook.grammar import paraphrases
+from invert.picturebook.render import render
+from invert.picturebook.world import Scene, draw_scenes, objects
+
+OUT_OF_DOMAIN = FOLDER / "foreign"
+DRAWING_REVISION = 1  # raised when the renderer draws the same scene otherwise
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test picture.
+
+    Attributes:
+        name: unique among pictures of its kind.
+        kind: its split, or "foreign" where it is out of domain.
+        image: RGB.
+        scene: its truth.
+        digest: hash of what it was made from. Not of its pixels: the renderer rounds some of them up on one
+            processor and down on another.
+    """
+
+    name: str
+    kind: str
+    image: Image.Image
+    scene: Scene
+    digest: str
+
+    @property
+    def truth(self) -> str:
+        """The true caption; it is silent about a background that has no name."""
+        return paraphrases(self.scene)[0].removesuffix(" on a  background")
+
+
+def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:
+    """n scenes of a split, drawn by picturebook's renderer."""
+    scenes = draw_scenes(n, seed, split)
+    images = [to_pil_image(render([scene], models.IMAGE_SIZE)[0]) for scene in scenes]
+    return [
+        Picture(f"scene-{i:03}", split, image, scene, digest(json.dumps(asdict(scene)).encode()))
+        for i, (image, scene) in enumerate(zip(images, scenes, strict=True))
+    ]
+
+
+def out_of_domain_pictures(n: int) -> list[Picture]:
+    """The first n pictures that picturebook's renderer did not make (`scripts/make_foreign.py` did)."""
+    index = {thing.name: i for i, thing in enumerate(objects())}
+    found = []
+    for truth in json.loads((OUT_OF_DOMAIN / "truths.json").read_text())[:n]:
+        file, _ = truth.pop("file"), truth.pop("ground")
+        truth["objects"] = [index[name] for name in truth["objects"]]
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in truth.items()}
+        scene = Scene(**fields)
+        path = OUT_OF_DOMAIN / file
+        found.append(Picture(path.stem, "foreign", Image.open(path).convert("RGB"), scene, digest(path.read_bytes())))
+    return found
+
+
+def digest(source: bytes) -> str:
+    """Short hash of a scene or file, and of the drawing's revision."""
+    return hashlib.sha256(source + str(DRAWING_REVISION).encode()).hexdigest()[:12]
