@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 from invert.errors import InputError
+
+# What no machine computes, or no random stream takes: (least, most).
+LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class InvertConfig:
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
+        check_limits(self)
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
@@ -50,3 +55,15 @@ class InvertConfig:
             if getattr(self, name) > most:
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(f"{option} is {getattr(self, name)}, but this model reads {most} tokens: give {most} or fewer")
+
+
+def check_limits(config: InvertConfig) -> None:
+    """InputError where a number is not finite, or beyond LIMITS."""
+    for name in (field.name for field in fields(config)):
+        value = getattr(config, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"`{name}` is {value}: give a finite number")
+        least, most = LIMITS.get(name, (None, None))
+        if least is not None and not least <= value <= most:
+            known = f"{most} or less" if value > most else f"{least} or more"
+            raise InputError(f"`{name}` is {value}: give {known}")

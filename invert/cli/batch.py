@@ -143,7 +143,7 @@ class Job:
                     raise
                 results[-1] = replace(results[-1], interrupted=True)
             except Exception as error:
-                self.tell(error, f" while inverting {subject.label} by {method!r}")
+                self.tell(error, f" while inverting {subject.label}{f' by {method!r}' if len(self.methods) > 1 else ''}")
                 if not results:
                     break
             if results[-1].interrupted:

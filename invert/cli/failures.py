@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from invert.cli.interrupts import Interrupts
-from invert.cli.terminal import OutputError, complain
+from invert.cli.terminal import OutputError, complain, noted
 from invert.errors import InputError
 
 FAILURE, BAD_INPUT, BROKEN_PIPE = 1, 2, 141  # exit statuses; of signals: 128 and their number
@@ -22,7 +22,7 @@ def guarded(work: Callable[[], object], interrupts: Interrupts, debug: bool) -> 
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with interrupts.handled(), interrupts.while_importing():
+        with noted(), interrupts.handled(), interrupts.while_importing():
             status = work()
         return status if isinstance(status, int) else 0
     except typer.Exit as error:

@@ -26,12 +26,14 @@ SOFT_METHODS = ("invert", "nearest", "textual-inversion")
 TARGETS = ("raw", "empty", "gap")
 
 
-def show_version(wanted: bool) -> None:
+def show_version(wanted: bool) -> bool:
+    """Print the version and end, where that is wanted."""
     if wanted:
         from invert import __version__
 
         typer.echo(f"invert {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,8 @@ class Outputs:
             real = os.path.realpath(path)
             if os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs):
                 raise InputError(f"`{name}` would overwrite the picture {path}: give another path")
-            if real in taken and not os.path.exists(real) | os.path.isfile(real):
-                continue  # a device takes both
-            if real in taken:
+            is_file = os.path.isfile(real) or not os.path.exists(real)
+            if real in taken and is_file:  # a device takes both
                 raise InputError(f"`{name}` and `{taken[real]}` are one file, {path}: give each its own path")
             taken[real] = name
 

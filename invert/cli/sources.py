@@ -6,12 +6,14 @@ A folder stands for the image files in it. What is wrong with one path is told a
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
 
 from invert.errors import InputError
 
+log = logging.getLogger(__name__)
 STDIN = "-"  # the name of a picture on standard input
 MAX_STDIN = 64 << 20  # bytes
 URLS = ("http://", "https://")
@@ -52,6 +54,8 @@ def in_folder(folder: str) -> list[str]:
         raise InputError(f"{folder} holds folders but no images of its own: give those folders, for example {folders[0]}")
     if not images:
         raise InputError(f"{folder} is a folder without images: give image files, or a folder that holds some")
+    if folders:
+        log.warning("folders inside %s are left out, such as %s: give them too where they are wanted", folder, folders[0])
     return images
 
 

@@ -7,6 +7,7 @@ becomes a backslash escape, so that a line of output stays a line. JSON is exact
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,26 @@ def complain(message: object) -> None:
         return
     with contextlib.suppress(OSError, ValueError):  # nobody can be told
         print(f"invert: {escaped(translated(str(message)), encoding_of(sys.stderr))}", file=sys.stderr, flush=True)
+
+
+class NoteHandler(logging.Handler):
+    """What the library logs, as notes on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(f"note: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Within the context warnings of the library's log are shown as notes."""
+    log, handler = logging.getLogger("invert"), NoteHandler(logging.WARNING)
+    propagates, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagates
 
 
 def as_text(text: str) -> Text:

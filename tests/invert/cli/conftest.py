@@ -1,0 +1,92 @@
+"""Runs of the command in this process, with the bundled model or with a stand-in that needs no model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import invert.cli
+from invert.inverter import Inverter
+from invert.result import Result
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run left: exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def sentences(self) -> list[str]:
+        return self.err.splitlines()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """command("image.png", "--json") → Done, in this process."""
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+        with pytest.raises(SystemExit) as exit:
+            invert.cli.main()
+        out, err = capsys.readouterr()
+        return Done(int(exit.value.code or 0), out, err)
+
+    return run
+
+
+class LightInverter:
+    """Names a picture by its size, at once. `answers` replaces what happens at the i-th picture: an exception is raised."""
+
+    def __init__(self, found: Result) -> None:
+        self.clip = SimpleNamespace(name="light", device="cpu")
+        self.found, self.calls = found, 0
+        self.answers: dict[int, Any] = {}
+
+    def invert(self, pictures: list[Image.Image], config: Any, **_: Any) -> Result:
+        answer = self.answers.get(self.calls, f"a picture of {pictures[0].width} pixels")
+        self.calls += 1
+        if isinstance(answer, BaseException):
+            raise answer
+        if callable(answer):
+            answer = answer()
+        if isinstance(answer, Result):
+            return answer
+        return replace(self.found, prompt=answer, alternatives=[(answer, 0.5)], method=config.method, seed=config.seed)
+
+    def distill(self, text: str, config: Any, **more: Any) -> Result:
+        return self.invert([Image.new("RGB", (len(text), 1))], config, **more)
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, found: Result) -> LightInverter:
+    """The stand-in that `run` works with."""
+    inverter = LightInverter(found)
+    monkeypatch.setattr(Inverter, "load", lambda *_, **__: inverter)
+    return inverter
+
+
+@pytest.fixture
+def run(command: Callable[..., Done], light: LightInverter) -> Callable[..., Done]:
+    """`command` with the stand-in."""
+    return command
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Four pictures, 11 to 14 pixels wide."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / f"{width}.png" for width in (11, 12, 13, 14)]
+    for width, path in zip((11, 12, 13, 14), paths, strict=True):
+        Image.new("RGB", (width, 9), "teal").save(path)
+    return paths
