@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from invert.config import InvertConfig
-from invert.images import load_image, names_image
+from invert.images import load_image, looks_like_image
 from invert.meter import Meter
 from invert.methods import TOGETHER, Problem, Solution, check_followed, get_method, solve_each
 from invert.models.clip import Clip
@@ -166,7 +166,7 @@ class Inverter:
         return replace(self._result(problem, solution), interrupted=True)
 
     def _negative_latent(self, negative: ImageLike, config: InvertConfig, meter: Meter) -> Tensor:
-        if isinstance(negative, str) and not names_image(negative):
+        if isinstance(negative, str) and not looks_like_image(negative):
             return text_latent(self.clip, negative)
         latent = image_latent(self.clip, [load_image(negative)])
         meter.spend(images=1)

@@ -53,7 +53,7 @@ def read_subjects(groups: Iterable[list[str]], job: Job) -> Iterator[Subject]:
 
 
 def picture(path: str, small: bool) -> Image.Image:
-    image = load_image(read_stdin() if path == STDIN else path)
+    image = load_image(read_stdin(), "the picture on standard input") if path == STDIN else load_image(path)
     return thumbnail(image, TOGETHER_SIDE) if small else image
 
 

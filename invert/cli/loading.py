@@ -15,7 +15,7 @@ from invert.cli.sources import expanded
 from invert.cli.terminal import progress
 from invert.config import InvertConfig
 from invert.errors import InputError
-from invert.images import load_image, names_image
+from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
@@ -43,7 +43,7 @@ def prepare(
 
 def negative_of(negative: str | None) -> Image.Image | str | None:
     """The image that is named, read once; else the prompt."""
-    return load_image(negative) if negative is not None and names_image(negative) else negative
+    return load_image(negative) if negative is not None and looks_like_image(negative) else negative
 
 
 def loaded(model: str, device: str | None, gap_images: str | None) -> Inverter:
