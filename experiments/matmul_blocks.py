@@ -65,11 +65,11 @@ def measure(name: str, device: torch.device, seed: int) -> dict[Block, float]:
     """Seconds of the naive kernel in every block, in turns."""
     from kernels import matmul
     from kernels.bench import operands
-    from kernels.timing import take_turns
+    from kernels.timing import interleaved_time
 
     a, b = operands(*PRODUCTS[name], torch.float32, device, seed)
     calls = {str(block): partial(matmul, a, b, "numba-cuda-naive", block=block) for block in BLOCKS}
-    seconds = take_turns(calls, device, budget=10)
+    seconds = interleaved_time(calls, device, budget=10)
     return {block: seconds[str(block)] for block in BLOCKS}
 
 

@@ -14,7 +14,7 @@ import torch
 
 from experiments.harness.runner import Context
 from kernels import available
-from kernels.bench import LESSON, Row, bearable, compare, operands, sizes
+from kernels.bench import LESSON, Row, compare, is_feasible, operands, sizes
 from kernels.timing import copy_bandwidth
 
 SQUARES = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -54,7 +54,7 @@ def climb(device: torch.device, squares: tuple[int, ...], most: float, bandwidth
 
 def on_lesson(device: torch.device, bandwidth: float, seed: int) -> list[Row]:
     """The lesson's product with every backend that ends in seconds."""
-    names = [name for name in available(device.type) if bearable(name, *sizes(LESSON))]
+    names = [name for name in available(device.type) if is_feasible(name, *sizes(LESSON))]
     return compare(names, *operands(*sizes(LESSON), torch.float32, device, seed), bandwidth)
 
 

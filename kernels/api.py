@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.arrays import as_tensor, check_pair, dtype_name
-from kernels.registry import BACKENDS, BackendUnavailable, load, why_not
+from kernels.registry import BACKENDS, BackendUnavailable, load, unavailable_reason
 
 Matrix = TypeVar("Matrix", np.ndarray, Tensor)
 _REAL = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
@@ -87,5 +87,5 @@ def _check_backend(a: Tensor, b: Tensor, name: str, block: tuple[int, int] | Non
         raise ValueError(f"backend {name!r} has no block to choose: {choices} have")
     if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad) and not backend.differentiable:
         raise ValueError(f"backend {name!r} has no gradient: use backend 'torch', or detach a and b")
-    if (reason := why_not(name, a.device.type)) is not None:
+    if (reason := unavailable_reason(name, a.device.type)) is not None:
         raise BackendUnavailable(reason)

@@ -58,7 +58,7 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def widened(matmul: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def upcast_16bit(matmul: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a float32 and float64 product take 16-bit floats too: float32 inside, rounded once at the end.
 
     The extra pass over the operands is what a backend without 16-bit arithmetic would pay in every inner loop.

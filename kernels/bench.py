@@ -24,10 +24,10 @@ from kernels import checks
 from kernels.api import matmul
 from kernels.arrays import FLOATS, dtype_name
 from kernels.registry import BACKENDS, available
-from kernels.timing import Call, copy_bandwidth, take_turns
+from kernels.timing import Call, copy_bandwidth, interleaved_time
 
 LESSON = "50000x784x10"
-MOST_LOOPS = 64**3  # multiplications that three Python loops do in a bearable time
+MOST_LOOPS = 64**3  # multiplications that three Python loops do in a is_feasible time
 MOST_BROADCAST = 1 << 29  # numbers that one broadcast product for each row may write to memory
 
 
@@ -56,7 +56,7 @@ def operands(m: int, k: int, n: int, dtype: torch.dtype, device: torch.device, s
     return a, b
 
 
-def bearable(backend: str, m: int, k: int, n: int) -> bool:
+def is_feasible(backend: str, m: int, k: int, n: int) -> bool:
     """Whether a backend ends in seconds: the first steps of the ladder are for small products only."""
     return m * k * n <= {"python": MOST_LOOPS, "broadcast": MOST_BROADCAST}.get(backend, m * k * n)
 
@@ -66,7 +66,7 @@ def compare(names: list[str], a: Tensor, b: Tensor, bandwidth: float, budget: fl
     (m, k), n = a.shape, b.shape[1]
     names = [name for name in names if dtype_name(a) in BACKENDS[name].dtypes]
     calls: dict[str, Call] = {name: partial(matmul, a, b, name) for name in dict.fromkeys(["torch", *names])}
-    seconds = take_turns(calls, a.device, budget)
+    seconds = interleaved_time(calls, a.device, budget)
     traffic = a.element_size() * (m * k + k * n + m * n)
     return [
         Row(
@@ -151,7 +151,7 @@ def main(
     bandwidth = copy_bandwidth(where)
     rows: list[Row] = []
     for m, k, n in (sizes(shape) for shape in shapes or ["64", "256", "1024", LESSON]):
-        able = [name for name in names if bearable(name, m, k, n)]
+        able = [name for name in names if is_feasible(name, m, k, n)]
         rows += compare(able, *operands(m, k, n, number, where), bandwidth, budget)
     machine = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine()
     threads = torch.get_num_threads()

@@ -18,7 +18,7 @@ from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.api import matmul
 from kernels.pairwise import nearest_centres
 from kernels.registry import BACKENDS, available
-from kernels.timing import take_turns
+from kernels.timing import interleaved_time
 
 SHAPES = ((1, 1, 1), (33, 47, 17), (300, 784, 10), (10, 784, 300), (257, 130, 129), (512, 512, 512))
 BLOCKS = ((16, 16), (1, 256), (256, 1), (1024, 1), (1, 1024), (32, 32))
@@ -110,7 +110,7 @@ def speed_targets() -> str:
     said = []
     for name, (m, k, n), dtype, aim in aims:
         a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
-        seconds = take_turns({"torch": partial(torch.mm, a, b), name: partial(matmul, a, b, name)}, DEVICE)
+        seconds = interleaved_time({"torch": partial(torch.mm, a, b), name: partial(matmul, a, b, name)}, DEVICE)
         share = seconds["torch"] / seconds[name]
         said.append(f"{name} ({m}×{k})·({k}×{n}) {share:.0%} of cuBLAS (aim {aim:.0%})")
         assert share >= aim, "; ".join(said)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.arrays import FLOATS, dtype_name
-from kernels.registry import BACKENDS, why_not
+from kernels.registry import BACKENDS, unavailable_reason
 
 MOST_ELEMENTS = 1 << 20  # of a chunk of the product on the CPU: 4 MiB of float32, which the caches hold
 
@@ -37,7 +37,7 @@ def nearest_centres(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """
     _check(x, centres)
     x, centres = x.detach(), centres.detach()
-    if x.dtype != torch.float64 and why_not("triton", x.device.type) is None and 0 not in x.shape:
+    if x.dtype != torch.float64 and unavailable_reason("triton", x.device.type) is None and 0 not in x.shape:
         from kernels.pairwise_triton import nearest_centres as fused
 
         return fused(x, centres)

@@ -73,7 +73,7 @@ def emulated(backend: Backend) -> bool:
     return backend.emulator is not None and os.environ.get(backend.emulator, "0") not in ("", "0")
 
 
-def why_not(name: str, device: str) -> str | None:
+def unavailable_reason(name: str, device: str) -> str | None:
     """None if backend `name` can take tensors of this device type here, else one sentence that says why not."""
     backend = BACKENDS[name]
     if backend.needs and not emulated(backend) and find_spec(backend.needs) is None:
@@ -90,7 +90,7 @@ def why_not(name: str, device: str) -> str | None:
 
 def available(device: str = "cpu") -> list[str]:
     """Names of the backends that can run here on tensors of this device type, in the ladder's order."""
-    return [name for name in BACKENDS if why_not(name, device) is None]
+    return [name for name in BACKENDS if unavailable_reason(name, device) is None]
 
 
 @cache

@@ -24,7 +24,7 @@ PAUSE = 0.06  # seconds, longer than any pool spins
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}  # far more than the caches hold
 
 
-def take_turns(calls: Mapping[str, Call], device: torch.device, budget: float = 1.0, most: int = 100) -> dict[str, float]:
+def interleaved_time(calls: Mapping[str, Call], device: torch.device, budget: float = 1.0, most: int = 100) -> dict[str, float]:
     """Median seconds of each call; they alternate until each has had `most` turns or all together `budget` seconds."""
     for call in calls.values():
         call()  # compiles, allocates, fills the caches
@@ -44,7 +44,7 @@ def copy_bandwidth(device: torch.device) -> float:
     """Bytes a second that a plain copy moves, read and written: the speed of memory that everything is held against."""
     source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
-    seconds = take_turns({"copy": lambda: target.copy_(source)}, device, budget=0.5)["copy"]
+    seconds = interleaved_time({"copy": lambda: target.copy_(source)}, device, budget=0.5)["copy"]
     return 2 * source.nbytes / seconds
 
 

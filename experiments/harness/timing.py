@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kernels.timing import take_turns
+from kernels.timing import interleaved_time
 
 CPU = torch.device("cpu")
 Call = Callable[[], Any]
@@ -38,7 +38,7 @@ def median_seconds(call: Call, repeats: int, device: torch.device = CPU) -> floa
 
 def interleaved_seconds(calls: Mapping[str, Call], repeats: int, device: torch.device = CPU) -> dict[str, float]:
     """Median seconds of each call, after one that is not measured; all are called in turn, `repeats` times."""
-    return take_turns(calls, device, budget=math.inf, most=repeats)
+    return interleaved_time(calls, device, budget=math.inf, most=repeats)
 
 
 def growth_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:

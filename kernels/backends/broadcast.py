@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.arrays import widened
+from kernels.arrays import upcast_16bit
 
 
-@widened  # the products are stored, and 16 bits would round each of them
+@upcast_16bit  # the products are stored, and 16 bits would round each of them
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), any float dtype, any device."""
     result = a.new_empty(a.shape[0], b.shape[1])  # rows kept one by one would scatter the heap: 4 GB at 1024³

@@ -20,7 +20,7 @@ import numpy as np
 from numba import cuda, from_dtype
 from torch import Tensor
 
-from kernels.arrays import dtype_name, widened
+from kernels.arrays import dtype_name, upcast_16bit
 from kernels.backends import cuda_skinny
 from kernels.backends.cuda_launch import SIMULATED, flat, kernel_for, launch
 from kernels.backends.cuda_memory import BYTES, copy16
@@ -175,11 +175,11 @@ def blocked(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
     return c
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on CUDA."""
-    if cuda_skinny.suits(a, b):
+    if cuda_skinny.is_applicable(a, b):
         return cuda_skinny.matmul(a, b)
-    if cuda_skinny.suits(b.T, a.T):
+    if cuda_skinny.is_applicable(b.T, a.T):
         return cuda_skinny.matmul(b.T, a.T).T
     return blocked(a, b, TILES[dtype_name(a)])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import cuda
 from torch import Tensor
 
-from kernels.arrays import widened
+from kernels.arrays import upcast_16bit
 from kernels.backends.cuda_launch import MOST_BLOCKS_DOWN, check_block, launch
 
 BLOCK = (16, 16)
@@ -27,7 +27,7 @@ def product(a, b, c):  # type: ignore[no-untyped-def]  # numba infers the types 
             c[row, column] = total
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on CUDA; block (x, y): x threads over rows, y over columns."""
     check_block(block)

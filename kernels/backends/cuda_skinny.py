@@ -26,7 +26,7 @@ WARP, WARPS, ALL_LANES = 32, 8, 0xFFFFFFFF
 BLOCKS_EACH = 2  # blocks for each multiprocessor, all resident: each loads b once and then walks over the rows
 
 
-def suits(a: Tensor, b: Tensor) -> bool:
+def is_applicable(a: Tensor, b: Tensor) -> bool:
     """Whether a (M, K) is tall, b (K, N) narrow and small, and rows of a can be read in 16-byte pieces."""
     (rows, depths), columns = a.shape, b.shape[1]
     size = a.element_size()
@@ -106,7 +106,7 @@ def kernel_of(dtype: str, depths: int, columns: int, warps: int = WARPS) -> Any:
 
 
 def skinny(a: Tensor, b: Tensor, warps: int) -> Tensor:
-    """a (M, K) times b (K, N) in blocks of so many warps; only for operands that `suits` approves."""
+    """a (M, K) times b (K, N) in blocks of so many warps; only for operands that `is_applicable` approves."""
     (rows, depths), columns = a.shape, b.shape[1]
     c = a.new_empty(rows, columns)
     blocks = min(-(-rows // (ROWS * warps)), multiprocessors(a.device) * BLOCKS_EACH)
@@ -116,5 +116,5 @@ def skinny(a: Tensor, b: Tensor, warps: int) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) times b (K, N), float32 or float64 on CUDA; only for operands that `suits` approves."""
+    """a (M, K) times b (K, N), float32 or float64 on CUDA; only for operands that `is_applicable` approves."""
     return skinny(a, b, WARPS)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import cuda, from_dtype
 from torch import Tensor
 
-from kernels.arrays import dtype_name, widened
+from kernels.arrays import dtype_name, upcast_16bit
 from kernels.backends.cuda_launch import check_block, kernel_for, launch
 
 BLOCK = (32, 8)
@@ -60,7 +60,7 @@ def kernel_of(x: int, y: int, dtype: str) -> Any:
     return product
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on CUDA; block (x, y): x threads over columns, y over rows."""
     check_block(block)

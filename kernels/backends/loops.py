@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arrays import widened
+from kernels.arrays import upcast_16bit
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on the CPU; sums are Python floats, so float64 inside."""
     rows, columns = a.tolist(), b.T.tolist()  # lists: indexing a tensor would cost microseconds for each number

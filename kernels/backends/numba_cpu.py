@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from kernels.arrays import widened
+from kernels.arrays import upcast_16bit
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
 VECTOR_BYTES = 64 if WIDE else 32
@@ -182,7 +182,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
     return flat
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on the CPU; the first call in a process loads or compiles (seconds)."""
     if a.shape[0] < b.shape[1]:

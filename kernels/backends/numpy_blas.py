@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arrays import widened
+from kernels.arrays import upcast_16bit
 
 
-@widened
+@upcast_16bit
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on the CPU; transposed views are passed on without a copy."""
     return torch.from_numpy(a.detach().numpy() @ b.detach().numpy())

@@ -65,7 +65,7 @@ def test_the_tiles_that_a_gpu_runs_are_right_too(dtype: str) -> None:
 @given(st.integers(0, 20), st.integers(1, 70), st.integers(1, 4), st.sampled_from(DTYPES[2:]), LAID, st.integers(0, 2**31))
 def test_tall_times_narrow_is_right(extra: int, groups: int, n: int, dtype: torch.dtype, lb: str, seed: int) -> None:
     a, b = laid_out("rows", n + 1 + extra, 4 * groups, dtype, seed), laid_out(lb, 4 * groups, n, dtype, seed + 1)
-    assert cuda_skinny.suits(a, b)
+    assert cuda_skinny.is_applicable(a, b)
     assert error_share(cuda_skinny.skinny(a, b, warps=1), a, b) <= 1
 
 
@@ -77,12 +77,12 @@ def test_the_lesson_s_product_and_its_transpose_take_the_narrow_path_and_are_rig
 
 def test_the_narrow_path_is_not_taken_where_it_would_not_fit() -> None:
     tall, narrow = torch.ones(100, 784), torch.ones(784, 10)
-    assert cuda_skinny.suits(tall, narrow)
-    assert not cuda_skinny.suits(tall[:, 1:], narrow[1:])  # rows do not start at multiples of 16 bytes
-    assert not cuda_skinny.suits(tall.T.contiguous().T, narrow)  # rows are not contiguous
-    assert not cuda_skinny.suits(tall, torch.ones(784, 17))
-    assert not cuda_skinny.suits(torch.ones(100, 4096), torch.ones(4096, 4))  # b is larger than shared memory
-    assert not cuda_skinny.suits(torch.ones(8, 784), narrow)
+    assert cuda_skinny.is_applicable(tall, narrow)
+    assert not cuda_skinny.is_applicable(tall[:, 1:], narrow[1:])  # rows do not start at multiples of 16 bytes
+    assert not cuda_skinny.is_applicable(tall.T.contiguous().T, narrow)  # rows are not contiguous
+    assert not cuda_skinny.is_applicable(tall, torch.ones(784, 17))
+    assert not cuda_skinny.is_applicable(torch.ones(100, 4096), torch.ones(4096, 4))  # b is larger than shared memory
+    assert not cuda_skinny.is_applicable(torch.ones(8, 784), narrow)
 
 
 def test_a_wrong_index_would_be_found() -> None:

@@ -15,9 +15,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from kernels.bench import LESSON, app, bearable, compare, operands, read_resources, sizes
+from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
 from kernels.checks import CHECKS, name_of
-from kernels.timing import take_turns
+from kernels.timing import interleaved_time
 
 CPU = torch.device("cpu")
 
@@ -74,8 +74,8 @@ def test_rates_and_shares_follow_from_seconds() -> None:
 
 def test_a_backend_that_does_not_take_the_dtype_or_would_not_end_is_left_out() -> None:
     assert compare(["triton"], *operands(4, 4, 4, torch.float64, CPU), bandwidth=1e9, budget=0.01) == []
-    assert bearable("python", 64, 64, 64) and not bearable("python", 256, 256, 256)
-    assert bearable("broadcast", 50_000, 784, 10) and bearable("torch", 8192, 8192, 8192)
+    assert is_feasible("python", 64, 64, 64) and not is_feasible("python", 256, 256, 256)
+    assert is_feasible("broadcast", 50_000, 784, 10) and is_feasible("torch", 8192, 8192, 8192)
 
 
 def test_operands_depend_on_nothing_but_the_seed() -> None:
@@ -96,7 +96,7 @@ def test_calls_take_turns_and_the_first_of_a_turn_is_not_counted() -> None:
         order.append(name)
         sleep(0.02 if len(order) < 3 or order[-2] != name else 0.004)  # slow at first, and after another's turn
 
-    seconds = take_turns({name: partial(call, name) for name in "ab"}, CPU, budget=10, most=3)
+    seconds = interleaved_time({name: partial(call, name) for name in "ab"}, CPU, budget=10, most=3)
     turns = [name for name, _ in groupby(order[2:])]
     assert turns == ["a", "b"] * 3
     assert max(seconds.values()) < 0.02
@@ -104,7 +104,7 @@ def test_calls_take_turns_and_the_first_of_a_turn_is_not_counted() -> None:
 
 def test_a_slow_call_runs_once_in_a_turn() -> None:
     order: list[float] = []
-    seconds = take_turns({"slow": lambda: order.append(sleep(0.11) or 0)}, CPU, budget=10, most=2)  # type: ignore[func-returns-value]
+    seconds = interleaved_time({"slow": lambda: order.append(sleep(0.11) or 0)}, CPU, budget=10, most=2)  # type: ignore[func-returns-value]
     assert len(order) == 3 and seconds["slow"] >= 0.11
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kernels import BACKENDS, BackendUnavailable, available, matmul
 from kernels.accuracy import LAYOUTS, error_share, laid_out
-from kernels.registry import why_not
+from kernels.registry import unavailable_reason
 
 CPU = available("cpu")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -122,6 +122,8 @@ def test_a_backend_that_cannot_run_here_says_what_it_needs(monkeypatch: pytest.M
     with pytest.raises(BackendUnavailable, match="'triton' takes cuda tensors, not cpu"):
         matmul(torch.ones(2, 2), torch.ones(2, 2), "triton")
     monkeypatch.setattr("kernels.registry.find_spec", lambda module: None)
-    assert why_not("jax", "cpu") == "backend 'jax' needs jax, which is not installed: pip install 'prompt-inversion[jax]'"
-    assert "pip install 'prompt-inversion[gpu]'" in str(why_not("numba-cuda", "cuda"))
+    assert (
+        unavailable_reason("jax", "cpu") == "backend 'jax' needs jax, which is not installed: pip install 'prompt-inversion[jax]'"
+    )
+    assert "pip install 'prompt-inversion[gpu]'" in str(unavailable_reason("numba-cuda", "cuda"))
     assert available("cpu") == [name for name in BACKENDS if BACKENDS[name].needs is None]
