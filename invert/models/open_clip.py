@@ -45,7 +45,7 @@ def load_open_clip(
     """
     local = pretrained is None or Path(pretrained).is_file()
     try:
-        with quiet(local):
+        with quiet():
             model, _, preprocess = open_clip.create_model_and_transforms(
                 model_name, pretrained=pretrained, force_quick_gelu=quick
             )

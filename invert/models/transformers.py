@@ -23,7 +23,7 @@ def load_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Cl
     try:
         if local:
             _check_is_clip(name, Path(source))
-        with quiet(local):
+        with quiet():
             loaded: Any = CLIPModel.from_pretrained(source, output_loading_info=True)
             tokenizer: Any = CLIPTokenizer.from_pretrained(source)
             processor: Any = CLIPImageProcessor.from_pretrained(source)

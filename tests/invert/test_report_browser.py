@@ -18,7 +18,7 @@ from PIL import Image
 
 from invert.meter import TraceStep
 from invert.report import Entry, write_report
-from invert.result import ConceptWords, Drawn, Result, SoftToken
+from invert.result import ConceptWords, GeneratedImage, Result, SoftToken
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -55,7 +55,8 @@ class Layout:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     drawn = [
-        Drawn(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2) for i, colour in enumerate(("red", "teal", "gold", "gray"))
+        GeneratedImage(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2)
+        for i, colour in enumerate(("red", "teal", "gold", "gray"))
     ]
     result = replace(
         found,

@@ -46,7 +46,7 @@ def test_images_are_encoded_as_the_model_does_it(adapted) -> None:
     clip = adapted.clip
     pixels = torch.rand(2, 3, clip.image_size, clip.image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs = adapted.encode_image(clip.normalise(pixels))
+        theirs = adapted.encode_image(clip.normalize(pixels))
     torch.testing.assert_close(clip.encode_image(pixels), theirs)
 
 
@@ -96,8 +96,8 @@ def slow_encode(tower: TextTower, rows: Tensor) -> Tensor:
         q, k, v = map(layer.split, (F.linear(normed, layer.query.weight, layer.query.bias), *both.chunk(2, -1)))
         seen = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1) @ v
         x = x + layer.scale_1(F.linear(seen.transpose(1, 2).flatten(2), layer.out.weight, layer.out.bias))
-        hidden = layer.activation(F.linear(layer.norm_2(x), layer.widen.weight, layer.widen.bias))
-        x = x + layer.scale_2(F.linear(hidden, layer.narrow.weight, layer.narrow.bias))
+        hidden = layer.activation(F.linear(layer.norm_2(x), layer.fc1.weight, layer.fc1.bias))
+        x = x + layer.scale_2(F.linear(hidden, layer.fc2.weight, layer.fc2.bias))
     return tower.projection(tower.final_norm(x[:, -1]))
 
 
