@@ -55,7 +55,7 @@ def test_the_image_that_a_prompt_draws_is_its_own_best_match(generators: dict[st
 def test_the_judge_sees_on_the_device_what_it_sees_in_the_saved_image(judge: Clip, size: tuple[int, int]) -> None:
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     saved = judge.encode_image(to_pil(images))
-    torch.testing.assert_close(judge.encode_image(fitted(images, judge.image_size)), saved, atol=2e-3, rtol=0)
+    torch.testing.assert_close(judge.encode_image(fitted(images, judge.image_size)), saved, atol=1e-2, rtol=0)
     if size == (64, 64):
         torch.testing.assert_close(judge.encode_image(fitted(images, judge.image_size)), saved, atol=1e-6, rtol=0)
 
