@@ -1,4 +1,4 @@
-"""k-means, mean shift, DBSCAN and nearest neighbours on tensors of any device, with scikit-learn's estimator contract.
+"""k-means, mean shift, DBSCAN and nearest neighbors on tensors of any device, with scikit-learn's estimator contract.
 
 In: NumPy arrays, lists or tensors (N, D); out: results of the same kind, on the same device, in the same dtype.
 Importing the package compiles nothing and loads no plotting: `clustering.animate` has the moving pictures.
