@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.cluster
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import make_moons
 from sklearn.utils.estimator_checks import check_estimator
@@ -34,7 +34,6 @@ def test_labels_equal_scikit_learns(algorithm, eps, weighted):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.2, 0.5, 1.0]), st.integers(1, 8))
-@settings(max_examples=25, deadline=None)
 def test_labels_equal_scikit_learns_on_random_points(seed, eps, least):
     x = np.random.default_rng(seed).normal(size=(120, 2))
     expected = sklearn.cluster.DBSCAN(eps=eps, min_samples=least).fit(x).labels_

@@ -144,7 +144,7 @@ def test_integers_are_clustered_as_floats():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_order_of_the_points_does_not_matter(seed):
     x = torch.from_numpy(blobs(seed=seed % 7, dtype=np.float64))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
@@ -154,7 +154,7 @@ def test_the_order_of_the_points_does_not_matter(seed):
 
 
 @given(st.floats(-500, 500))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_moving_the_data_moves_the_centers(away):
     x = torch.from_numpy(blobs(dtype=np.float64))
     here, there = KMeans(5, init=x[:5]).fit(x), KMeans(5, init=x[:5] + away).fit(x + away)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors as Theirs
@@ -76,7 +76,6 @@ def test_approximate_algorithms_find_most_and_measure_what_they_find(algorithm):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 9), st.sampled_from([0.0, 1.0, 1e4]), st.booleans())
-@settings(max_examples=60, deadline=None)
 def test_the_grid_is_exact_on_clumps_lines_and_outliers(seed, d, k, outlier, flat):
     x = points(60, d, seed)
     x[:20] = x[0]  # duplicates

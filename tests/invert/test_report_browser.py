@@ -77,7 +77,7 @@ def laid_out(page: str, width: int, folder: Path, *flags: str) -> Layout:
     (folder / "frame.html").write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")
     profile = f"--user-data-dir={folder / 'profile'}"
     command = [str(BROWSER), *FLAGS, profile, *flags, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom"]
-    done = subprocess.run([*command, str(folder / "frame.html")], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, str(folder / "frame.html")], capture_output=True, text=True, check=True)
     found = re.search(r"<title>(.*?)</title>", done.stdout)
     assert found, done.stderr
     return Layout(**json.loads(html.unescape(found[1])))
