@@ -9,7 +9,7 @@ import logging
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +65,19 @@ class Repository:
 
     def unreachable(self) -> InputError:
         return unreachable(self.name)
+
+
+def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
+    """The first file of a repository that one of the patterns finds.
+
+    Raises:
+        InputError: none does.
+    """
+    for pattern in patterns:
+        found = sorted(repository.fetch([pattern]).glob(pattern))
+        if found:
+            return found[0]
+    raise repository.unreachable()
 
 
 def unreachable(name: str) -> InputError:
