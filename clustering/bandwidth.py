@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from clustering.arrays import compute_dtype, read_points, squarable, sum_dtype
-from clustering.distances import distance_chunks
+from clustering.pairwise import distance_chunks
 from clustering.params import generator_on
 
 REACH = {"gaussian": 3.0, "triangular": 1.0, "flat": 1.0}  # bandwidths within which a kernel does practically all it does

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clustering.distances import squares_of
 from clustering.exact import pair_squares
+from clustering.pairwise import squares_of
 
 MOST_ELEMENTS = 1 << 23  # of candidate coordinates gathered at a time
 

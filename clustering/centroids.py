@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clustering.arrays import read_centers, read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.distances import distance_chunks
 from clustering.lloyd import assign
+from clustering.pairwise import distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, integer
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks

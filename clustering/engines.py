@@ -16,8 +16,8 @@ from torch import Tensor
 
 from clustering.arrays import sum_dtype
 from clustering.buckets import Neighborhoods, from_pairs
-from clustering.distances import CHUNK_BYTES, FEW_FEATURES, expansion_error
 from clustering.exact import PADDING, by_differences, in_order, nearest_in_tree, pair_squares, refine
+from clustering.pairwise import CHUNK_BYTES, FEW_FEATURES, expansion_error
 
 BALL_SLACK = 1 + 1e-9  # of a radius, for what other libraries' rounding leaves out
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from clustering.buckets import Neighborhoods, Segments, nearest_among, within_among
-from clustering.distances import distance_chunks
 from clustering.exact import refine
+from clustering.pairwise import distance_chunks
 from clustering.params import generator_on
 
 PROBES = 256  # points whose true neighbors set the width of a step

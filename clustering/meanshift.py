@@ -18,10 +18,10 @@ from torch import Tensor
 
 from clustering.arrays import compute_dtype, largest, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
-from clustering.distances import FEW_FEATURES, distance_chunks
 from clustering.lloyd import assign
 from clustering.merging import heaviest, merge_points
 from clustering.neighbors import check_algorithm
+from clustering.pairwise import FEW_FEATURES, distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
 from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
 

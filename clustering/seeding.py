@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.distances import expansion
+from clustering.pairwise import expansion
 from clustering.params import generator_on
 
 CHUNK_ROWS = 1 << 17

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clustering.bandwidth import REACH
-from clustering.distances import FORMULATIONS, choose_formulation, expansion, squares_of
 from clustering.neighbors import NearestNeighbors
+from clustering.pairwise import FORMULATIONS, choose_formulation, expansion, squares_of
 
 GAUSSIAN_TAIL = 4.0  # standard deviations beyond which "radius" leaves a Gaussian out: weights below 0.0004
 BLOCK = 1 << 20  # weights held at a time where the batch is left to us: 4 MiB of float32 stay in the cache

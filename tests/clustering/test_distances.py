@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from clustering import distance_chunks, distances
-from clustering.distances import FORMULATIONS, METRICS, choose_formulation
+from clustering.pairwise import FORMULATIONS, METRICS, choose_formulation
 
 
 def points(n, d, seed=0, dtype=torch.float32):
