@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clustering.exact import pair_squares
-from clustering.pairwise import squares_of
+from clustering.distances import squares_of
 
 MOST_ELEMENTS = 1 << 23  # of candidate coordinates gathered at a time
 
@@ -28,7 +27,7 @@ class Segments(NamedTuple):
         return Segments(self.starts[rows], self.lengths[rows])
 
 
-class Neighborhoods(NamedTuple):
+class Neighbourhoods(NamedTuple):
     """Ragged results: those of query q are indices[offsets[q] : offsets[q + 1]], and likewise the distances."""
 
     offsets: Tensor  # (Q + 1,) int64
@@ -41,14 +40,12 @@ class Neighborhoods(NamedTuple):
         return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 
 
-def from_pairs(rows: Tensor, indices: Tensor, distances: Tensor, queries: int) -> Neighborhoods:
-    """Neighborhoods from pairs (row, index, distance) in any order."""
-    if len(rows) and bool((rows[1:] < rows[:-1]).any()):
-        order = rows.argsort(stable=True)
-        rows, indices, distances = rows[order], indices[order], distances[order]
+def from_pairs(rows: Tensor, indices: Tensor, distances: Tensor, queries: int) -> Neighbourhoods:
+    """Neighbourhoods from pairs (row, index, distance) in any order."""
+    order = rows.argsort(stable=True)
     counts = torch.zeros(queries + 1, dtype=torch.int64, device=rows.device)
     counts[1:] = torch.bincount(rows, minlength=queries)
-    return Neighborhoods(counts.cumsum(0), indices, distances)
+    return Neighbourhoods(counts.cumsum(0), indices[order], distances[order])
 
 
 def flatten(segments: Segments) -> tuple[Tensor, Tensor]:
@@ -108,15 +105,15 @@ def padded_members(segments: Segments, members: Tensor) -> Tensor:
 
 def within_among(
     points: Tensor, queries: Tensor, members: Tensor, segments: Segments, radius: float, distinct: bool = True
-) -> Neighborhoods:
-    """All points of each query's segments within radius of it, the border included, by exact distance."""
+) -> Neighbourhoods:
+    """All points of each query's segments within radius of it, the border included."""
     found = []
     for rows in batches(segments, points.shape[1], padded=False):
         which, positions = flatten(segments.pick(rows))
         which, index = rows[which], members[positions]
         if not distinct:
             which, index = torch.stack([which, index]).unique(dim=1)
-        squares = pair_squares(points, queries, which, index)
+        squares = squares_of(points[index], queries[which])
         near = squares <= radius * radius
         found.append((which[near], index[near], squares[near].sqrt_()))
     rows, indices, distances = (torch.cat(parts) for parts in zip(*found, strict=True))

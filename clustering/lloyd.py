@@ -2,21 +2,22 @@
 
 In: points (N, D), centers (K, D), optional weights (N,); out: labels, squared distances, sums per cluster. No
 Python loop runs over points or clusters, and no N × K matrix is written beyond a bounded chunk: on the CPU large
-problems go to the register-tiled pass (`cpu`), on CUDA to the fused kernel of `kernels`, the rest to torch. Sums are
+problems go to the register-tiled pass (`cpu`), on CUDA to the fused kernels of `kernels`, the rest to torch. Sums are
 kept in float64 for every dtype: in float32 a mean of many large numbers leaves the range of its points.
 Source: Lloyd (1982); the sort-and-segment update is that of flash-kmeans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from clustering.arrays import compute_dtype, sum_dtype
-from kernels import nearest_centres
+from kernels import nearest_centers
+from kernels.registry import unavailable_reason
 
 WORTH_COMPILING = 1 << 20  # multiplications below which loading compiled code costs more than it saves
 CHUNK_BYTES = 1 << 25  # of points converted or copied at a time
@@ -34,6 +35,8 @@ class Totals(NamedTuple):
 
 class LloydPass:
     """Points (N, D) and weights (N,) that an algorithm passes over again and again, remembering nothing in between."""
+
+    iterate: Callable[[Tensor, float, int], tuple[Tensor, int, bool]] | None = None  # many at once, where a pass can: see `fused`
 
     def __init__(self, x: Tensor, weights: Tensor | None = None) -> None:
         self.x, self.weights = x, weights
@@ -53,12 +56,12 @@ def assign(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     centers = centers.to(compute_dtype(x[:0]).dtype).contiguous()
     nearest = torch.empty(len(x), dtype=centers.dtype, device=x.device)
     for part, block in readable_blocks(x):
-        if worth_compiling(block, centers):
+        if worth_compiling(block, centers) and not has_fused_kernels(block):
             from clustering import cpu  # loads numba
 
             cpu.assign(block, centers, labels[part], nearest[part])
         else:
-            labels[part], nearest[part] = nearest_centres(block, centers.to(block.dtype))
+            labels[part], nearest[part] = nearest_centers(block, centers.to(block.dtype))
     return labels, nearest
 
 
@@ -68,16 +71,28 @@ def accumulate(x: Tensor, centers: Tensor, weights: Tensor | None = None) -> Tot
     found: Totals | None = None
     for part, block in readable_blocks(x):
         some = None if weights is None else weights[part].to(sum_dtype(x.device)).contiguous()
-        if worth_compiling(block, centers):
+        if has_fused_kernels(block):
+            from kernels.lloyd import Lloyd  # loads triton
+
+            more = Totals(*Lloyd(block, some, len(centers)).accumulate(centers))
+        elif worth_compiling(block, centers):
             from clustering import cpu  # loads numba
 
             more = Totals(*cpu.accumulate(block, centers, some))
         else:
-            labels, _ = nearest_centres(block, centers.to(block.dtype))
+            labels, _ = nearest_centers(block, centers.to(block.dtype))
             more = segment_totals(block, labels, len(centers), some)
         found = more if found is None else found.plus(more)
     assert found is not None
     return found
+
+
+def has_fused_kernels(x: Tensor) -> bool:
+    """Whether `kernels.lloyd` takes these points: on CUDA with Triton, at most float32, 4,096 features and 2^30 points."""
+    fits = 0 < len(x) <= 1 << 30 and 0 < x.shape[1] <= 4096
+    return (
+        fits and x.dtype in (torch.float16, torch.bfloat16, torch.float32) and unavailable_reason("triton", x.device.type) is None
+    )
 
 
 def worth_compiling(x: Tensor, centers: Tensor) -> bool:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernels.api import matmul as matmul
-    from kernels.pairwise import nearest_centres as nearest_centres
+    from kernels.pairwise import nearest_centers as nearest_centers
     from kernels.registry import BACKENDS as BACKENDS
     from kernels.registry import BackendUnavailable as BackendUnavailable
     from kernels.registry import available as available
 
 _HOME = {
     "matmul": "api",
-    "nearest_centres": "pairwise",
+    "nearest_centers": "pairwise",
     "BACKENDS": "registry",
     "BackendUnavailable": "registry",
     "available": "registry",
 }
-__all__ = ["BACKENDS", "BackendUnavailable", "available", "matmul", "nearest_centres"]
+__all__ = ["BACKENDS", "BackendUnavailable", "available", "matmul", "nearest_centers"]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,5 +73,14 @@ def upcast_16bit(matmul: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wider
 
 
+def centering(x: Tensor, centers: Tensor) -> Tensor:
+    """(D,): what to take from points and centers alike before |c|^2 - 2 x.c, which loses digits where norms are large.
+
+    The centers' mean; nothing for 16-bit numbers, whose products float32 holds exactly as they are.
+    """
+    exact = x.dtype in (torch.float16, torch.bfloat16)
+    return torch.zeros_like(centers[0], dtype=torch.float32) if exact else centers.mean(0)
+
+
 def _float_names() -> str:
     return ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)

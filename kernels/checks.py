@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.api import matmul
-from kernels.pairwise import nearest_centres
+from kernels.pairwise import nearest_centers
 from kernels.registry import BACKENDS, available
 from kernels.timing import interleaved_time
 
@@ -84,19 +84,19 @@ def no_operand_is_copied() -> str:
     return ", ".join(names)
 
 
-def nearest_centres_needs_no_matrix() -> str:
+def nearest_centers_needs_no_matrix() -> str:
     """Labels and distances agree with float64, and the memory stays far below N x K."""
-    x, centres = torch.randn(200_000, 96, device=DEVICE), torch.randn(1000, 96, device=DEVICE)
+    x, centers = torch.randn(200_000, 96, device=DEVICE), torch.randn(1000, 96, device=DEVICE)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    labels, distances = nearest_centres(x, centres)
+    labels, distances = nearest_centers(x, centers)
     grown = torch.cuda.max_memory_allocated() - before
-    assert grown < len(x) * len(centres) * 4 // 20, f"it took {grown} bytes"
-    exact = torch.cdist(x[:5000].double(), centres.double()).square()
+    assert grown < len(x) * len(centers) * 4 // 20, f"it took {grown} bytes"
+    exact = torch.cdist(x[:5000].double(), centers.double()).square()
     chosen = exact.gather(1, labels[:5000, None])[:, 0]
-    assert bool((chosen <= exact.min(1).values * (1 + 1e-5)).all()), "a label is not the nearest centre's"
+    assert bool((chosen <= exact.min(1).values * (1 + 1e-5)).all()), "a label is not the nearest center's"
     assert torch.allclose(distances[:5000].double(), chosen, rtol=1e-5), "a distance is not that of its label"
-    return f"{grown / 1e6:.1f} MB beside points and centres"
+    return f"{grown / 1e6:.1f} MB beside points and centers"
 
 
 def speed_targets() -> str:
@@ -122,7 +122,7 @@ CHECKS: tuple[Callable[[], str], ...] = (
     every_block_shape_launches,
     kernels_run_on_the_current_stream,
     no_operand_is_copied,
-    nearest_centres_needs_no_matrix,
+    nearest_centers_needs_no_matrix,
     speed_targets,
 )
 

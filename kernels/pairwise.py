@@ -1,6 +1,6 @@
-"""Nearest centre of every point, without the N x K matrix of distances: what k-means does in every step.
+"""Nearest center of every point, without the N x K matrix of distances: what k-means does in every step.
 
-In: points (N, D), centres (K, D), on any device; out: labels and squared distances (N,). On CUDA one fused
+In: points (N, D), centers (K, D), on any device; out: labels and squared distances (N,). On CUDA one fused
 Triton kernel (`pairwise_triton`) keeps a running minimum in registers; on the CPU a chunk of the matrix at a time
 passes through the cache. Labels come from |c|^2 - 2 x.c, one matrix product, distances from their definition,
 so that they are exact even where |x| is large beside |x - c|. Source: Yang et al., Flash-KMeans, 2026.
@@ -11,71 +11,62 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arrays import FLOATS, dtype_name
+from kernels.arrays import FLOATS, centering, dtype_name
 from kernels.registry import BACKENDS, unavailable_reason
 
 MOST_ELEMENTS = 1 << 20  # of a chunk of the product on the CPU: 4 MiB of float32, which the caches hold
 
 
-def nearest_centres(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """The centre nearest to each point.
+def nearest_centers(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """The center nearest to each point.
 
     Args:
         x: (N, D) finite points of float16, bfloat16, float32 or float64; any strides, any device.
-        centres: (K, D), K at least 1, of the same dtype and device.
+        centers: (K, D), K at least 1, of the same dtype and device.
 
     Returns:
         labels (N,) int64, of equal distances the smallest label; squared distances (N,), float64 for float64
         points and float32 for all others.
 
     Raises:
-        ValueError: shapes that do not fit, or no centre.
+        ValueError: shapes that do not fit, or no center.
         TypeError: dtypes or devices that do not match, or a dtype that is not one of those above.
 
-    >>> nearest_centres(torch.tensor([[0.0], [4.0]]), torch.tensor([[5.0], [1.0]]))
+    >>> nearest_centers(torch.tensor([[0.0], [4.0]]), torch.tensor([[5.0], [1.0]]))
     (tensor([1, 0]), tensor([1., 1.]))
     """
-    _check(x, centres)
-    x, centres = x.detach(), centres.detach()
+    _check(x, centers)
+    x, centers = x.detach(), centers.detach()
     if x.dtype != torch.float64 and unavailable_reason("triton", x.device.type) is None and 0 not in x.shape:
-        from kernels.pairwise_triton import nearest_centres as fused
+        from kernels.pairwise_triton import nearest_centers as fused
 
-        return fused(x, centres)
-    return _in_chunks(x, centres)
-
-
-def centring(x: Tensor, centres: Tensor) -> Tensor:
-    """(D,): what to take from points and centres alike before |c|^2 - 2 x.c, which loses digits where norms are large.
-
-    The centres' mean; nothing for 16-bit numbers, whose products float32 holds exactly as they are.
-    """
-    exact = x.dtype in (torch.float16, torch.bfloat16)
-    return torch.zeros_like(centres[0], dtype=torch.float32) if exact else centres.mean(0)
+        return fused(x, centers)
+    return _in_chunks(x, centers)
 
 
-def _in_chunks(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(x.dtype, torch.float32)
-    offset = centring(x, centres)
-    shifted = centres.to(wide) - offset
+    offset = centering(x, centers)
+    shifted = centers.to(wide) - offset
     half_norms = shifted.square().sum(1) / 2
     labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
     distances = torch.empty(len(x), dtype=wide, device=x.device)
-    rows = max(1, MOST_ELEMENTS // len(centres))
+    rows = max(1, MOST_ELEMENTS // len(centers))
     for first in range(0, len(x), rows):
         points = x[first : first + rows].to(wide) - offset
-        # half of |x - c|^2 - |x|^2, and |x|^2 is the same for every centre
+        # half of |x - c|^2 - |x|^2, and |x|^2 is the same for every center
         nearest = torch.addmm(half_norms, points, shifted.T, alpha=-1).argmin(1)
         labels[first : first + rows] = nearest
         distances[first : first + rows] = (points - shifted[nearest]).square().sum(1)
     return labels, distances
 
 
-def _check(x: Tensor, centres: Tensor) -> None:
-    if x.ndim != 2 or centres.ndim != 2 or x.shape[1] != centres.shape[1] or len(centres) == 0:
-        raise ValueError(f"points (N, D) and centres (K, D) must share D, with K at least 1: not {x.shape} and {centres.shape}")
-    if x.dtype != centres.dtype or x.device != centres.device:
+def _check(x: Tensor, centers: Tensor) -> None:
+    if x.ndim != 2 or centers.ndim != 2 or x.shape[1] != centers.shape[1] or len(centers) == 0:
+        raise ValueError(f"points (N, D) and centers (K, D) must share D, with K at least 1: not {x.shape} and {centers.shape}")
+    if x.dtype != centers.dtype or x.device != centers.device:
         raise TypeError(
-            f"points are {dtype_name(x)} on {x.device}, centres {dtype_name(centres)} on {centres.device}: they must be alike"
+            f"points are {dtype_name(x)} on {x.device}, centers {dtype_name(centers)} on {centers.device}: they must be alike"
         )
     if x.dtype not in FLOATS:
         raise TypeError(f"points must be of {', '.join(BACKENDS['torch'].dtypes)}, not {dtype_name(x)}")

@@ -1,101 +1,102 @@
-"""The fused kernel behind `kernels.nearest_centres` on CUDA: distances live in registers and die there.
+"""Nearest centers on CUDA: the buffers and launches around `labels_triton`'s kernels.
 
-In: points (N, D), centres (K, D); out: labels and squared distances (N,). Each program takes POINTS points,
-multiplies them with CENTRES centres at a time on the tensor cores, and keeps only the least value and its index:
-memory sees N x D in and 2 N out, instead of N x K twice. Source: Yang et al., Flash-KMeans, 2026.
+In: points (N, D) of float16, bfloat16 or float32, centers (K, D); out: labels, and squared distances where asked for.
+`Assignment` is what k-means keeps from one iteration to the next; `nearest_centers` makes one and throws it away.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from kernels.backends.triton_tiles import INTERPRETED, multiply
-from kernels.pairwise import centring
+from kernels import labels_triton, sums_triton, tiles
+from kernels.arrays import centering
+from kernels.registry import BACKENDS, emulated
+from kernels.tiles import LabelTile, power_of_two
+
+INTERPRETED = emulated(BACKENDS["triton"])
 
 
-class Tile(NamedTuple):
-    """Points, centres and dimensions that a program multiplies at a time; powers of two, at least 16."""
-
-    points: int
-    centres: int
-    depth: int
+def capability(device: torch.device) -> tuple[int, int]:
+    """The card's compute capability; Hopper's in Triton's interpreter."""
+    return (9, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
 
 
-TILES = {2: Tile(128, 128, 64), 4: Tile(128, 64, 32)}  # by bytes of a number; compiled for sm_90, neither spills registers
-STAGES, WARPS = 3, 8
-PRECISION = "tf32x3"  # of float32: three TF32 products, as exact as float32's own
+class Assignment:
+    """Points (N, D), and K centers as the kernels' products want them.
 
+    Attributes: high, low (padded K, padded D): the centers less `offset`, in the points' dtype or as two TF32 halves;
+    halves (padded K,): half their squared norms. state: what the kernels look at before they start, see `sums_triton`.
+    """
 
-@triton.jit
-def _labels(  # type: ignore[no-untyped-def]
-    x, offset, centres, half_norms, row, inside, points, number, dims, x_row, x_dim, c_row,
-    POINTS: tl.constexpr, CENTRES: tl.constexpr, DEPTH: tl.constexpr,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr,
-):  # fmt: skip
-    """Of each point the centre with the least |c|^2 / 2 - x.c, both less `offset`."""
-    least = tl.full((POINTS,), float("inf"), tl.float32)
-    label = tl.zeros((POINTS,), tl.int32)
-    dim = tl.arange(0, DEPTH).to(tl.int64)  # a stride times an index may pass 2^31
-    for centre0 in range(0, number, CENTRES):
-        centre = centre0 + tl.arange(0, CENTRES)
-        product = tl.zeros((POINTS, CENTRES), tl.float32)
-        for dim0 in range(0, dims, DEPTH):
-            d = dim0 + dim
-            left = tl.load(x + row[:, None] * x_row + d[None, :] * x_dim, mask=inside[:, None] & (d < dims)[None, :], other=0.0)
-            if left.dtype == tl.float32:
-                left -= tl.load(offset + d, mask=d < dims, other=0.0)[None, :]
-            right_mask = (d < dims)[:, None] & (centre < number)[None, :]
-            right = tl.load(centres + centre.to(tl.int64)[None, :] * c_row + d[:, None], mask=right_mask, other=0.0)
-            product = multiply(left, right, product, PRECISION, WIDEN)
-        value = tl.load(half_norms + centre, mask=centre < number, other=float("inf"))[None, :] - product
-        here, index = tl.min(value, axis=1, return_indices=True)  # of equal values the first
-        closer = here < least
-        least = tl.where(closer, here, least)
-        label = tl.where(closer, centre0 + index, label)
-    return label
+    def __init__(self, x: Tensor, k: int, offset: Tensor, state: Tensor | None = None, tile: LabelTile | None = None) -> None:
+        self.x, self.k, self.offset = x, k, offset
+        self.n, self.d = x.shape
+        self.state = torch.zeros(4, dtype=torch.int32, device=x.device) if state is None else state
+        self.direct = self.d <= tiles.FEW_FEATURES
+        self.split = x.dtype == torch.float32
+        self.high = self.low = self.halves = self.centers = offset  # of `direct_kernel` only the centers are looked at
+        if not self.direct:
+            self._make_operands(tile or tiles.label_tile(self.d, k, x.element_size(), capability(x.device)))
 
+    def _make_operands(self, tile: LabelTile) -> None:
+        self.tile, device = tile, self.x.device
+        self.chunks = triton.cdiv(self.d, tile.depth)
+        shape = triton.cdiv(self.k, tile.centers) * tile.centers, self.chunks * tile.depth
+        self.high = torch.zeros(shape, dtype=self.x.dtype, device=device)
+        self.low = torch.zeros_like(self.high) if self.split else self.high
+        self.halves = torch.full(shape[:1], torch.inf, device=device)
+        self.operands: list[Any] = [self.high, self.low]
+        if tile.tensor:
+            from triton.tools.tensor_descriptor import TensorDescriptor
 
-@triton.jit
-def _nearest(  # type: ignore[no-untyped-def]
-    x, offset, centres, shifted, half_norms, labels, distances, points, number, dims, x_row, x_dim, c_row, c_dim, s_row,
-    POINTS: tl.constexpr, CENTRES: tl.constexpr, DEPTH: tl.constexpr,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr,
-):  # fmt: skip
-    point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
-    inside, row = point < points, point.to(tl.int64)
-    label = _labels(
-        x, offset, shifted, half_norms, row, inside, points, number, dims, x_row, x_dim, s_row, POINTS, CENTRES, DEPTH,
-        PRECISION, WIDEN,
-    )  # fmt: skip
-    total = tl.zeros((POINTS,), tl.float32)
-    for dim0 in range(0, dims, DEPTH):  # the distance by its definition; this program's points are still in the caches
-        d = dim0 + tl.arange(0, DEPTH).to(tl.int64)
-        mask = inside[:, None] & (d < dims)[None, :]
-        difference = tl.load(x + row[:, None] * x_row + d[None, :] * x_dim, mask=mask, other=0.0).to(tl.float32)
-        difference -= tl.load(centres + label.to(tl.int64)[:, None] * c_row + d[None, :] * c_dim, mask=mask, other=0.0)
-        total += tl.sum(difference * difference, axis=1)
-    tl.store(labels + point, label.to(tl.int64), mask=inside)
-    tl.store(distances + point, total, mask=inside)
+            self.operands = [TensorDescriptor.from_tensor(rows, [tile.centers, tile.depth]) for rows in self.operands]
 
+    def load(self, centers: Tensor) -> None:
+        """Take these centers (K, D), contiguous, of float32; `direct_kernel` goes on reading them where they are."""
+        self.centers = centers
+        if not self.direct:
+            sums_triton.prepare_kernel[(self.k,)](
+                centers, self.offset, self.high, self.low, self.halves, self.d, self.high.shape[1],
+                DEPTH=power_of_two(self.d), SPLIT=self.split, num_warps=4,
+            )  # fmt: skip
 
-def nearest_centres(x: Tensor, centres: Tensor, tile: Tile | None = None) -> tuple[Tensor, Tensor]:
-    """`kernels.nearest_centres` for non-empty float16, bfloat16 or float32 points on CUDA."""
-    tile = TILES[x.element_size()] if tile is None else tile
-    offset = centring(x, centres)
-    shifted = (centres - offset).to(x.dtype).contiguous()
-    half_norms = shifted.float().square().sum(1) / 2
-    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    distances = torch.empty(len(x), dtype=torch.float32, device=x.device)
-    with torch.cuda.device_of(x):
-        _nearest[(triton.cdiv(len(x), tile.points),)](
-            x, offset, centres, shifted, half_norms, labels, distances, len(x), len(centres), x.shape[1],
-            *x.stride(), *centres.stride(), shifted.stride(0),
-            POINTS=tile.points, CENTRES=tile.centres, DEPTH=tile.depth, PRECISION=PRECISION, WIDEN=INTERPRETED,
-            num_warps=WARPS, num_stages=STAGES,
+    def label(self, labels: Tensor) -> None:
+        """Fill labels (N,), of any integer type that holds K, with each point's nearest center; of equal ones the first."""
+        if self.direct:
+            points, centers = 128, min(16, power_of_two(self.k))
+            labels_triton.direct_kernel[(triton.cdiv(self.n, points),)](
+                self.x, self.centers, labels, self.state, self.n, self.k, *self.x.stride(), D=self.d, POINTS=points,
+                CENTERS=centers, PAIRS=self.d == 2 and self.x.is_contiguous(), num_warps=4,
+            )  # fmt: skip
+            return
+        tile = self.tile
+        labels_triton.label_kernel[(triton.cdiv(self.n, tile.points),)](
+            self.x, self.offset, *self.operands, self.halves, labels, self.state, self.n, len(self.halves), self.d,
+            *self.x.stride(), POINTS=tile.points, CENTERS=tile.centers, DEPTH=tile.depth, CHUNKS=self.chunks, LANES=tile.lanes,
+            SPLIT=self.split, WHOLE=self.d == self.high.shape[1], WIDEN=INTERPRETED, TENSOR=tile.tensor,
+            LONG=self.high.numel() >= 1 << 31, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
-    return labels, distances
+
+    def distances(self, centers: Tensor, labels: Tensor) -> Tensor:
+        """Squared distances (N,) of the points to the centers (K, D) of their labels, by the definition."""
+        found = torch.empty(self.n, dtype=torch.float32, device=self.x.device)
+        depth = min(128, power_of_two(self.d))
+        labels_triton.distance_kernel[(triton.cdiv(self.n, 4096 // depth),)](
+            self.x, centers, labels, found, self.n, self.d, *self.x.stride(), POINTS=4096 // depth, DEPTH=depth, num_warps=4,
+        )  # fmt: skip
+        return found
+
+
+def nearest_centers(x: Tensor, centers: Tensor, tile: LabelTile | None = None) -> tuple[Tensor, Tensor]:
+    """`kernels.nearest_centers` for non-empty float16, bfloat16 or float32 points on CUDA."""
+    with torch.cuda.device_of(x):
+        assignment = Assignment(x, len(centers), centering(x, centers), tile=tile)
+        wide = centers.to(torch.float32).contiguous()
+        assignment.load(wide)
+        labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
+        assignment.label(labels)
+        return labels, assignment.distances(wide, labels)

@@ -19,7 +19,7 @@ from numba import cuda, float32, float64, int64, types
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import pairwise_triton
+from kernels import labels_triton, sums_triton, tiles
 from kernels.backends import cuda_blocked, cuda_naive, cuda_skinny, cuda_tiled, triton_tiles
 from kernels.backends.cuda_launch import REGISTERS
 
@@ -39,11 +39,11 @@ def ptx_of(kernel: Any, *arguments: Any) -> str:
     return text
 
 
-def assembled(ptx: str, folder: Path, registers: int) -> str:
+def assembled(ptx: str, folder: Path, registers: int, target: str = "sm_90") -> str:
     """The assembler's report under a cap of registers for each thread."""
     source = folder / "kernel.ptx"
     source.write_text(ptx)
-    command = [ASSEMBLER, "-v", "-arch=sm_90", f"-maxrregcount={registers}", source, "-o", folder / "kernel.cubin"]
+    command = [ASSEMBLER, "-v", f"-arch={target}", f"-maxrregcount={registers}", source, "-o", folder / "kernel.cubin"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
@@ -112,13 +112,28 @@ def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: st
     assert ".local" not in ptx
 
 
-@pytest.mark.parametrize("number", ["bf16", "fp32"])
-def test_nearest_centres_store_nothing_but_labels_and_distances(number: str) -> None:
-    tile = pairwise_triton.TILES[2 if number == "bf16" else 4]
-    pointers = dict.fromkeys(("x", "centres", "shifted"), f"*{number}")
-    pointers |= {"offset": "*fp32", "half_norms": "*fp32", "labels": "*i64", "distances": "*fp32"}
-    constants = {"POINTS": tile.points, "CENTRES": tile.centres, "DEPTH": tile.depth, "WIDEN": False}
-    constants |= {"PRECISION": pairwise_triton.PRECISION, "x_dim": 1, "c_dim": 1}
-    ptx = triton_ptx(pairwise_triton._nearest, pointers, constants, pairwise_triton.WARPS, pairwise_triton.STAGES)
+@pytest.mark.parametrize(("number", "features"), [("fp16", 128), ("bf16", 1024), ("fp32", 64), ("fp32", 512)])
+def test_labels_use_hopper_s_tensor_cores_and_nothing_but_labels_is_stored(number: str, features: int) -> None:
+    tile = tiles.label_tile(features, 1024, 4 if number == "fp32" else 2)
+    pointers = dict.fromkeys(("x", "high", "low"), f"*{number}")
+    if tile.tensor:
+        pointers |= dict.fromkeys(("high", "low"), f"tensordesc<{number}[{tile.centers}, {tile.depth}]>")
+    pointers |= {"offset": "*fp32", "halves": "*fp32", "labels": "*i16", "state": "*i32"}
+    constants = {"POINTS": tile.points, "CENTERS": tile.centers, "DEPTH": tile.depth, "CHUNKS": features // tile.depth}
+    constants |= {"LANES": tile.lanes, "SPLIT": number == "fp32", "WHOLE": True, "TENSOR": tile.tensor}
+    constants |= {"WIDEN": False, "LONG": False, "x_dim": 1}
+    ptx = triton_ptx(labels_triton.label_kernel, pointers, constants, tile.warps, tile.stages)
     assert "wgmma.mma_async" in ptx and ".local" not in ptx
-    assert len(re.findall(r"st\.global", ptx)) == 2
+    assert "cp.async" in ptx
+    assert len(re.findall(r"st\.global", ptx)) == 1
+
+
+@pytest.mark.parametrize(("k", "features"), [(8, 2), (8, 1), (4, 4)])
+def test_sums_of_few_clusters_stay_in_registers(k: int, features: int, tmp_path: Path) -> None:
+    block, warps, _ = tiles.FEW
+    pointers = dict.fromkeys(("x", "weights", "centers", "partial"), "*fp32") | {"state": "*i32"}
+    constants = {"K": k, "KP": k, "D": features, "DP": tiles.power_of_two(features + 1), "BLOCK": block}
+    constants |= {"WEIGHTED": False, "PAIRS": features == 2, "x_dim": 1}
+    ptx = triton_ptx(sums_triton.few_kernel, pointers, constants, warps, 1)
+    assert ".local" not in ptx and "atom" not in ptx
+    assert "0 bytes spill stores, 0 bytes spill loads" in assembled(ptx, tmp_path, 255, "sm_90a")

@@ -1,66 +1,67 @@
-"""`nearest_centres` on the CPU; `pairwise_cases.py` runs the same properties through the fused kernel."""
+"""`nearest_centers` on the CPU; `pairwise_cases.py` runs the same properties through the fused kernel."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import nearest_centres
+from kernels import nearest_centers
 from kernels.pairwise import MOST_ELEMENTS
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIZES = st.integers(1, 70)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), st.floats(-30, 30), st.booleans(), st.integers(0, 2**31))
 def test_labels_and_distances_agree_with_float64(
     shape: tuple[int, int, int], dtype: torch.dtype, far: float, transposed: bool, seed: int
 ) -> None:
     n, k, d = shape
     generator = torch.Generator().manual_seed(seed)
-    x, centres = ((torch.randn(rows, d, generator=generator) + far).to(dtype) for rows in (n, k))
+    x, centers = ((torch.randn(rows, d, generator=generator) + far).to(dtype) for rows in (n, k))
     if transposed:
-        x, centres = x.T.contiguous().T, centres.T.contiguous().T
-    labels, distances = nearest_centres(x, centres)
-    exact = torch.cdist(x.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+        x, centers = x.T.contiguous().T, centers.T.contiguous().T
+    labels, distances = nearest_centers(x, centers)
+    exact = torch.cdist(x.double(), centers.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     chosen = exact.gather(1, labels[:, None])[:, 0]
     eps = torch.finfo(distances.dtype).eps
-    # a label may be wrong only between centres whose distances differ by less than the product's rounding
-    scale = (x.double() - centres.double().mean(0)).square().sum(1) + exact.max(1).values
-    scale += 0 if dtype in (torch.float32, torch.float64) else x.double().square().sum(1) + centres.double().square().sum(1).max()
+    # a label may be wrong only between centers whose distances differ by less than the product's rounding
+    scale = (x.double() - centers.double().mean(0)).square().sum(1) + exact.max(1).values
+    scale += 0 if dtype in (torch.float32, torch.float64) else x.double().square().sum(1) + centers.double().square().sum(1).max()
     assert bool((chosen - exact.min(1).values <= (d + 8) * eps * scale).all())
-    offset_rounding = eps * (x.double().abs() + centres.double()[labels].abs() + abs(far)).square().sum(1).sqrt()
+    offset_rounding = eps * (x.double().abs() + centers.double()[labels].abs() + abs(far)).square().sum(1).sqrt()
     assert bool(
         ((distances - chosen).abs() <= (d + 8) * eps * chosen + 8 * offset_rounding * (chosen.sqrt() + offset_rounding)).all()
     )
     assert labels.dtype == torch.int64 and distances.dtype == torch.promote_types(dtype, torch.float32)
 
 
-def test_points_in_many_chunks_meet_the_same_centres() -> None:
+def test_points_in_many_chunks_meet_the_same_centers() -> None:
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(4096, 3, generator=generator)
+    centers = torch.randn(4096, 3, generator=generator)
     chosen = torch.randint(4096, (3 * MOST_ELEMENTS // 4096 + 7,), generator=generator)
-    labels, distances = nearest_centres(centres[chosen], centres)
+    labels, distances = nearest_centers(centers[chosen], centers)
     assert torch.equal(labels, chosen)
     assert torch.equal(distances, torch.zeros(len(chosen)))
 
 
 def test_of_equal_distances_the_smallest_label_wins() -> None:
-    labels, distances = nearest_centres(torch.zeros(3, 2), torch.ones(5, 2))
+    labels, distances = nearest_centers(torch.zeros(3, 2), torch.ones(5, 2))
     assert labels.tolist() == [0, 0, 0] and distances.tolist() == [2.0, 2.0, 2.0]
 
 
 def test_no_points_give_no_labels_and_no_dimensions_no_distance() -> None:
-    labels, distances = nearest_centres(torch.zeros(0, 2), torch.ones(5, 2))
+    labels, distances = nearest_centers(torch.zeros(0, 2), torch.ones(5, 2))
     assert labels.shape == distances.shape == (0,)
-    labels, distances = nearest_centres(torch.zeros(4, 0), torch.ones(5, 0))
+    labels, distances = nearest_centers(torch.zeros(4, 0), torch.ones(5, 0))
     assert labels.tolist() == [0] * 4 and distances.tolist() == [0.0] * 4
 
 
 @pytest.mark.parametrize(
-    ("x", "centres", "kind", "sentence"),
+    ("x", "centers", "kind", "sentence"),
     [
         (torch.ones(3), torch.ones(3, 1), ValueError, "must share D"),
         (torch.ones(3, 2), torch.ones(3, 1), ValueError, "must share D"),
@@ -75,7 +76,7 @@ def test_no_points_give_no_labels_and_no_dimensions_no_distance() -> None:
     ],
 )
 def test_bad_points_are_named_in_one_sentence(
-    x: torch.Tensor, centres: torch.Tensor, kind: type[Exception], sentence: str
+    x: torch.Tensor, centers: torch.Tensor, kind: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(kind, match=sentence):
-        nearest_centres(x, centres)
+        nearest_centers(x, centers)

@@ -7,16 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import matmul, nearest_centres
+from kernels import matmul, nearest_centers
 from kernels.accuracy import LAYOUTS, error_share, laid_out
 from kernels.backends import triton_tiles
-from kernels.pairwise_triton import Tile
-from kernels.pairwise_triton import nearest_centres as fused
+from kernels.pairwise_triton import nearest_centers as fused
+from kernels.tiles import LabelTile
 
 assert triton_tiles.INTERPRETED, "run this file through test_emulated.py"
 HALF_AND_SINGLE = st.sampled_from((torch.float16, torch.bfloat16, torch.float32))
 SIZES = st.integers(1, 40)
 LAID = st.sampled_from(LAYOUTS)
+LABELS = LabelTile(points=16, centers=16, depth=16, warps=1, stages=1)
 SMALL = triton_tiles.Tile(rows=16, columns=32, depth=16, stages=1, warps=1)
 
 
@@ -25,7 +26,7 @@ def limit(dtype: torch.dtype) -> float:
     return 2 if dtype == torch.bfloat16 else 1
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, LAID, st.integers(0, 2**31))
 def test_tiles_are_right_across_edges_and_groups(
     shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
@@ -61,34 +62,34 @@ def test_the_tile_follows_the_result_and_the_device() -> None:
     assert triton_tiles.choose_tile(256, 256, 4, *hopper).rows == 64
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, st.floats(-30, 30), st.integers(0, 2**31))
-def test_fused_nearest_centres_agree_with_float64(
+def test_fused_nearest_centers_agree_with_float64(
     shape: tuple[int, int, int], dtype: torch.dtype, layout: str, far: float, seed: int
 ) -> None:
     n, k, d = shape
-    x, centres = laid_out(layout, n, d, dtype, seed), laid_out(layout, k, d, dtype, seed + 1)
+    x, centers = laid_out(layout, n, d, dtype, seed), laid_out(layout, k, d, dtype, seed + 1)
     x += far
-    centres += far
-    exact = torch.cdist(x.double(), centres.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    centers += far
+    exact = torch.cdist(x.double(), centers.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     eps = torch.finfo(torch.float32).eps
-    scale = exact.max(1).values + 3 * (x.double().square().sum(1) + centres.double().square().sum(1).max()) * (
+    scale = exact.max(1).values + 3 * (x.double().square().sum(1) + centers.double().square().sum(1).max()) * (
         dtype.itemsize == 2
     )
-    scale += (x.double() - centres.double().mean(0)).square().sum(1) + eps * 30 * d * far**2
-    for labels, distances in (nearest_centres(x, centres), fused(x, centres, Tile(16, 16, 16))):
+    scale += (x.double() - centers.double().mean(0)).square().sum(1) + eps * 30 * d * far**2
+    for labels, distances in (nearest_centers(x, centers), fused(x, centers, LABELS)):
         chosen = exact.gather(1, labels[:, None])[:, 0]
         assert bool((chosen - exact.min(1).values <= (d + 8) * eps * scale).all())
         assert bool(((distances - chosen).abs() <= (d + 8) * eps * chosen).all())
 
 
-def test_of_equal_distances_the_smallest_label_wins_across_blocks_of_centres() -> None:
-    labels, _ = fused(torch.zeros(20, 2), torch.ones(50, 2), Tile(16, 16, 16))
+def test_of_equal_distances_the_smallest_label_wins_across_blocks_of_centers() -> None:
+    labels, _ = fused(torch.zeros(20, 2), torch.ones(50, 2), LABELS)
     assert labels.tolist() == [0] * 20
 
 
 def test_float64_points_and_points_without_dimensions_take_the_plain_path() -> None:
-    labels, distances = nearest_centres(torch.tensor([[0.0], [4.0]]).double(), torch.tensor([[5.0], [1.0]]).double())
+    labels, distances = nearest_centers(torch.tensor([[0.0], [4.0]]).double(), torch.tensor([[5.0], [1.0]]).double())
     assert labels.tolist() == [1, 0] and distances.tolist() == [1.0, 1.0]
-    labels, distances = nearest_centres(torch.zeros(4, 0), torch.ones(5, 0))
+    labels, distances = nearest_centers(torch.zeros(4, 0), torch.ones(5, 0))
     assert labels.tolist() == [0] * 4 and distances.tolist() == [0.0] * 4
