@@ -11,7 +11,7 @@ from invert.cli.interrupts import Interrupts
 from invert.cli.options import METHODS, SOFT_METHODS, TARGETS, Options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import check_stdin, expanded
-from invert.cli.terminal import complain
+from invert.cli.terminal import check_stdout, complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
@@ -60,6 +60,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
     if outputs.embedding is not None and options.text is None and len(groups) > 1:
         raise InputError("`embedding` saves one soft prompt: give one image, or --together")
     outputs.check_paths(paths)
+    check_stdout()
 
     from invert.cli.loading import prepare
 

@@ -32,11 +32,16 @@ def encoding_of(stream: TextIO | None) -> str:
     return getattr(stream, "encoding", None) or "utf-8"
 
 
+def check_stdout() -> TextIO:
+    """Standard output; OutputError where it is closed."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: the prompts cannot be printed", broken=False)
+    return sys.stdout
+
+
 def say(text: str) -> None:
     """One line of result on stdout; OutputError where it cannot be written."""
-    stream = sys.stdout
-    if stream is None:
-        raise OutputError("standard output is closed: the prompts cannot be printed", broken=False)
+    stream = check_stdout()
     try:
         stream.write(text.encode(encoding_of(stream), "backslashreplace").decode(encoding_of(stream)) + "\n")
         stream.flush()
