@@ -1,18 +1,20 @@
-"""`python -m experiments list` and `python -m experiments run NAME…`."""
+"""`python -m experiments list`, `python -m experiments run NAME…` and `python -m experiments golden`."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.harness import runner
+from experiments.harness import golden, runner
 from invert.errors import InputError
+from invert.inverter import Inverter
 from invert.models.device import pick_device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -41,15 +43,45 @@ def run(
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            print(f"experiments: unknown experiment {name!r}{hint}: choose one of {', '.join(known)}", file=sys.stderr)
-            raise typer.Exit(2)
+            fail(f"unknown experiment {name!r}{hint}: choose one of {', '.join(known)}")
     try:
         chosen = pick_device(device)
     except InputError as error:
-        print(f"experiments: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        fail(str(error))
     for name in names:
         print(runner.run(name, quick, seed, chosen, results))
+
+
+@app.command("golden")
+def check_golden(
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods to check; all where none is named.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record what is found now, for a method that was revised.")] = False,
+) -> None:
+    """Run every method on the golden pictures again and compare its prompts with the recorded ones; 1 where one changed."""
+    chosen = methods or golden.NAMES
+    for name in chosen:
+        if name not in golden.NAMES:
+            fail(f"no golden prompts of {name!r}: choose among {', '.join(golden.NAMES)}")
+    inverter = Inverter.load(device="cpu")
+    if record:
+        for line in golden.record(inverter, chosen):
+            print(line, flush=True)
+        return
+    counts: Counter[str] = Counter()
+    try:
+        for found in golden.check(inverter, chosen):
+            print(found, flush=True)
+            counts[found.verdict] += 1
+    except InputError as error:
+        fail(str(error))
+    print(f"{counts['same']} same, {counts['tie']} ties, {counts['changed']} changed")
+    raise typer.Exit(1 if counts["changed"] else 0)
+
+
+def fail(sentence: str) -> NoReturn:
+    """Say what is wrong with the input; exit status 2."""
+    print(f"experiments: {sentence}", file=sys.stderr)
+    raise typer.Exit(2)
 
 
 if __name__ == "__main__":
