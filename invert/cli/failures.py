@@ -27,6 +27,8 @@ def guarded(work: Callable[[], object], interrupts: Interrupts, debug: bool) -> 
         return status if isinstance(status, int) else 0
     except typer.Exit as error:
         return error.exit_code
+    except SystemExit:  # so typer ends where the reader of the help has gone
+        return BROKEN_PIPE
     except BaseException as error:
         if debug:
             traceback.print_exc()

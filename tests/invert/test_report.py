@@ -75,6 +75,11 @@ def test_prompts_are_escaped(tmp_path, picture, found):
     assert not re.search(r"<(script|b|i|u)>", text)
 
 
+def test_every_picture_is_named(tmp_path, picture, found):
+    text = page(tmp_path, [Entry("<b>&\n.png", [picture], [found]), Entry("b.png", [picture], [found])])
+    assert re.findall(r'class="name">([^<]*)<', text) == [r"&lt;b&gt;&amp;\n.png", "b.png"]
+
+
 def test_several_images_of_one_prompt_are_all_shown(tmp_path, picture, found):
     assert page(tmp_path, [Entry("a.png", [picture, picture], [found])]).count("<img ") == 3
 

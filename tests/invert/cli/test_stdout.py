@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,8 +49,21 @@ def test_a_closed_stderr_is_no_error(run, pictures, monkeypatch):
     assert run(pictures[0], "nowhere.png").status == 2
 
 
-@pytest.mark.parametrize(("redirection", "status"), [(">/dev/full", 2), (">&-", 2), ("| true; exit ${PIPESTATUS[0]}", 141)])
-def test_the_process_ends_without_a_traceback(redirection, status):
+OBJECTS = (sys.executable, "-m", "invert.picturebook", "objects")
+HELP = (sys.executable, "-c", "import sys; sys.argv = ['invert', '--help']; from invert.cli import main; main()")
+
+
+@pytest.mark.parametrize("words", [OBJECTS, HELP], ids=["results", "help"])
+def test_a_process_whose_reader_has_gone_ends_in_silence(words):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_a_process_whose_output_is_full_or_closed_ends_with_one_sentence(redirection):
     command = f"'{sys.executable}' -m invert.picturebook objects {redirection}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[3])
-    assert done.returncode == status and len(done.stderr.splitlines()) == (status == 2), done.stderr
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr

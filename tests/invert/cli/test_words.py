@@ -96,6 +96,11 @@ def test_an_odd_name_of_a_model_is_one_sentence(command, pictures, option, name)
     assert done.status == 2 and len(done.sentences) == 1 and done.err.startswith("invert: "), done.err
 
 
+@pytest.mark.parametrize("prompt", ["blurry background, " * 20, "[/b]", "a\0b", "~nobody/x"])
+def test_a_long_or_odd_negative_is_a_prompt(run, pictures, prompt):
+    assert run(pictures[0], "--negative", prompt).status == 0
+
+
 def test_an_empty_path_is_no_folder(run):
     done = run("")
     assert done.status == 2 and "empty" in done.err and len(done.sentences) == 1
