@@ -1,19 +1,39 @@
-"""k-means, mean shift, DBSCAN and nearest neighbours on tensors of any device, with scikit-learn's estimator contract.
+"""k-means, mean shift, DBSCAN and nearest neighbors on tensors of any device, with scikit-learn's estimator contract.
 
 In: NumPy arrays, lists or tensors (N, D); out: results of the same kind, on the same device, in the same dtype.
-Importing the package compiles nothing and loads no plotting: `clustering.animate` has the moving pictures.
+Importing the package compiles nothing and loads neither torch nor plotting: what is used is loaded when it is
+used, and `clustering.animate` has the moving pictures.
 """
 
-from clustering.bandwidth import estimate_bandwidth
-from clustering.dbscan import DBSCAN
-from clustering.distances import distance_chunks, distances
-from clustering.kmeans import KMeans
-from clustering.meanshift import MeanShift
-from clustering.minibatch import MiniBatchKMeans
-from clustering.neighbors import NearestNeighbors
-from clustering.seeding import kmeans_plusplus
-from clustering.stream import Chunks
+from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clustering.bandwidth import estimate_bandwidth as estimate_bandwidth
+    from clustering.dbscan import DBSCAN as DBSCAN
+    from clustering.kmeans import KMeans as KMeans
+    from clustering.meanshift import MeanShift as MeanShift
+    from clustering.minibatch import MiniBatchKMeans as MiniBatchKMeans
+    from clustering.neighbors import NearestNeighbors as NearestNeighbors
+    from clustering.pairwise import distance_chunks as distance_chunks
+    from clustering.pairwise import distances as distances
+    from clustering.seeding import kmeans_plusplus as kmeans_plusplus
+    from clustering.stream import Chunks as Chunks
+
+_HOME = {
+    "Chunks": "stream",
+    "DBSCAN": "dbscan",
+    "KMeans": "kmeans",
+    "MeanShift": "meanshift",
+    "MiniBatchKMeans": "minibatch",
+    "NearestNeighbors": "neighbors",
+    "distance_chunks": "pairwise",
+    "distances": "pairwise",
+    "estimate_bandwidth": "bandwidth",
+    "kmeans_plusplus": "seeding",
+}
 __all__ = [
     "Chunks",
     "DBSCAN",
@@ -26,3 +46,16 @@ __all__ = [
     "estimate_bandwidth",
     "kmeans_plusplus",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use and keep it here."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'clustering' has no attribute {name!r}")
+    value = getattr(import_module(f"clustering.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

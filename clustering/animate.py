@@ -52,7 +52,7 @@ def animate_kmeans(
 
 
 def animate_meanshift(model: MeanShift, x: Any, path: str | Path, fps: float = 2, size: tuple[int, int] = (720, 600)) -> Path:
-    """Draw a mean-shift run on x (N, 2), coloured by the cluster that each point will end in.
+    """Draw a mean-shift run on x (N, 2), colored by the cluster that each point will end in.
 
     The model's lr is the speed of the points; path, fps and size as in `animate_kmeans`.
     """
@@ -90,8 +90,8 @@ def box_of(points: Tensor) -> tuple[float, float, float, float]:
     return left, right, bottom, top
 
 
-def colours_of(n: int) -> np.ndarray:
-    """n colours (n, 3) from 0 to 1: the ten of "tab10", then evenly around the hues."""
+def colors_of(n: int) -> np.ndarray:
+    """n colors (n, 3) from 0 to 1: the ten of "tab10", then evenly around the hues."""
     if n <= 10:
         return np.array(matplotlib.colormaps["tab10"].colors)[:n]  # type: ignore[attr-defined]
     return matplotlib.colormaps["hsv"](np.linspace(0, 1, n, endpoint=False))[:, :3]
@@ -108,14 +108,12 @@ def frame(
     """One picture (H, W, 3) uint8."""
     figure = Figure(figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="tight")
     axes = figure.add_subplot()
-    colours = colours_of(int(labels.max()) + 1)
+    colors = colors_of(int(labels.max()) + 1)
     if len(points) <= MOST_DOTS:
         across, up = points.float().numpy(force=True).T
-        axes.scatter(across, up, s=5, c=colours[labels.numpy(force=True)], linewidths=0)
+        axes.scatter(across, up, s=5, c=colors[labels.numpy(force=True)], linewidths=0)
     else:
-        axes.imshow(
-            raster(points, labels, colours, box, size), extent=box, origin="lower", aspect="auto", interpolation="nearest"
-        )
+        axes.imshow(raster(points, labels, colors, box, size), extent=box, origin="lower", aspect="auto", interpolation="nearest")
     if centers is not None:
         across, up = centers.float().numpy(force=True).T
         axes.scatter(across, up, s=140, c="black", marker="x", linewidths=3)
@@ -127,9 +125,9 @@ def frame(
 
 
 def raster(
-    points: Tensor, labels: Tensor, colours: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]
+    points: Tensor, labels: Tensor, colors: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> np.ndarray:
-    """A density picture (H, W, 3) from 0 to 1, first row at the bottom: colour by label, strength by the log of the count.
+    """A density picture (H, W, 3) from 0 to 1, first row at the bottom: color by label, strength by the log of the count.
 
     Counting is done where the points lie; only the picture leaves the device.
     """
@@ -138,9 +136,9 @@ def raster(
     column = ((points[:, 0] - left) * (width / (right - left))).long().clamp_(0, width - 1)
     row = ((points[:, 1] - bottom) * (height / (top - bottom))).long().clamp_(0, height - 1)
     pixel = row.mul_(width).add_(column).add_(labels * (width * height))
-    counts = torch.bincount(pixel, minlength=len(colours) * width * height).reshape(len(colours), height, width).float()
+    counts = torch.bincount(pixel, minlength=len(colors) * width * height).reshape(len(colors), height, width).float()
     total = counts.sum(0)
-    palette = torch.as_tensor(colours, dtype=counts.dtype, device=counts.device)
+    palette = torch.as_tensor(colors, dtype=counts.dtype, device=counts.device)
     hue = torch.einsum("khw,kc->hwc", counts, palette) / total.clamp(min=1)[:, :, None]
     strength = (total.log1p() / total.max().log1p().clamp(min=1e-9))[:, :, None]
     strength = torch.where(total[:, :, None] > 0, 0.15 + 0.85 * strength, 0)

@@ -1,4 +1,4 @@
-"""What comes into an estimator and what goes out: NumPy arrays, lists or tensors to tensors, and back to the same kind.
+"""What comes into an estimator and what goes out: NumPy arrays, lists, frames or tensors to tensors, and back.
 
 In: whatever the user has, (N, D); out: a floating-point tensor over the same memory where that is possible,
 on the data's own device, without gradients. Bad input ends here, with one sentence that names what is wrong.
@@ -11,79 +11,142 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from kernels.arrays import as_tensor
 
 FLOATS = (np.float64, np.float32, np.float16)
-CHECK_ROWS = 1 << 16  # looked at together when non-finite values are searched for
+EXACT_INTEGERS = 1 << 24  # up to which float32 holds every whole number
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def read_points(estimator: BaseEstimator, x: Any, reset: bool = False, at_least: int = 1) -> Tensor:
-    """The points of x as a tensor (N, D).
+    """The points of x as a floating-point tensor (N, D).
 
-    Tensors stay on their device and in their dtype (integers become torch's default float); everything else
-    passes scikit-learn's own validation, so that feature names and error messages are the ones users know.
-    reset: the call is a `fit` and sets n_features_in_. at_least: fewest rows. Raises ValueError for another
-    shape, for too few rows, for NaN or infinity, and for another number of features than was fitted.
+    Tensors stay on their device and in their dtype (integers become torch's default float, or float64 where that
+    could not hold them); everything else passes scikit-learn's own validation, so that feature names and error
+    messages are the ones users know.
+
+    Args:
+        estimator: whose n_features_in_ and feature_names_in_ are set or compared.
+        x: (N, D), a tensor, array, list or frame.
+        reset: the call is a `fit`, and sets what is known of the features anew.
+        at_least: fewest rows.
+
+    Raises:
+        ValueError: another shape, too few rows, NaN or infinity, values whose squares no float64 holds, or another
+            number of features than was fitted.
     """
     if not isinstance(x, Tensor):
-        array = validate_data(estimator, x, reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
-        return as_tensor(array, "x")
+        array = validate_data(estimator, native(x), reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
+        points = as_tensor(array, "x")
+        check_range(points)
+        return points
     points = x.detach()
     check_tensor(points, at_least)
     if reset:
         estimator.n_features_in_ = points.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
     elif points.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"x has {points.shape[1]} features, but {type(estimator).__name__} "
             f"is expecting {estimator.n_features_in_} features as input"
         )
-    return points if points.is_floating_point() else points.to(torch.get_default_dtype())
+    return as_floats(points)
+
+
+def native(x: Any) -> Any:
+    """Arrays of foreign byte order in this machine's, in the same dtype; anything else as it is."""
+    if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        return x.astype(x.dtype.newbyteorder("="))
+    return x
+
+
+def as_floats(points: Tensor) -> Tensor:
+    """Integers as torch's default float, or as float64 where they are too large for that; floats as they are."""
+    if points.is_floating_point():
+        return points
+    kind = torch.get_default_dtype()
+    small = points.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16)
+    if not small and kind != torch.float64 and bool((points.abs() > EXACT_INTEGERS).any()):
+        kind = torch.float64
+    return points.to(kind)
 
 
 def check_tensor(points: Tensor, at_least: int = 1) -> None:
-    """Raise ValueError unless points is dense, real, finite and (N ≥ at_least, D ≥ 1)."""
+    """Raise ValueError unless points is dense, real, finite, not too large to square, and (N ≥ at_least, D ≥ 1)."""
     if points.ndim != 2:
         raise ValueError(f"expected points of shape (N, D), got shape {tuple(points.shape)}: reshape them first")
     if points.layout != torch.strided or points.is_complex():
         raise ValueError(f"expected dense real points, got {points.dtype} in layout {points.layout}: convert them first")
     if len(points) < at_least or points.shape[1] == 0:
         raise ValueError(f"expected at least {at_least} points with at least one feature, got shape {tuple(points.shape)}")
-    if not all_finite(points):
+    check_range(points)
+
+
+def largest(points: Tensor) -> float:
+    """The largest absolute value; NaN where there is one."""
+    low, high = points.aminmax()
+    return float(torch.maximum(-low, high))
+
+
+def largest_to_square(kind: torch.dtype, features: int) -> float:
+    """The largest absolute value whose squared distances stay finite in a dtype."""
+    return (torch.finfo(kind).max / features) ** 0.5 / 8
+
+
+def check_range(points: Tensor) -> None:
+    """Raise ValueError for NaN, infinity, and values whose squared distances overflow float64."""
+    if not points.is_floating_point() or not points.numel():
+        return
+    most = largest(points)
+    if not np.isfinite(most):
         raise ValueError("the points contain NaN or infinity: remove those rows first")
+    if most > largest_to_square(torch.float64, points.shape[1]):
+        raise ValueError(f"the points reach {most:.3g}, and their squared distances overflow float64: scale them down")
 
 
-def all_finite(points: Tensor) -> bool:
-    """Whether no element is NaN or infinite.
-
-    The sum settles it in one pass without a mask; only when it overflows are the rows looked at, in chunks.
-    """
-    if not points.is_floating_point():
-        return True
-    wide = points.dtype if points.dtype == torch.float64 else torch.float32
-    if bool(torch.isfinite(points.sum(dtype=wide))):
-        return True
-    return all(bool(torch.isfinite(rows).all()) for rows in points.split(CHECK_ROWS))
-
-
-def read_weights(weights: Any, points: Tensor) -> Tensor | None:
+def read_weights(weights: Any, points: Tensor, signed: bool = False) -> Tensor | None:
     """Sample weights as a tensor (N,) in `sum_dtype` beside the points, or None where none are given.
 
-    Raises ValueError for another shape, negative or non-finite weights, or weights that are all zero.
+    signed: negative weights are taken, too. Raises ValueError for another shape, negative or non-finite weights,
+    weights that are all zero or whose sum overflows.
     """
     if weights is None:
         return None
-    given = weights.detach() if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights))
+    given = weights.detach() if isinstance(weights, Tensor) else torch.from_numpy(np.array(weights, dtype=np.float64))
     given = given.to(points.device, sum_dtype(points.device))
     if given.ndim == 0:
         given = given.expand(len(points))
     if given.shape != points.shape[:1]:
-        raise ValueError(f"sample_weight has shape {tuple(given.shape)}: expected ({len(points)},)")
-    if not all_finite(given) or bool((given < 0).any()) or not bool((given > 0).any()):
-        raise ValueError("sample_weight must be finite, not negative, and not zero everywhere")
-    return given
+        raise ValueError(f"sample_weight.shape == {tuple(given.shape)}, expected ({len(points)},)!")
+    if not np.isfinite(float(given.abs().sum())):
+        raise ValueError("sample_weight must be finite, and so must its sum: remove NaN and infinity, or scale it down")
+    if not signed and bool((given < 0).any()):
+        raise ValueError("Negative values in data passed to `sample_weight`")
+    if not bool((given != 0).any()):
+        raise ValueError("sample_weight is zero everywhere: at least one point must have a weight")
+    return given.contiguous()
+
+
+def read_centers(init: Any, points: Tensor, n_clusters: int) -> Tensor:
+    """Starting centers (K, D) that the user gives, beside the points and in their dtype, as a copy.
+
+    Raises ValueError for another shape, NaN and infinity.
+    """
+    if not isinstance(init, Tensor):
+        init = as_tensor(check_array(native(init), dtype=FLOATS, input_name="init"), "init")
+    centers = init.detach().to(points, copy=True)
+    if centers.shape != (n_clusters, points.shape[1]):
+        raise ValueError(
+            f"The shape of the initial centers {tuple(centers.shape)} does not match the number of clusters "
+            f"and features: expected ({n_clusters}, {points.shape[1]})"
+        )
+    if not largest(centers) <= largest_to_square(compute_dtype(centers[:0]).dtype, centers.shape[1]):
+        raise ValueError(f"init contains NaN, infinity or a value too large for {centers.dtype}")
+    return centers
 
 
 def to_input_type(result: Tensor, like: Any) -> Any:
@@ -93,14 +156,17 @@ def to_input_type(result: Tensor, like: Any) -> Any:
 
 def compute_dtype(points: Tensor) -> Tensor:
     """Points in the dtype that arithmetic is done in: 16-bit floats become float32, the others stay."""
-    return points.float() if points.dtype in (torch.float16, torch.bfloat16) else points
+    return points.float() if points.dtype in HALVES else points
+
+
+def squarable(points: Tensor) -> Tensor:
+    """The points themselves, or in float64 where their squared distances would overflow the dtype they are computed in."""
+    kind = torch.float32 if points.dtype in HALVES else points.dtype
+    if kind == torch.float64 or points.dtype == torch.float16 or largest(points) <= largest_to_square(kind, points.shape[1]):
+        return points
+    return points.double()
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
     """The dtype that sums over points are kept in: float64 wherever the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def generator_on(device: torch.device, seed: int) -> torch.Generator:
-    """A seeded random stream that draws on the device itself, so that no draw has to be moved there."""
-    return torch.Generator(device=device).manual_seed(seed)

@@ -15,8 +15,8 @@ from numba import njit
 from torch import Tensor
 
 from clustering import cpu
-from clustering.distances import distances
 from clustering.lloyd import LloydPass, Totals
+from clustering.pairwise import distances
 from clustering.simd_tile import TILE, lower_two_scores
 
 GROUP = TILE.centers

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clustering.distances import squares_of
+from clustering.exact import pair_squares
+from clustering.pairwise import squares_of
 
 MOST_ELEMENTS = 1 << 23  # of candidate coordinates gathered at a time
 
@@ -27,7 +28,7 @@ class Segments(NamedTuple):
         return Segments(self.starts[rows], self.lengths[rows])
 
 
-class Neighbourhoods(NamedTuple):
+class Neighborhoods(NamedTuple):
     """Ragged results: those of query q are indices[offsets[q] : offsets[q + 1]], and likewise the distances."""
 
     offsets: Tensor  # (Q + 1,) int64
@@ -40,12 +41,14 @@ class Neighbourhoods(NamedTuple):
         return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 
 
-def from_pairs(rows: Tensor, indices: Tensor, distances: Tensor, queries: int) -> Neighbourhoods:
-    """Neighbourhoods from pairs (row, index, distance) in any order."""
-    order = rows.argsort(stable=True)
+def from_pairs(rows: Tensor, indices: Tensor, distances: Tensor, queries: int) -> Neighborhoods:
+    """Neighborhoods from pairs (row, index, distance) in any order."""
+    if len(rows) and bool((rows[1:] < rows[:-1]).any()):
+        order = rows.argsort(stable=True)
+        rows, indices, distances = rows[order], indices[order], distances[order]
     counts = torch.zeros(queries + 1, dtype=torch.int64, device=rows.device)
     counts[1:] = torch.bincount(rows, minlength=queries)
-    return Neighbourhoods(counts.cumsum(0), indices[order], distances[order])
+    return Neighborhoods(counts.cumsum(0), indices, distances)
 
 
 def flatten(segments: Segments) -> tuple[Tensor, Tensor]:
@@ -105,15 +108,15 @@ def padded_members(segments: Segments, members: Tensor) -> Tensor:
 
 def within_among(
     points: Tensor, queries: Tensor, members: Tensor, segments: Segments, radius: float, distinct: bool = True
-) -> Neighbourhoods:
-    """All points of each query's segments within radius of it, the border included."""
+) -> Neighborhoods:
+    """All points of each query's segments within radius of it, the border included, by exact distance."""
     found = []
     for rows in batches(segments, points.shape[1], padded=False):
         which, positions = flatten(segments.pick(rows))
         which, index = rows[which], members[positions]
         if not distinct:
             which, index = torch.stack([which, index]).unique(dim=1)
-        squares = squares_of(points[index], queries[which])
+        squares = pair_squares(points, queries, which, index)
         near = squares <= radius * radius
         found.append((which[near], index[near], squares[near].sqrt_()))
     rows, indices, distances = (torch.cat(parts) for parts in zip(*found, strict=True))

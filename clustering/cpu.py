@@ -78,8 +78,13 @@ def pool(threads: int) -> ThreadPoolExecutor:
 
 def shares(points: np.ndarray, k: int) -> list[slice]:
     """Contiguous rows for each thread; as many threads as torch may use and the work is worth."""
-    threads = max(1, min(torch.get_num_threads(), len(points), points.size * k // SHARE))
-    bounds = np.linspace(0, len(points), threads + 1).astype(int)
+    return shares_of(len(points), min(torch.get_num_threads(), points.size * k // SHARE))
+
+
+def shares_of(rows: int, threads: int) -> list[slice]:
+    """Contiguous rows for each of at most so many threads."""
+    threads = max(1, min(threads, rows))
+    bounds = np.linspace(0, rows, threads + 1).astype(int)
     return [slice(bounds[thread], bounds[thread + 1]) for thread in range(threads)]
 
 

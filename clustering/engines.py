@@ -1,19 +1,25 @@
-"""Neighbour searches that others have written well, and the plain one: what `NearestNeighbors` chooses from.
+"""The searches that `NearestNeighbors` chooses from: the plain one, our k-d tree, scikit-learn's ball tree and FAISS.
 
-In: points (N, D); out: indexes with `nearest(queries, k)` and `within(queries, radius)`, all alike. SciPy, scikit-learn
-and FAISS search in main memory only and refuse tensors elsewhere rather than move them without being asked.
+In: points (N, D); out: indexes with `nearest(queries, k)` and `within(queries, radius)`, all alike: squared distances
+in float64, equally distant points in their order. Trees and FAISS search in main memory only and refuse tensors
+elsewhere rather than move them without being asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clustering.buckets import Neighbourhoods, from_pairs
-from clustering.distances import distance_chunks
+from clustering.arrays import sum_dtype
+from clustering.buckets import Neighborhoods, from_pairs
+from clustering.exact import PADDING, by_differences, in_order, nearest_in_tree, pair_squares, refine
+from clustering.pairwise import CHUNK_BYTES, FEW_FEATURES, expansion_error
+
+BALL_SLACK = 1 + 1e-9  # of a radius, for what other libraries' rounding leaves out
 
 
 class Index(Protocol):
@@ -22,55 +28,124 @@ class Index(Protocol):
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (Q, k), nearest first; infinity and −1 where it found fewer."""
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
         """All points within radius of each query."""
 
 
 class Brute:
-    """Every distance, in bounded chunks: exact, on any device, and the fastest for few points or many features."""
+    """Every distance, in bounded chunks: exact, on any device, and the fastest for few points or many features.
+
+    Few features are compared by their differences in float64. Many go through one matrix product, whose rounding
+    error is bounded: what it cannot decide is measured again by differences.
+    """
 
     def __init__(self, points: Tensor) -> None:
         self.points = points
+        self.direct = points.shape[1] <= FEW_FEATURES
+        self.center = points.mean(0)
+        if not self.direct:
+            self.centered = points - self.center
+            self.norms = self.centered.square().sum(1)
+
+    def _blocks(self, queries: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of queries and their squared distances to all points: exact, or rounded and less the query's squared norm."""
+        wide = 24 if self.direct else queries.element_size()
+        step = max(1, CHUNK_BYTES // (wide * len(self.points)))
+        for first in range(0, len(queries), step):
+            part = slice(first, first + step)
+            if self.direct:
+                yield part, in_order(self.points, queries[part][:, None])
+            else:
+                yield part, torch.addmm(self.norms, queries[part] - self.center, self.centered.T, alpha=-2)
+
+    def _bounds(self, queries: Tensor, squares: Tensor) -> Tensor:
+        """What `_blocks` says at most of points within a squared distance (Q,): norms bound its rounding error."""
+        if self.direct:
+            return squares
+        norms = (queries - self.center).to(squares).norm(dim=1)
+        most = norms.square() + (norms + squares.sqrt()).square()
+        return squares - norms.square() + expansion_error(queries.dtype, queries.shape[1]) * most
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        parts = [block.topk(k, largest=False) for _, block in distance_chunks(queries, self.points)]
-        return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+        m = min(k + PADDING, len(self.points))
+        parts = [block.topk(m, largest=False) for _, block in self._blocks(queries)]
+        last = torch.cat([part.values[:, -1] for part in parts]).to(sum_dtype(queries.device))
+        squares, indices = refine(self.points, queries, torch.cat([part.indices for part in parts]))
+        if m < len(self.points):
+            unproven = (last <= self._bounds(queries, squares[:, k - 1])).nonzero()[:, 0]
+            if len(unproven):
+                squares[unproven, :k], indices[unproven, :k] = self._prove(queries[unproven], k)
+        return squares[:, :k], indices[:, :k]
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
+    def _prove(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The answers that the product could not decide: a wider product first, then the differences."""
+        if not self.direct and self.points.dtype != torch.float64 and self.points.device.type != "mps":
+            return Brute(self.points.double()).nearest(queries.double(), k)
+        return by_differences(self.points, queries, k)
+
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
+        reach = torch.full((len(queries),), radius * radius, dtype=sum_dtype(queries.device), device=queries.device)
+        limits = self._bounds(queries, reach)
         found = []
-        for part, block in distance_chunks(queries, self.points):
-            rows, indices = (block <= radius * radius).nonzero(as_tuple=True)
-            found.append((rows + part.start, indices, block[rows, indices].sqrt_()))
-        rows, indices, far = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return from_pairs(rows, indices, far, len(queries))
+        for part, block in self._blocks(queries):
+            rows, indices = (block <= limits[part, None]).nonzero(as_tuple=True)
+            found.append((rows + part.start, indices))
+        rows, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return measured(self.points, queries, rows, indices, radius)
 
 
-def in_main_memory(points: Tensor, method: str) -> np.ndarray:
+def measured(points: Tensor, queries: Tensor, rows: Tensor, indices: Tensor, radius: float) -> Neighborhoods:
+    """Those of the candidate pairs that lie within the radius, the border included, by exact distance."""
+    squares = pair_squares(points, queries, rows, indices)
+    near = squares <= radius * radius
+    return from_pairs(rows[near], indices[near], squares[near].sqrt_(), len(queries))
+
+
+def in_main_memory(points: Tensor, algorithm: str) -> np.ndarray:
     """The points as an array; ValueError where that would mean a copy from another device."""
     if points.device.type != "cpu":
-        raise ValueError(f"method {method!r} searches in main memory, the points are on {points.device}: use brute, grid or lsh")
+        raise ValueError(
+            f"algorithm {algorithm!r} searches in main memory, the points are on {points.device}: use brute, grid or lsh"
+        )
     return points.numpy()
 
 
 class KDTree:
-    """SciPy's k-d tree: exact, and the fastest in few features."""
+    """Our k-d tree: exact, and the fastest in few features."""
 
     def __init__(self, points: Tensor) -> None:
-        from scipy.spatial import cKDTree
+        array = in_main_memory(points, "kd_tree")
+        from clustering import kdtree  # loads numba
 
-        self.tree = cKDTree(in_main_memory(points, "kdtree"), balanced_tree=False, compact_nodes=False)
+        self.tree = kdtree.build(array)
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        far, index = self.tree.query(in_main_memory(queries, "kdtree"), list(range(1, k + 1)), workers=torch.get_num_threads())
-        return torch.from_numpy(far).square_().to(queries.dtype), torch.from_numpy(index)
+        in_main_memory(queries, "kd_tree")
+        return nearest_in_tree(self.tree, queries, k)
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
-        from scipy.spatial import cKDTree
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
+        from clustering import cpu, kdtree
 
-        tree = cKDTree(in_main_memory(queries, "kdtree"), balanced_tree=False, compact_nodes=False)
-        pairs = tree.sparse_distance_matrix(self.tree, radius, output_type="ndarray")
-        rows, indices, far = (torch.from_numpy(pairs[name].copy()) for name in "ijv")
-        return from_pairs(rows, indices, far.to(queries.dtype), len(queries))
+        in_main_memory(queries, "kd_tree")
+        asked = queries.double().contiguous().numpy()
+        parts = cpu.shares_of(len(asked), torch.get_num_threads())
+        counts = np.zeros(len(asked) + 1, np.int64)
+        square, every = radius * radius, np.iinfo(np.int64).max
+
+        def count(thread: int) -> None:
+            part = parts[thread]
+            kdtree.count_within(self.tree, asked[part], square, every, counts[1:][part])
+
+        cpu.run_shares(count, len(parts))
+        offsets = counts.cumsum()
+        indices, squares = np.empty(offsets[-1], np.int64), np.empty(offsets[-1])
+
+        def fill(thread: int) -> None:
+            part = parts[thread]
+            kdtree.list_within(self.tree, asked[part], square, offsets[:-1][part], indices, squares)
+
+        cpu.run_shares(fill, len(parts))
+        return Neighborhoods(*map(torch.from_numpy, (offsets, indices, np.sqrt(squares))))
 
 
 class BallTree:
@@ -79,17 +154,23 @@ class BallTree:
     def __init__(self, points: Tensor) -> None:
         from sklearn.neighbors import BallTree as Tree
 
-        self.tree = Tree(in_main_memory(points, "balltree"))
+        self.tree, self.points = Tree(in_main_memory(points, "ball_tree")), points
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        far, index = self.tree.query(in_main_memory(queries, "balltree"), k)
-        return torch.from_numpy(far).square_().to(queries.dtype), torch.from_numpy(index)
+        m = min(k + PADDING, len(self.points))
+        far, index = self.tree.query(in_main_memory(queries, "ball_tree"), m)
+        squares, indices = refine(self.points, queries, torch.from_numpy(index))
+        if m < len(self.points):
+            unproven = (torch.from_numpy(far[:, -1]) <= squares[:, k - 1].sqrt() * BALL_SLACK).nonzero()[:, 0]
+            if len(unproven):
+                squares[unproven, :k], indices[unproven, :k] = by_differences(self.points, queries[unproven], k)
+        return squares[:, :k], indices[:, :k]
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
-        index, far = self.tree.query_radius(in_main_memory(queries, "balltree"), radius, return_distance=True)
-        counts = torch.tensor([0, *map(len, index)]).cumsum(0)
-        indices = torch.from_numpy(np.concatenate(index).astype(np.int64))
-        return Neighbourhoods(counts, indices, torch.from_numpy(np.concatenate(far)).to(queries.dtype))
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
+        index = self.tree.query_radius(in_main_memory(queries, "ball_tree"), radius * BALL_SLACK)
+        counts = torch.tensor([len(own) for own in index], dtype=torch.int64)
+        rows = torch.arange(len(index)).repeat_interleave(counts)
+        return measured(self.points, queries, rows, torch.from_numpy(np.concatenate(index).astype(np.int64)), radius)
 
 
 class Faiss:
@@ -98,14 +179,14 @@ class Faiss:
     effort: of a search, from 0 (fast) to 1 (thorough): the share of lists probed, or of the graph's beam.
     """
 
-    def __init__(self, points: Tensor, method: str, effort: float = 0.25) -> None:
+    def __init__(self, points: Tensor, algorithm: str, effort: float = 0.25) -> None:
+        array = np.ascontiguousarray(in_main_memory(points, algorithm), np.float32)
         import faiss
 
-        self.method = method
-        array = np.ascontiguousarray(in_main_memory(points, method), np.float32)
+        self.algorithm, self.points = algorithm, points
         n, depth = array.shape
         faiss.omp_set_num_threads(torch.get_num_threads())
-        if method == "faiss-hnsw":
+        if algorithm == "faiss-hnsw":
             self.index: Any = faiss.IndexHNSWFlat(depth, 32)
             self.index.hnsw.efSearch = max(16, round(512 * effort))
         else:
@@ -117,14 +198,14 @@ class Faiss:
         self.index.add(array)
 
     def _array(self, queries: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(in_main_memory(queries, self.method), np.float32)
+        return np.ascontiguousarray(in_main_memory(queries, self.algorithm), np.float32)
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        squares, index = self.index.search(self._array(queries), k)
-        squares[index < 0] = np.inf
-        return torch.from_numpy(squares).clamp_(min=0).to(queries.dtype), torch.from_numpy(index)
+        _, index = self.index.search(self._array(queries), k)
+        return refine(self.points, queries, torch.from_numpy(index))
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
-        offsets, squares, index = self.index.range_search(self._array(queries), radius * radius)
-        offsets = torch.from_numpy(offsets.astype(np.int64))
-        return Neighbourhoods(offsets, torch.from_numpy(index), torch.from_numpy(squares).clamp_(min=0).sqrt_().to(queries.dtype))
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
+        offsets, _, index = self.index.range_search(self._array(queries), radius * radius * (1 + 1e-5))
+        counts = torch.from_numpy(offsets.astype(np.int64)).diff()
+        rows = torch.arange(len(queries)).repeat_interleave(counts)
+        return measured(self.points, queries, rows, torch.from_numpy(index), radius)

@@ -1,4 +1,4 @@
-"""Exact neighbours by a uniform grid, for one to three features, on any device.
+"""Exact neighbors by a uniform grid, for one to three features, on any device.
 
 In: points (N, D ≤ 3); out: an index whose searches look only at the cells around a query, and at more of them
 until no closer point can lie outside. Points are sorted by cell, so that a row of cells is one segment. It is the
@@ -10,8 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clustering.buckets import Neighbourhoods, Segments, nearest_among, within_among
+from clustering.arrays import sum_dtype
+from clustering.buckets import Neighborhoods, Segments, nearest_among, within_among
+from clustering.exact import PADDING, by_differences, refine
 
+FARTHEST = 1 << 40  # cells from the first, beyond which all are alike
 CELLS_PER_POINT = 4  # at most, so that the table of cells stays as small as the points
 
 
@@ -20,8 +23,9 @@ class Grid:
 
     def __init__(self, points: Tensor, occupancy: float = 2.0) -> None:
         depth = points.shape[1]
+        points = points.to(sum_dtype(points.device))  # few features: differences in float64 cost little
         if depth > 3:
-            raise ValueError(f"method 'grid' takes 1 to 3 features, not {depth}: use 'kdtree', 'brute' or 'lsh'")
+            raise ValueError(f"algorithm 'grid' takes 1 to 3 features, not {depth}: use 'kd_tree', 'brute' or 'lsh'")
         self.lower, upper = points.amin(0), points.amax(0)
         self.extent = (upper - self.lower).tolist()
         self.side = self._side(len(points), occupancy)
@@ -53,7 +57,7 @@ class Grid:
 
     def _cells(self, points: Tensor) -> Tensor:
         """The cell of each point, (N, D) int64; those outside the grid have cells outside it."""
-        return ((points - self.lower) / self.side).floor().to(torch.int64)
+        return ((points - self.lower) / self.side).floor().clamp_(-FARTHEST, FARTHEST).to(torch.int64)
 
     def _key(self, cells: Tensor) -> Tensor:
         key = torch.zeros_like(cells[:, 0])
@@ -83,16 +87,32 @@ class Grid:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (Q, k), nearest first, exact."""
+        queries, m = queries.to(self.points), min(k + PADDING, len(self.points))
+        squares, indices = refine(self.points, queries, self._candidates(queries, m)[1])
+        if m < len(self.points):
+            unproven = (squares[:, -1] <= squares[:, k - 1]).nonzero()[:, 0]  # more equally distant points than candidates
+            if len(unproven):
+                squares[unproven, :k], indices[unproven, :k] = by_differences(self.points, queries[unproven], k)
+        return squares[:, :k], indices[:, :k]
+
+    def _candidates(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The nearest k, of equally distant points any."""
         squares = queries.new_empty(len(queries), k)
         indices = torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
         cells = self._cells(queries)
-        left, rings = self._key(cells).argsort(), 1  # neighbouring queries read the same memory
+        left, rings = self._key(cells).argsort(), 1  # neighboring queries read the same memory
         while len(left):
             found, index = nearest_among(self.points, queries[left], self.members, self._around(cells[left], rings), k)
             squares[left], indices[left] = found, index
             left = left[found[:, -1] > self._sure(queries[left], cells[left], rings)]
             rings *= 2
         return squares, indices
+
+    def _outside(self, queries: Tensor) -> int:
+        """Cells that the farthest query lies outside the grid."""
+        cells = self._cells(queries)
+        last = torch.tensor(self.shape, device=cells.device) - 1
+        return int(torch.maximum(-cells, cells - last).clamp(min=0).max()) if len(cells) else 0
 
     def _sure(self, queries: Tensor, cells: Tensor, rings: int) -> Tensor:
         """The squared distance up to which nothing outside the searched block can lie, (Q,)."""
@@ -104,7 +124,8 @@ class Grid:
             sure = torch.minimum(sure, torch.minimum(below, above))
         return (sure * (1 - 1e-5)).clamp_(min=0).square()  # a cell's border is only as exact as its floats
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
         """All points within radius, exact."""
-        rings = int(radius / self.side * (1 + 1e-5)) + 1
+        queries = queries.to(self.points)
+        rings = min(int(min(radius / self.side, 1 << 40) * (1 + 1e-5)) + 1, max(self.shape) + 1 + self._outside(queries))
         return within_among(self.points, queries, self.members, self._around(self._cells(queries), rings), radius)

@@ -11,19 +11,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import compute_dtype, generator_on, read_points, read_weights, sum_dtype, to_input_type
-from clustering.distances import distance_chunks
-from clustering.lloyd import LloydPass, Totals, assign, means_of
+from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
+from clustering.centroids import CentroidModel, inertia, list_weights
+from clustering.lloyd import LloydPass, Totals, means_of
+from clustering.params import generator_on, integer, real
 from clustering.passes import make_pass
-from clustering.seeding import kmeans_plusplus, random_points
 from clustering.stream import Chunks, sample
 
 STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
+BLOCK_NUMBERS = 1 << 16  # of points widened at a time where variances are added up: they stay in the cache
+RANDOM_RUNS = 10  # of n_init="auto" where starts are drawn without care, as in scikit-learn
 
 
 class Run(NamedTuple):
@@ -35,81 +35,32 @@ class Run(NamedTuple):
     iterations: int
 
 
-class CentroidModel(TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, BaseEstimator):
-    """What a fitted set of centers can do: `predict`, `transform` and `score`."""
-
-    n_clusters: int
-    init: Any
-    spherical: bool
-    cluster_centers_: Any
-    labels_: Any
-    inertia_: float
-    n_iter_: int
-
-    def predict(self, x: Any) -> Any:
-        """Labels (N,) int64 of the nearest centers."""
-        points, centers = self._beside_centers(x)
-        return to_input_type(assign(points, centers)[0], x)
-
-    def transform(self, x: Any) -> Any:
-        """Euclidean distances (N, K) to the centers, in x's dtype."""
-        points, centers = self._beside_centers(x)
-        out = torch.empty(len(points), len(centers), dtype=points.dtype, device=points.device)
-        for part, block in distance_chunks(points, centers, "euclidean"):
-            out[part] = block
-        return to_input_type(out, x)
-
-    def score(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus the inertia of x under the fitted centers: the larger, the better."""
-        points, centers = self._beside_centers(x)
-        return -inertia(assign(points, centers)[1], read_weights(sample_weight, points))
-
-    def _beside_centers(self, x: Any) -> tuple[Tensor, Tensor]:
-        check_is_fitted(self)
-        points = read_points(self, x)
-        points = normalize(points, dim=1) if self.spherical else points
-        return points, torch.as_tensor(self.cluster_centers_).to(points)
-
-    def _start(self, points: Tensor, weights: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Starting centers (K, D) beside the points."""
-        if not isinstance(self.init, str):
-            centers = torch.as_tensor(self.init).detach().to(points)
-            if centers.shape != (self.n_clusters, points.shape[1]):
-                raise ValueError(f"init has shape {tuple(centers.shape)}: expected ({self.n_clusters}, {points.shape[1]})")
-            return centers.clone()
-        if self.init == "k-means++":
-            return kmeans_plusplus(points, self.n_clusters, generator, weights)
-        if self.init == "random":
-            return random_points(points, self.n_clusters, generator, weights)
-        raise ValueError(f"unknown init {self.init!r}: choose 'k-means++', 'random' or an array of centers")
-
-    def _check_clusters(self, n: int) -> None:
-        if self.n_clusters < 1:
-            raise ValueError(f"n_clusters must be at least 1, not {self.n_clusters}")
-        if n < self.n_clusters:
-            raise ValueError(f"n_samples={n} points cannot form {self.n_clusters} clusters: ask for fewer")
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.cluster_centers_)
-
-
 class KMeans(CentroidModel):
     """Lloyd's k-means.
 
-    Parameters:
+    Args:
         n_clusters: K.
-        init: "k-means++" (greedy), "random" (K of the points), or starting centers (K, D).
-        n_init: runs from different starts, of which the one with the least inertia is kept; a given init runs once.
+        init: "k-means++" (greedy), "random" (K of the points), starting centers (K, D), or a callable
+            `init(x, n_clusters, random_state)` that returns them.
+        n_init: runs from different starts, of which the one with the least inertia is kept; given centers run once.
+            "auto": 10 for "random" and callables, otherwise 1.
         max_iter: most iterations of a run.
         tol: a run ends once the centers' summed squared movement is at most tol × the features' mean variance.
-        seed: of the starts. The same seed on the same kind of device gives the same result.
+        random_state: of the starts: an int, RandomState, torch.Generator or None (other starts every time). The same
+            int on the same kind of device gives the same result.
         spherical: cluster directions: points and centers are scaled to unit length (cosine k-means).
 
-    Attributes, after `fit`: cluster_centers_ (K, D), labels_ (N,) int64, inertia_ (weighted sum of squared
-    distances), n_iter_, n_features_in_. An empty cluster is moved to the point that is served worst.
+    Attributes:
+        cluster_centers_: (K, D), in x's dtype.
+        labels_: (N,) int64.
+        inertia_: weighted sum of squared distances.
+        n_iter_: iterations of the run that was kept.
+        n_features_in_: D; feature_names_in_ where x has names.
 
-    Raises ValueError for fewer points than clusters, NaN or infinity, and parameters out of range.
+    An empty cluster is moved to the point that is served worst.
+
+    Raises:
+        ValueError: fewer points than clusters, NaN or infinity, and parameters out of range.
 
     >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
     >>> KMeans(n_clusters=2).fit(x).cluster_centers_.flatten().sort().values
@@ -120,19 +71,28 @@ class KMeans(CentroidModel):
         self,
         n_clusters: int = 8,
         init: Any = "k-means++",
-        n_init: int = 1,
+        n_init: int | str = 1,
         max_iter: int = 300,
         tol: float = 1e-4,
-        seed: int = 0,
+        random_state: Any = 0,
         spherical: bool = False,
     ) -> None:
         self.n_clusters, self.init, self.n_init = n_clusters, init, n_init
-        self.max_iter, self.tol, self.seed, self.spherical = max_iter, tol, seed, spherical
+        self.max_iter, self.tol, self.random_state, self.spherical = max_iter, tol, random_state, spherical
 
     def fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
-        """Cluster x, (N, D) or `Chunks`; sample_weight: (N,), for data in memory only. y is ignored."""
-        if self.max_iter < 1 or self.n_init < 1:
-            raise ValueError(f"max_iter and n_init must be at least 1, not {self.max_iter} and {self.n_init}")
+        """Cluster x.
+
+        Args:
+            x: (N, D) points or `Chunks`.
+            y: ignored.
+            sample_weight: (N,), not negative; of all rows, in their order, where x is `Chunks`.
+
+        Returns:
+            The estimator itself.
+        """
+        integer(self, "max_iter")
+        real(self, "tol")
         runs = self._runs_over_chunks(x, sample_weight) if isinstance(x, Chunks) else self._runs_in_memory(x, sample_weight)
         best = min(runs, key=lambda run: run.inertia)
         like = best.centers if isinstance(x, Chunks) else x
@@ -140,43 +100,59 @@ class KMeans(CentroidModel):
         self.inertia_, self.n_iter_ = best.inertia, best.iterations
         return self
 
+    def _repeats(self) -> int:
+        """Runs from different starts."""
+        if self.n_init == "auto":
+            repeats = RANDOM_RUNS if callable(self.init) or (self.init is not None and str(self.init) == "random") else 1
+        else:
+            repeats = integer(self, "n_init")
+        return repeats if isinstance(self.init, str) or callable(self.init) else 1
+
     def _runs_in_memory(self, x: Any, sample_weight: Any) -> Iterable[Run]:
-        points = read_points(self, x, reset=True)
-        self._check_clusters(len(points))
-        weights = read_weights(sample_weight, points)
+        given = read_points(self, x, reset=True)
+        self._check_clusters(len(given))
+        weights, scale = scaled(read_weights(sample_weight, given))
+        points = squarable(given)
         points = normalize(points, dim=1) if self.spherical else points
-        generator = generator_on(points.device, self.seed)
+        generator = generator_on(points.device, self.random_state)
         limit = self.tol * mean_variance([points])
-        for _ in range(self.n_init if isinstance(self.init, str) else 1):
-            start = self._start(points, weights, generator)
-            yield self._lloyd([make_pass(points, weights, self.n_clusters, self.spherical)], start, limit)
+        for _ in range(self._repeats()):
+            start = self._start(points, weights, generator, x)
+            run = self._lloyd([make_pass(points, weights, self.n_clusters, self.spherical)], start, limit, given.dtype)
+            yield run._replace(inertia=run.inertia * scale)
 
     def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
-        if sample_weight is not None:
-            raise ValueError("sample_weight is for data in memory: a stream of chunks has no weights")
-        generator = generator_on(x.device, self.seed)
-        start, count = sample(x, STREAM_SAMPLE * self.n_clusters, generator)
-        self.n_features_in_ = start.shape[1]
+        generator = generator_on(x.device, self.random_state)
+        weights, scale = scaled(list_weights(x, sample_weight))
+        drawn, count = sample(x, STREAM_SAMPLE * integer(self, "n_clusters"), generator, weights)
+        if weights is not None and len(weights) != count:
+            raise ValueError(f"sample_weight.shape == ({len(weights)},), expected ({count},)!")
+        self.n_features_in_ = drawn.shape[1]
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
         self._check_clusters(count)
-        passes = ChunkPasses(x, self.spherical)
+        passes = ChunkPasses(x, self.spherical, weights)
+        start = squarable(drawn)
         start = normalize(start, dim=1) if self.spherical else start
         limit = self.tol * mean_variance(one.x for one in passes)
-        for _ in range(self.n_init if isinstance(self.init, str) else 1):
-            yield self._lloyd(passes, self._start(start, None, generator), limit)
+        for _ in range(self._repeats()):
+            run = self._lloyd(passes, self._start(start, None, generator, start), limit, drawn.dtype)
+            yield run._replace(inertia=run.inertia * scale)
 
     def steps(self, x: Any, lr: float = 1.0) -> Iterator[Any]:
         """Centers (K, D) of x (N, D) at the start and after each iteration, for animations.
 
         lr: the share of the way to their means that centers go in an iteration; below 1 slows the movement down.
         """
-        points = read_points(self, x, reset=True)
-        self._check_clusters(len(points))
+        given = read_points(self, x, reset=True)
+        self._check_clusters(len(given))
+        points = squarable(given)
         points = normalize(points, dim=1) if self.spherical else points
-        start = compute_dtype(self._start(points, None, generator_on(points.device, self.seed)))
-        yield to_input_type(start.to(points.dtype), x)
+        start = compute_dtype(self._start(points, None, generator_on(points.device, self.random_state), x))
+        yield to_input_type(start.to(given.dtype), x)
         passes = [make_pass(points, None, self.n_clusters)]
         for centers in self._iterations(passes, start, self.tol * mean_variance([points]), lr):
-            yield to_input_type(centers.to(points.dtype), x)
+            yield to_input_type(centers.to(given.dtype), x)
 
     def _iterations(self, passes: Iterable[LloydPass], centers: Tensor, limit: float, lr: float = 1.0) -> Iterator[Tensor]:
         """Centers, in the compute dtype, after each iteration, until they rest."""
@@ -189,7 +165,7 @@ class KMeans(CentroidModel):
 
     def _moved(self, passes: Iterable[LloydPass], centers: Tensor, lr: float = 1.0) -> tuple[Tensor, float]:
         """Centers after an iteration, and their summed squared movement."""
-        means = means_of(settled(passes, centers), centers)
+        means = means_of(accumulate_all(passes, centers), centers)
         moved = centers + lr * (means - centers) if lr != 1 else means
         moved = normalize(moved, dim=1) if self.spherical else moved
         return moved, float((moved - centers).square().sum())
@@ -216,12 +192,12 @@ class KMeans(CentroidModel):
             if shift <= limit or iterations == self.max_iter:
                 return centers, iterations
 
-    def _lloyd(self, passes: Iterable[LloydPass], start: Tensor, limit: float) -> Run:
-        """Iterate until the centers rest; passes: one over everything, or one over each chunk."""
+    def _lloyd(self, passes: Iterable[LloydPass], start: Tensor, limit: float, dtype: torch.dtype) -> Run:
+        """Iterate until the centers rest; passes: one over everything, or one over each chunk; dtype: of the result."""
         centers, iterations = self._at_rest(passes, start, limit)
-        centers, labels, loss = centers.to(start.dtype), [], 0.0
+        centers, labels, loss = centers.to(dtype), [], 0.0
         for one in passes:
-            own, nearest = one.assign(centers)
+            own, nearest = one.assign(centers.to(start.dtype))
             labels.append(own)
             loss += inertia(nearest, one.weights)
         return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iterations)
@@ -230,14 +206,31 @@ class KMeans(CentroidModel):
 class ChunkPasses:
     """A pass over each chunk of a stream, as often as they are asked for; on the unit sphere where that is wanted."""
 
-    def __init__(self, chunks: Chunks, spherical: bool) -> None:
-        self.chunks, self.spherical = chunks, spherical
+    def __init__(self, chunks: Chunks, spherical: bool, weights: Tensor | None = None) -> None:
+        self.chunks, self.spherical, self.weights = chunks, spherical, weights
 
     def __iter__(self) -> Iterator[LloydPass]:
-        return (LloydPass(normalize(chunk, dim=1) if self.spherical else chunk) for chunk in self.chunks)
+        first = 0
+        for chunk in self.chunks:
+            own = None if self.weights is None else self.weights[first : first + len(chunk)]
+            first += len(chunk)
+            points = squarable(chunk)
+            yield LloydPass(normalize(points, dim=1) if self.spherical else points, own)
 
 
-def settled(passes: Iterable[LloydPass], centers: Tensor) -> Totals:
+def scaled(weights: Tensor | None) -> tuple[Tensor | None, float]:
+    """Weights of which the largest is at least 1 and below 2, and the power of two that they were divided by.
+
+    Sums of them neither overflow nor lose digits near zero, and dividing by a power of two rounds nothing.
+    """
+    if weights is None:
+        return None, 1.0
+    exponent = int(torch.frexp(weights.max()).exponent) - 1
+    scale = 2.0 ** max(-1022, min(1022, exponent))
+    return weights / scale, scale
+
+
+def accumulate_all(passes: Iterable[LloydPass], centers: Tensor) -> Totals:
     """Totals over all passes, with a point moved into every cluster that would stay empty."""
     found: Totals | None = None
     for one in passes:
@@ -268,20 +261,20 @@ def fill_empty(passes: Iterable[LloydPass], centers: Tensor, found: Totals) -> T
     return Totals(sums, counts.clamp_(min=0))
 
 
-def inertia(nearest: Tensor, weights: Tensor | None) -> float:
-    """Weighted sum of squared distances (N,), added up in float64."""
-    wide = sum_dtype(nearest.device)
-    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))
-
-
 def mean_variance(points: Iterable[Tensor]) -> float:
-    """The features' variances, averaged, over all chunks and without a copy of any (Chan's parallel formula)."""
-    count, mean, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+    """The features' variances, averaged, over all chunks and without a copy of any.
+
+    Sums and squares are taken about the first point and in float64, so that a far origin costs no digits.
+    """
+    count, origin, sums, squares = 0, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
     for chunk in points:
-        for rows in chunk.split(1 << 14 if chunk.device.type == "cpu" else max(1, (1 << 24) // chunk.shape[1])):
-            var, own = torch.var_mean(rows.to(sum_dtype(rows.device)), 0, correction=0)
-            delta = own - mean.to(own)
-            both = count + len(rows)
-            squares = squares.to(own) + var * len(rows) + delta.square() * (count * len(rows) / both)
-            mean, count = mean.to(own) + delta * (len(rows) / both), both
-    return float((squares / count).mean())
+        wide = sum_dtype(chunk.device)
+        if not count:
+            origin = chunk[0].to(wide)
+            sums, squares = torch.zeros_like(origin), torch.zeros_like(origin)
+        for rows in chunk.split(max(1, BLOCK_NUMBERS // chunk.shape[1]) if chunk.device.type == "cpu" else 1 << 18):
+            moved = rows.to(wide) - origin
+            sums = sums + moved.sum(0)
+            squares = squares + moved.square_().sum(0)
+        count += len(chunk)
+    return float((squares / count - (sums / count).square()).clamp_(min=0).mean())

@@ -1,4 +1,4 @@
-"""Approximate neighbours by locality-sensitive hashing, for any number of features, on any device.
+"""Approximate neighbors by locality-sensitive hashing, for any number of features, on any device.
 
 In: points (N, D); out: an index of a few hash tables in which near points share a bucket more often than far ones.
 A hash is a random projection cut into steps; a key joins as many hashes as keep the buckets small. Source: Datar,
@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clustering.arrays import generator_on
-from clustering.buckets import Neighbourhoods, Segments, nearest_among, within_among
-from clustering.distances import distance_chunks
+from clustering.buckets import Neighborhoods, Segments, nearest_among, within_among
+from clustering.exact import refine
+from clustering.pairwise import distance_chunks
+from clustering.params import generator_on
 
-PROBES = 256  # points whose true neighbours set the width of a step
+PROBES = 256  # points whose true neighbors set the width of a step
 MOST_HASHES = 32
 
 
@@ -40,7 +41,7 @@ class LSH:
         self.keys, self.members = torch.stack(sorted_keys), torch.cat(members)
 
     def _scale(self, n_neighbors: int, generator: torch.Generator) -> float:
-        """The typical distance to the last neighbour of interest, from a few exact searches."""
+        """The typical distance to the last neighbor of interest, from a few exact searches."""
         n, device = len(self.points), self.points.device
         rows = torch.randint(n, (min(n, PROBES),), generator=generator, device=device)
         k = min(n_neighbors + 1, n)
@@ -83,8 +84,9 @@ class LSH:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (Q, k) of the nearest in the buckets; −1 where these hold fewer."""
-        return nearest_among(self.points, queries, self.members, self._buckets(queries), k, distinct=False)
+        found = nearest_among(self.points, queries, self.members, self._buckets(queries), k, distinct=False)
+        return refine(self.points, queries, found[1])
 
-    def within(self, queries: Tensor, radius: float) -> Neighbourhoods:
+    def within(self, queries: Tensor, radius: float) -> Neighborhoods:
         """Those points within radius that share a bucket."""
         return within_among(self.points, queries, self.members, self._buckets(queries), radius, distinct=False)

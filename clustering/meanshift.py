@@ -8,61 +8,74 @@ stays (scikit-learn's). What a step looks at is in `shift`. Source: Cheng (1995)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clustering.arrays import compute_dtype, generator_on, read_points, to_input_type
+from clustering.arrays import compute_dtype, largest, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
-from clustering.coalesce import coalesce, heaviest
-from clustering.distances import distance_chunks
 from clustering.lloyd import assign
-from clustering.shift import Kernel, towards_all, towards_nearest, towards_random, towards_reach
+from clustering.merging import heaviest, merge_points
+from clustering.neighbors import check_algorithm
+from clustering.pairwise import FEW_FEATURES, distance_chunks
+from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
+from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
 
-Neighbours = str | tuple[str, int]
+Neighbors = str | tuple[str, int]
 SAMPLED_BIAS = 1e-4  # of the triangular kernel where the data is sampled
 NEAREST_RESOLUTION = 0.1  # bandwidths within which points move as one, where each sees only its nearest
 SAME_MODE = 0.01  # bandwidths within which two points at rest have reached the same place
 GOLDEN = 0.618034  # steps of the merging grid's offset: never the same border twice
+WIDEST = {True: 2e3, False: 50.0}  # bandwidths from the mean up to which float32 serves, by whether features are few
 
 
-class MeanShift(ClusterMixin, BaseEstimator):
+class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
     """Mean shift.
 
-    Parameters:
+    Args:
         bandwidth: σ of the Gaussian, or where the triangular and flat kernels end, in the data's units; None
-            estimates it, a number of neighbours' reach that covers a third of the data (`estimate_bandwidth`).
+            estimates it, a number of neighbors' reach that covers a third of the data (`estimate_bandwidth`). Where
+            so many points coincide that the estimate is 0, each distinct point is a cluster, as in scikit-learn.
         kernel: "gaussian", "triangular" or "flat".
-        neighbours: what a point looks at: "all", ("random", k) of the points, its ("nearest", k), or "radius",
+        neighbors: what a point looks at: "all", ("random", k) of the points, its ("nearest", k), or "radius",
             all within the kernel's reach (4 σ of the Gaussian).
         lr: the share of the way to the mean that a point goes in a step; below 1 slows the movement down.
-        max_iter, tol: steps end when no point moves farther than tol bandwidths.
+        max_iter: most steps.
+        tol: steps end when no point moves farther than this many bandwidths.
         blurring: the moved points are the data of the next step; otherwise the data stays as it was given.
         batch_size: points moved at a time; None: as many as keep the weights in the cache.
         bias: added to the triangular kernel's weights; None: 1e-4 where the data is sampled, otherwise 0.
         resolution: points within a cell of this many bandwidths move as one from then on; 0 keeps all apart;
             None: 0.1 for ("nearest", k), otherwise 0. Without it k points that meet see nobody else any more.
-        method: of `NearestNeighbors`, for "nearest" and "radius".
-        seed: of the random neighbours.
+        algorithm: of `NearestNeighbors`, for "nearest" and "radius".
+        n_jobs: threads in main memory; None: as many as torch may use, −1: one a core.
+        random_state: of the random neighbors: an int, RandomState, torch.Generator or None.
 
-    Attributes, after `fit`: cluster_centers_ (K, D), heaviest first; labels_ (N,) int64 of the nearest center;
-    shifted_ (N, D), where each point came to rest; n_iter_; bandwidth_.
+    Attributes:
+        cluster_centers_: (K, D), heaviest first.
+        labels_: (N,) int64, of the nearest center.
+        shifted_: (N, D), where each point came to rest.
+        n_iter_: steps. bandwidth_: the one in use. n_features_in_: D.
 
-    Raises ValueError for NaN or infinity and for parameters out of range.
+    Raises:
+        ValueError: NaN or infinity, and parameters out of range.
 
     >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
     >>> MeanShift(bandwidth=2.0).fit(x).labels_
     tensor([0, 0, 1, 1])
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"seed": "random_state", "method": "algorithm", "neighbours": "neighbors"}
+
     def __init__(
         self,
         bandwidth: float | None = None,
         kernel: str = "gaussian",
-        neighbours: Neighbours = "all",
+        neighbors: Neighbors = "all",
         lr: float = 1.0,
         max_iter: int = 300,
         tol: float = 1e-3,
@@ -70,97 +83,131 @@ class MeanShift(ClusterMixin, BaseEstimator):
         batch_size: int | None = None,
         bias: float | None = None,
         resolution: float | None = None,
-        method: str = "auto",
-        seed: int = 0,
+        algorithm: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = 0,
     ) -> None:
-        self.bandwidth, self.kernel, self.neighbours, self.lr = bandwidth, kernel, neighbours, lr
+        self.bandwidth, self.kernel, self.neighbors, self.lr = bandwidth, kernel, neighbors, lr
         self.max_iter, self.tol, self.blurring, self.batch_size = max_iter, tol, blurring, batch_size
-        self.bias, self.resolution, self.method, self.seed = bias, resolution, method, seed
+        self.bias, self.resolution, self.algorithm = bias, resolution, algorithm
+        self.n_jobs, self.random_state = n_jobs, random_state
 
     def fit(self, x: Any, y: Any = None) -> MeanShift:
         """Cluster x (N, D). y is ignored."""
         points = read_points(self, x, reset=True)
-        for moved in self._steps(compute_dtype(points)):  # noqa: B007
-            pass
-        centers = self._modes(compute_dtype(points), moved)
-        labels, _ = assign(points, centers)
+        with threads_of(self.n_jobs):
+            data, origin = self._center(points)
+            for moved in self._steps(data):  # noqa: B007
+                pass
+            centers = self._modes(data, moved)
+            labels, _ = assign(data, centers)
         used, labels = labels.unique(return_inverse=True)
-        self.cluster_centers_ = to_input_type(centers[used].to(points.dtype), x)
-        self.labels_, self.shifted_ = to_input_type(labels, x), to_input_type(moved.to(points.dtype), x)
+        self.cluster_centers_ = to_input_type((centers[used] + origin).to(points.dtype), x)
+        self.labels_, self.shifted_ = to_input_type(labels, x), to_input_type((moved + origin).to(points.dtype), x)
         return self
 
     def predict(self, x: Any) -> Any:
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
-        points = read_points(self, x)
+        points = squarable(read_points(self, x))
         return to_input_type(assign(points, torch.as_tensor(self.cluster_centers_).to(points))[0], x)
 
     def steps(self, x: Any) -> Iterator[Any]:
         """The moved points (N, D) after each step, for animations and for stopping where one likes."""
-        return (to_input_type(moved, x) for moved in self._steps(compute_dtype(read_points(self, x, reset=True))))
+        points = read_points(self, x, reset=True)
+        data, origin = self._center(points)
+        return (to_input_type((moved + origin).to(points.dtype), x) for moved in self._steps(data))
+
+    def _center(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points about their mean, in a dtype that can tell a bandwidth's fractions there, and the mean (D,) in float64.
+
+        Sets bandwidth_.
+        """
+        self._check(len(points))
+        wide = sum_dtype(points.device)
+        points = squarable(points)
+        origin = points.mean(0, dtype=wide)
+        data = torch.cat([(rows.to(wide) - origin).to(compute_dtype(points[:0]).dtype) for rows in points.split(1 << 16)])
+        if self.bandwidth is None:
+            self.bandwidth_ = estimate_bandwidth(data, "third", self.kernel, random_state=self.random_state)
+        else:
+            self.bandwidth_ = float(self.bandwidth)
+        if data.dtype == torch.float32 and largest(data) > WIDEST[data.shape[1] <= FEW_FEATURES] * self.bandwidth_:
+            data = points.to(wide) - origin
+        return data, origin
 
     def _steps(self, data: Tensor) -> Iterator[Tensor]:
+        """The moved points after each step; data as `_center` gives it."""
         kind, k = self._check(len(data))
-        generator = generator_on(data.device, self.seed)
-        self.bandwidth_ = self.bandwidth or estimate_bandwidth(data, "third", self.kernel, generator=generator) or 1.0
+        generator = generator_on(data.device, self.random_state)
+        if self.bandwidth_ == 0:  # most points coincide with others: each distinct one is a mode
+            self.n_iter_ = 1
+            yield data
+            return
         bias = self.bias if self.bias is not None else SAMPLED_BIAS * (kind == "random")
         kernel = Kernel(self.kernel, self.bandwidth_, bias)
         resolution = self.resolution if self.resolution is not None else NEAREST_RESOLUTION * (kind == "nearest")
         cell = resolution * self.bandwidth_
-        mass, owner = torch.ones_like(data[:, 0]), torch.arange(len(data), device=data.device)
+        weights, inverse = torch.ones_like(data[:, 0]), torch.arange(len(data), device=data.device)
         if cell:
-            data, mass, owner = coalesce(data, mass, cell)
+            data, weights, inverse = merge_points(data, weights, cell)
         moving = data
         for step in range(1, self.max_iter + 1):
             self.n_iter_ = step
             if cell and self.blurring:
-                data, mass, again = coalesce(moving, mass, cell, step * GOLDEN)
-                moving, owner = data, again[owner]
-            target = self._target(moving, data, mass, kernel, kind, k, generator)
+                data, weights, again = merge_points(moving, weights, cell, step * GOLDEN)
+                moving, inverse = data, again[inverse]
+            target = self._target(moving, data, weights, kernel, kind, k, generator)
             way = (target - moving) * self.lr
             moving = moving + way
             data = moving if self.blurring else data
-            yield moving[owner]
+            yield moving[inverse]
             if float(way.square().sum(1).max()) <= (self.tol * self.bandwidth_) ** 2:
                 return
 
     def _target(
-        self, moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, kind: str, k: int, generator: torch.Generator
+        self, moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, kind: str, k: int, generator: torch.Generator
     ) -> Tensor:
         if kind == "random":
-            return towards_random(moving, data, mass, kernel, k, generator, self.batch_size)
+            return shift_targets_random(moving, data, weights, kernel, k, generator, self.batch_size)
         if kind == "nearest":
-            return towards_nearest(moving, data, mass, kernel, k, self.method, self.batch_size)
+            return shift_targets_nearest(moving, data, weights, kernel, k, self.algorithm, self.batch_size)
         if kind == "radius":
-            return towards_reach(moving, data, mass, kernel, self.method, self.batch_size)
-        return towards_all(moving, data, mass, kernel, self.batch_size)
+            return shift_targets_radius(moving, data, weights, kernel, self.algorithm, self.batch_size)
+        return shift_targets_all(moving, data, weights, kernel, self.batch_size)
 
     def _modes(self, data: Tensor, moved: Tensor) -> Tensor:
         """Centers (K, D): where points rest, the heaviest of those within a bandwidth of each other."""
-        rest = coalesce(moved, torch.ones_like(moved[:, 0]), SAME_MODE * self.bandwidth_)
-        mass = rest.mass
+        if self.bandwidth_ == 0:
+            distinct, counts = moved.unique(dim=0, return_counts=True)
+            return distinct[counts.argsort(descending=True, stable=True)]
+        rest = merge_points(moved, torch.ones_like(moved[:, 0]), SAME_MODE * self.bandwidth_)
+        weights = rest.weights
         if not self.blurring:  # a fixed density says itself how high each mode is
-            mass = density(rest.points, data, self.bandwidth_)
-        return rest.points[heaviest(rest.points, mass, self.bandwidth_)]
+            weights = density(rest.points, data, self.bandwidth_)
+        return rest.points[heaviest(rest.points, weights, self.bandwidth_)]
 
     def _check(self, n: int) -> tuple[str, int]:
         """What a point looks at, and how much of it; ValueError for parameters out of range."""
-        if self.kernel not in REACH:
-            raise ValueError(f"unknown kernel {self.kernel!r}: choose one of {', '.join(REACH)}")
-        if self.bandwidth is not None and not self.bandwidth > 0:
-            raise ValueError(f"bandwidth must be above 0, not {self.bandwidth}")
-        if not self.lr > 0 or self.max_iter < 1 or (self.batch_size is not None and self.batch_size < 1):
-            raise ValueError(
-                f"lr must be above 0, max_iter and batch_size at least 1, not {self.lr}, {self.max_iter}, {self.batch_size}"
-            )
-        if self.neighbours in ("all", "radius"):
-            return str(self.neighbours), n
-        if isinstance(self.neighbours, tuple) and len(self.neighbours) == 2 and self.neighbours[0] in ("random", "nearest"):
-            kind, k = self.neighbours
-            if k < 1:
-                raise ValueError(f"neighbours={self.neighbours!r} needs at least one neighbour")
-            return kind, min(int(k), n)
-        raise ValueError(f"unknown neighbours {self.neighbours!r}: choose 'all', 'radius', ('random', k) or ('nearest', k)")
+        choice(self, "kernel", tuple(REACH))
+        check_algorithm(self)
+        if self.bandwidth is not None:
+            real(self, "bandwidth", open_below=True)
+        real(self, "lr", open_below=True)
+        real(self, "tol")
+        integer(self, "max_iter")
+        for name in ("bias", "resolution"):
+            if getattr(self, name) is not None:
+                real(self, name)
+        if self.batch_size is not None:
+            integer(self, "batch_size")
+        if self.neighbors in ("all", "radius"):
+            return str(self.neighbors), n
+        if isinstance(self.neighbors, tuple) and len(self.neighbors) == 2 and self.neighbors[0] in ("random", "nearest"):
+            kind, k = self.neighbors
+            if isinstance(k, Integral) and k >= 1:
+                return kind, min(int(k), n)
+        raise bad_parameter(self, "neighbors", "'all', 'radius', ('random', k) or ('nearest', k) with an int k of at least 1")
 
 
 def density(at: Tensor, data: Tensor, bandwidth: float) -> Tensor:

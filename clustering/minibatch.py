@@ -13,21 +13,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import generator_on, read_points, read_weights, sum_dtype, to_input_type
-from clustering.kmeans import CentroidModel, inertia
+from clustering.arrays import read_points, read_weights, squarable, sum_dtype, to_input_type
+from clustering.centroids import CentroidModel, inertia
+from clustering.kmeans import mean_variance
 from clustering.lloyd import accumulate, assign
+from clustering.params import generator_on, integer, real
 
 
 class MiniBatchKMeans(CentroidModel):
     """k-means from mini-batches.
 
-    Parameters: n_clusters, init, seed and spherical as in `KMeans`; batch_size: points in a step of `fit`;
-    max_epochs: passes of `fit` over the points, in a new random order each; tol: `fit` ends after an epoch in which
-    the centers' summed squared movement, relative to their summed squares, is at most this.
+    Args:
+        n_clusters, init, random_state, spherical: as in `KMeans`.
+        batch_size: points in a step of `fit`.
+        max_epochs: passes of `fit` over the points, in a new random order each.
+        tol: `fit` ends after an epoch in which the centers' summed squared movement, relative to the points' mean
+            variance, is at most this.
 
-    Attributes: cluster_centers_ (K, D), labels_ and inertia_ of the points last given, n_iter_ (steps),
-    counts_ (K,) weight that each center has seen. Raises ValueError as `KMeans` does; the first batch of
-    `partial_fit` needs at least n_clusters points.
+    Attributes:
+        cluster_centers_: (K, D), in x's dtype.
+        labels_, inertia_: of the points last given.
+        n_iter_: steps.
+        counts_: (K,) float64, the weight that each center has seen.
+
+    Raises:
+        ValueError: as `KMeans` does; the first batch of `partial_fit` needs at least n_clusters points.
 
     >>> model = MiniBatchKMeans(n_clusters=2)
     >>> for batch in torch.tensor([[[0.0], [10.0]], [[1.0], [11.0]]]):
@@ -42,67 +52,74 @@ class MiniBatchKMeans(CentroidModel):
         init: Any = "k-means++",
         batch_size: int = 1024,
         max_epochs: int = 10,
-        tol: float = 1e-6,
-        seed: int = 0,
+        tol: float = 1e-4,
+        random_state: Any = 0,
         spherical: bool = False,
     ) -> None:
         self.n_clusters, self.init, self.batch_size = n_clusters, init, batch_size
-        self.max_epochs, self.tol, self.seed, self.spherical = max_epochs, tol, seed, spherical
+        self.max_epochs, self.tol, self.random_state, self.spherical = max_epochs, tol, random_state, spherical
 
     def fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
-        """Learn from x (N, D) batch by batch, anew. y is ignored."""
-        if self.batch_size < 1 or self.max_epochs < 1:
-            raise ValueError(f"batch_size and max_epochs must be at least 1, not {self.batch_size} and {self.max_epochs}")
-        points, weights = self._read(x, sample_weight, reset=True)
-        generator = generator_on(points.device, self.seed)
-        centers, seen = self._begin(points, weights, generator)
+        """Learn from x (N, D) batch by batch, anew. y is ignored; sample_weight: (N,), not negative."""
+        integer(self, "batch_size")
+        integer(self, "max_epochs")
+        limit = real(self, "tol")
+        given, weights = self._read(x, sample_weight, reset=True)
+        points = self._prepare(given)
+        limit *= mean_variance([points])
+        generator = generator_on(points.device, self.random_state)
+        centers, seen = self._begin(points, weights, generator, x)
         steps = 0
         for _ in range(self.max_epochs):
             before = centers
             for rows in torch.randperm(len(points), generator=generator, device=points.device).split(self.batch_size):
                 centers, seen = self._learn(points[rows], None if weights is None else weights[rows], centers, seen)
                 steps += 1
-            if float((centers - before).square().sum()) <= self.tol * float(before.square().sum()):
+            if float((centers - before).square().sum()) <= limit:
                 break
         self.n_iter_ = steps
-        return self._keep(x, points, weights, centers, seen)
+        return self._keep(x, given, weights, centers, seen)
 
     def partial_fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """One step with the batch x (n, D); the first call also chooses the starting centers. y is ignored."""
         first = not hasattr(self, "cluster_centers_")
-        points, weights = self._read(x, sample_weight, reset=first)
+        given, weights = self._read(x, sample_weight, reset=first)
+        points = self._prepare(given)
         if first:
-            centers, seen = self._begin(points, weights, generator_on(points.device, self.seed))
+            centers, seen = self._begin(points, weights, generator_on(points.device, self.random_state), x)
             self.n_iter_ = 0
         else:
-            centers = self._means
+            centers = self._means.to(points.device)
             seen = torch.as_tensor(self.counts_).to(centers)
         centers, seen = self._learn(points, weights, centers, seen)
         self.n_iter_ += 1
-        return self._keep(x, points, weights, centers, seen)
+        return self._keep(x, given, weights, centers, seen)
 
     def _read(self, x: Any, sample_weight: Any, reset: bool) -> tuple[Tensor, Tensor | None]:
         points = read_points(self, x, reset=reset)
         if reset:
             self._check_clusters(len(points))
-        weights = read_weights(sample_weight, points)
-        return (normalize(points, dim=1) if self.spherical else points), weights
+        return points, read_weights(sample_weight, points)
 
-    def _begin(self, points: Tensor, weights: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        centers = self._start(points, weights, generator).to(sum_dtype(points.device))
+    def _prepare(self, points: Tensor) -> Tensor:
+        points = squarable(points)
+        return normalize(points, dim=1) if self.spherical else points
+
+    def _begin(self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any) -> tuple[Tensor, Tensor]:
+        centers = self._start(points, weights, generator, like).to(sum_dtype(points.device))
         return centers, torch.zeros_like(centers[:, 0])
 
     def _learn(self, points: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Centers (K, D) and their weights (K,) after a batch: each is the running mean, in float64, of what came to it."""
         found = accumulate(points, centers, weights)
         after = seen + found.counts
-        tiny = torch.finfo(after.dtype).tiny
-        step = (found.sums - found.counts[:, None] * centers) / after.clamp(min=tiny)[:, None]
+        step = (found.sums - found.counts[:, None] * centers) / after.clamp(min=torch.finfo(after.dtype).tiny)[:, None]
         moved = centers + step
         return (normalize(moved, dim=1) if self.spherical else moved), after
 
-    def _keep(self, x: Any, points: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> MiniBatchKMeans:
-        self._means, centers = centers, centers.to(points.dtype)  # in full: small steps would be rounded away
+    def _keep(self, x: Any, given: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> MiniBatchKMeans:
+        self._means = centers  # in full: from a 16-bit center small steps would be rounded away
+        centers, points = centers.to(given.dtype), self._prepare(given)
         labels, nearest = assign(points, centers)
         self.cluster_centers_, self.labels_ = to_input_type(centers, x), to_input_type(labels, x)
         self.counts_, self.inertia_ = to_input_type(seen, x), inertia(nearest, weights)

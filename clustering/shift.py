@@ -1,6 +1,6 @@
 """One step of mean shift: every point's target, the kernel-weighted mean of the data that it looks at.
 
-In: moving points (M, D), data (N, D) with masses (N,), a kernel; out: targets (M, D). There is one function for each
+In: moving points (M, D), data (N, D) with weights (N,), a kernel; out: targets (M, D). There is one function for each
 answer to "which data does a point look at": all of it, a random sample, the nearest k, or what lies within reach.
 Source: Fukunaga and Hostetler (1975); Cheng (1995); the form over batches is the fast.ai lesson's.
 """
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clustering.bandwidth import REACH
-from clustering.distances import FORMULATIONS, choose_formulation, squares_of
 from clustering.neighbors import NearestNeighbors
+from clustering.pairwise import FORMULATIONS, choose_formulation, expansion, squares_of
 
 GAUSSIAN_TAIL = 4.0  # standard deviations beyond which "radius" leaves a Gaussian out: weights below 0.0004
 BLOCK = 1 << 20  # weights held at a time where the batch is left to us: 4 MiB of float32 stay in the cache
@@ -52,10 +52,11 @@ def mean_where_any(sums: Tensor, total: Tensor, stay: Tensor) -> Tensor:
     return torch.where((total > 0)[:, None], mean, stay)
 
 
-def towards_all(moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, batch: int | None = None) -> Tensor:
+def shift_targets_all(moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, batch: int | None = None) -> Tensor:
     """Targets from all the data, a batch of moving points at a time: batch × N distances and one matrix product."""
-    heavy = torch.cat([data * mass[:, None], mass[:, None]], 1)  # one product gives both the sums and the totals
-    formulation = FORMULATIONS[choose_formulation(moving, data)]
+    heavy = torch.cat([data * weights[:, None], weights[:, None]], 1)  # one product gives both the sums and the totals
+    name = choose_formulation(moving, data)
+    formulation = expansion if name == "matmul" else FORMULATIONS[name]
     parts = []
     for rows in moving.split(batch or max(1, BLOCK // len(data))):
         found = kernel.weights(formulation(rows, data)) @ heavy
@@ -63,40 +64,42 @@ def towards_all(moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, batc
     return torch.cat(parts)
 
 
-def towards_random(
-    moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, k: int, generator: torch.Generator, batch: int | None = None
+def shift_targets_random(
+    moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, k: int, generator: torch.Generator, batch: int | None = None
 ) -> Tensor:
     """Targets from k random data points, drawn anew (with replacement) for every batch of moving points."""
     batch = batch or max(1, BLOCK // k)
     parts = []
     for rows in moving.split(batch):
         sample = torch.randint(len(data), (k,), generator=generator, device=data.device)
-        parts.append(towards_all(rows, data[sample], mass[sample], kernel, len(rows)))
+        parts.append(shift_targets_all(rows, data[sample], weights[sample], kernel, len(rows)))
     return torch.cat(parts)
 
 
-def towards_nearest(
-    moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, k: int, method: str, batch: int | None = None
+def shift_targets_nearest(
+    moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, k: int, algorithm: str, batch: int | None = None
 ) -> Tensor:
-    """Targets from the k nearest data points, found by `NearestNeighbors(method)`."""
-    index = NearestNeighbors(min(k, len(data)), method=method).fit(data)
+    """Targets from the k nearest data points, found by `NearestNeighbors(algorithm=…)`."""
+    index = NearestNeighbors(min(k, len(data)), algorithm=algorithm).fit(data)
     parts = []
     for rows in moving.split(batch or max(1, BLOCK // k)):
-        _, near = index.kneighbors(rows)
-        weights = kernel.weights(squares_of(data[near], rows[:, None])) * mass[near]  # (batch, k)
-        parts.append(mean_where_any(torch.einsum("mk,mkd->md", weights, data[near]), weights.sum(1), rows))
+        near = index.kneighbors(rows, return_distance=False)
+        seen = kernel.weights(squares_of(data[near], rows[:, None])) * weights[near]  # (batch, k)
+        parts.append(mean_where_any(torch.einsum("mk,mkd->md", seen, data[near]), seen.sum(1), rows))
     return torch.cat(parts)
 
 
-def towards_reach(moving: Tensor, data: Tensor, mass: Tensor, kernel: Kernel, method: str, batch: int | None = None) -> Tensor:
+def shift_targets_radius(
+    moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, algorithm: str, batch: int | None = None
+) -> Tensor:
     """Targets from all data within the kernel's reach: exact for kernels that end there."""
-    index = NearestNeighbors(1, method=method).fit(data)
+    index = NearestNeighbors(1, algorithm=algorithm).fit(data)
     parts = []
     for rows in moving.split(batch or max(1, BLOCK // 64)):
-        near = index.radius_neighbors(rows, kernel.reach)
-        owner = near.rows()
-        weights = kernel.weights(near.distances.square()) * mass[near.indices]
-        sums = torch.zeros_like(rows).index_add_(0, owner, data[near.indices] * weights[:, None])
-        total = torch.zeros_like(rows[:, 0]).index_add_(0, owner, weights)
+        near = index.neighborhoods(rows, kernel.reach)
+        seeing = near.rows()
+        seen = kernel.weights(near.distances.square()) * weights[near.indices]
+        sums = torch.zeros_like(rows).index_add_(0, seeing, data[near.indices] * seen[:, None])
+        total = torch.zeros_like(rows[:, 0]).index_add_(0, seeing, seen)
         parts.append(mean_where_any(sums, total, rows))
     return torch.cat(parts)

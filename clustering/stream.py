@@ -7,21 +7,24 @@ device that is to compute, one after the other, as often as an algorithm passes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from clustering.arrays import check_tensor
+from clustering.arrays import as_floats, check_tensor, native
 from kernels.arrays import as_tensor
 
 
 class Chunks:
-    """Rows in chunks, for `KMeans.fit(Chunks(…))`.
+    """Rows in chunks, for `KMeans.fit(Chunks(…))` and `predict`.
 
-    source: an array (N, D), such as `numpy.load(path, mmap_mode="r")`, or a function without arguments that returns
-    a fresh iterator over arrays or tensors (n, D); k-means passes over it once an iteration, so a generator
-    itself, which runs out, is refused. rows: of an array, read at a time. device: where each chunk is moved to.
+    Args:
+        source: an array (N, D), such as `numpy.load(path, mmap_mode="r")`, or a function without arguments that
+            returns a fresh iterator over arrays or tensors (n, D); k-means passes over it once an iteration, so a
+            generator itself, which runs out, is refused.
+        rows: of an array, read at a time.
+        device: where each chunk is moved to.
 
     >>> import numpy as np
     >>> from clustering import KMeans
@@ -38,11 +41,14 @@ class Chunks:
         self.source, self.rows, self.device = source, rows, torch.device(device)
 
     def __iter__(self) -> Iterator[Tensor]:
+        width: int | None = None
         for chunk in self._raw():
-            tensor = as_tensor(chunk, "a chunk").detach()
+            tensor = as_tensor(native(chunk), "a chunk").detach()
             check_tensor(tensor)
-            tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
-            yield tensor.to(self.device)
+            if width is not None and tensor.shape[1] != width:
+                raise ValueError(f"a chunk has {tensor.shape[1]} features, those before it {width}: they must be alike")
+            width = tensor.shape[1]
+            yield as_floats(tensor).to(self.device)
 
     def _raw(self) -> Iterable[Any]:
         if callable(self.source):
@@ -50,21 +56,34 @@ class Chunks:
         return (self.source[first : first + self.rows] for first in range(0, len(self.source), self.rows))
 
 
-def sample(chunks: Iterable[Tensor], n: int, generator: torch.Generator) -> tuple[Tensor, int]:
-    """At most n rows, each as likely as any other, in one pass, and the number of rows in all.
+class Sample(NamedTuple):
+    """points (n, D) drawn from a stream, and the number of rows in all of it."""
 
-    Every row draws a key and the n smallest keys win, so that no row has to be known in advance.
+    points: Tensor
+    rows: int
+
+
+def sample(chunks: Iterable[Tensor], n: int, generator: torch.Generator, weights: Tensor | None = None) -> Sample:
+    """At most n rows, drawn without replacement in proportion to weights (N,), in one pass over the stream.
+
+    Every row draws a key and the n largest keys win, so that no row has to be known in advance (Efraimidis and
+    Spirakis, 2006). Raises ValueError for a stream without points.
     """
     kept: Tensor | None = None
     keys: Tensor | None = None
     count = 0
     for chunk in chunks:
+        drawn = torch.rand(len(chunk), generator=generator, device=chunk.device, dtype=torch.float64).log_()
+        if weights is not None:
+            if count + len(chunk) > len(weights):
+                raise ValueError(f"sample_weight has {len(weights)} entries, fewer than the stream has points")
+            own = weights[count : count + len(chunk)].to(drawn)
+            drawn /= own.clamp(min=torch.finfo(own.dtype).tiny)
         count += len(chunk)
-        drawn = torch.rand(len(chunk), generator=generator, device=chunk.device)
         kept = chunk if kept is None else torch.cat([kept, chunk])
         keys = drawn if keys is None else torch.cat([keys, drawn])
-        keys, rows = keys.topk(min(n, len(keys)), largest=False)
+        keys, rows = keys.topk(min(n, len(keys)))
         kept = kept[rows]
     if kept is None:
         raise ValueError("the stream has no points")
-    return kept, count
+    return Sample(kept, count)

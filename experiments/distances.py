@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from clustering.distances import FORMULATIONS, choose_formulation, distances
+from clustering.pairwise import FORMULATIONS, choose_formulation, distances
 from experiments.harness.figures import figure
 from experiments.harness.runner import Context
 from experiments.harness.timing import interleaved_seconds

@@ -113,7 +113,7 @@ def lsh(n: int, context: Context) -> dict[str, Any]:
     centers = rng.standard_normal((max(1, n // 200), FEATURES)) * 4
     x = (centers[rng.integers(len(centers), size=n)] + rng.standard_normal((n, FEATURES))).astype(np.float32)
     queries = x[:500] + 0.1 * rng.standard_normal((500, FEATURES)).astype(np.float32)
-    _, truth = NearestNeighbors(K, method="brute").fit(x).kneighbors(queries)
+    _, truth = NearestNeighbors(K, algorithm="brute").fit(x).kneighbors(queries)
     answers: dict[str, Any] = {}
 
     def faiss_lsh() -> None:
@@ -123,10 +123,10 @@ def lsh(n: int, context: Context) -> dict[str, Any]:
 
     on_device, ask = torch.from_numpy(x).to(context.device), torch.from_numpy(queries).to(context.device)
     calls = {
-        "ours": lambda: answers.update(ours=NearestNeighbors(K, method="lsh").fit(on_device).kneighbors(ask)[1].cpu().numpy()),
+        "ours": lambda: answers.update(ours=NearestNeighbors(K, algorithm="lsh").fit(on_device).kneighbors(ask)[1].cpu().numpy()),
         "faiss": faiss_lsh,
         "brute": lambda: answers.update(
-            brute=NearestNeighbors(K, method="brute").fit(on_device).kneighbors(ask)[1].cpu().numpy()
+            brute=NearestNeighbors(K, algorithm="brute").fit(on_device).kneighbors(ask)[1].cpu().numpy()
         ),
     }
     seconds = {name: median_seconds(call, 3, context.device) for name, call in calls.items()}

@@ -26,7 +26,7 @@ def run(context: Context) -> dict[str, Any]:
     n = 200_000 if context.quick else 10_000_000
     points = lesson(n, CLUSTERS, seed=7).points
     points = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(context.seed))].to(context.device)
-    model = KMeans(CLUSTERS, init="random", seed=context.seed + 4, max_iter=30)
+    model = KMeans(CLUSTERS, init="random", random_state=context.seed + 4, max_iter=30)
     model.fit(points[:100_000])  # loads what is compiled
     steps: list[torch.Tensor] = []
     iterations: list[float] = []

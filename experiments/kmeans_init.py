@@ -34,7 +34,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def fit(points: Tensor, init: str, seed: int) -> KMeans:
-    return KMeans(6, init=init, seed=seed, tol=0).fit(points)
+    return KMeans(6, init=init, random_state=seed, tol=0).fit(points)
 
 
 def summary(models: list[KMeans], best: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from experiments.harness.timing import growth_exponent, median_seconds, wall_sec
 
 K = 64  # nearest points looked at
 SIZES = (1_500, 6_000, 24_000, 96_000, 384_000, 1_000_000)
-METHODS = ("kdtree", "balltree", "grid", "lsh", "faiss-ivf", "faiss-hnsw")
+METHODS = ("kd_tree", "ball_tree", "grid", "lsh", "faiss-ivf", "faiss-hnsw")
 MOST_SECONDS = 60.0  # a contender that took longer is not asked for the next size
 SKLEARN_SECONDS = 300.0
 NAIVE_STEPS = 5
@@ -56,14 +56,14 @@ def contenders(context: Context) -> dict[str, Callable[[Tensor], MeanShift]]:
     """How each fits: every structure with the nearest K, the structure's work without merging, and all pairs."""
 
     def nearest(method: str, resolution: float | None = None) -> Callable[[Tensor], MeanShift]:
-        return lambda x: MeanShift(BANDWIDTH, neighbours=("nearest", K), method=method, resolution=resolution).fit(x)
+        return lambda x: MeanShift(BANDWIDTH, neighbors=("nearest", K), algorithm=method, resolution=resolution).fit(x)
 
     on_cpu = context.device.type == "cpu"
     found = {method: nearest(method) for method in METHODS if on_cpu or method in ("grid", "lsh")}
     found["all pairs"] = lambda x: MeanShift(BANDWIDTH).fit(x)
     found["all pairs, merging"] = lambda x: MeanShift(BANDWIDTH, resolution=0.1).fit(x)
     if on_cpu:
-        found["kdtree, no merging"] = nearest("kdtree", 0.0)
+        found["kd_tree, no merging"] = nearest("kd_tree", 0.0)
     return found
 
 

@@ -50,7 +50,7 @@ def run(context: Context) -> dict[str, Any]:
 def shifted(data: Labelled, bandwidth: float, share: float | None, seed: int, context: Context) -> Tensor:
     """Where the points are after STEPS steps, looking at a share of them, or at all (None)."""
     look = "all" if share is None else ("random", max(1, round(share * len(data.points))))
-    model = MeanShift(bandwidth, neighbours=look, seed=seed, max_iter=STEPS, tol=0, batch_size=BATCH)
+    model = MeanShift(bandwidth, neighbors=look, random_state=seed, max_iter=STEPS, tol=0, batch_size=BATCH)
     *_, last = model.steps(data.points.to(context.device))
     return last.cpu()
 

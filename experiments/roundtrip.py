@@ -31,7 +31,7 @@ from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from invert import methods
 from invert.diffusion.generator import to_pil
-from invert.diffusion.roundtrip import Regenerated, regenerate
+from invert.diffusion.roundtrip import RegenerationScores, regenerate
 from invert.inverter import Inverter
 from invert.methods import Problem, Solution
 from invert.methods.denoiser import generator_of, loaded
@@ -117,7 +117,7 @@ def chosen(problem: Problem) -> Solution:
     return replace(solution, prompts=[solution.prompts[i] for i in order])
 
 
-def records_of(picture: Picture, said: dict[str, str], again: Regenerated, clip: Clip, namer: Namer) -> list[RunRecord]:
+def records_of(picture: Picture, said: dict[str, str], again: RegenerationScores, clip: Clip, namer: Namer) -> list[RunRecord]:
     """One record a method: its prompt's cosine under the model that was optimised, and what its images came to."""
     cosines = clip.encode_text(list(said.values())) @ clip.encode_image([picture.image])[0]
     return [
@@ -130,7 +130,7 @@ def records_of(picture: Picture, said: dict[str, str], again: Regenerated, clip:
             "cosine": float(cosines[k]),
             "judge": float(again.judge[k].mean()),
             "pixels": float(again.pixels[k].mean()),
-            "colours": float(again.colours[k].mean()),
+            "colours": float(again.colors[k].mean()),
             "objects": namer.recovered(again.images[k], picture.scene),
         }
         for k, (method, prompt) in enumerate(said.items())

@@ -22,7 +22,7 @@ from invert.meter import Meter
 from invert.methods import TOGETHER, Problem, Solution, check_followed, get_method, solve_each
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
-from invert.result import ConceptWords, Result, SoftToken, Token
+from invert.result import ConceptWords, Result, SoftToken, tokens_of
 from invert.target import away_from, corrected, image_latent, modality_gap, text_latent
 from invert.vocabulary import Vocabulary, build_vocabulary
 
@@ -182,7 +182,7 @@ class Inverter:
         return Result(
             prompt=prompt,
             score=score,
-            tokens=self._tokens(prompt),
+            tokens=tokens_of(self.clip, prompt),
             trace=meter.trace,
             alternatives=solution.prompts,
             method=problem.config.method,
@@ -200,15 +200,6 @@ class Inverter:
                 for concept in solution.concepts
             ],
         )
-
-    def reordered(self, result: Result, order: Sequence[int]) -> Result:
-        """The result with its distinct prompts in that order; the first becomes its prompt."""
-        alternatives = [result.alternatives[i] for i in order]
-        prompt, score = alternatives[0]
-        return replace(result, prompt=prompt, score=score, tokens=self._tokens(prompt), alternatives=alternatives)
-
-    def _tokens(self, prompt: str) -> list[Token]:
-        return [Token(self.clip.token_text(token).removesuffix("</w>"), token) for token in self.clip.tokenizer.encode(prompt)]
 
 
 def picturebook_gap(clip: Clip) -> Tensor:

@@ -81,7 +81,7 @@ def concepts(embeddings: Tensor, vocabulary: Vocabulary, seed: int, words: int =
     """
     restarts, length, width = embeddings.shape
     points = embeddings.reshape(-1, width)
-    fit = KMeans(n_clusters=min(length, len(points)), n_init=2, seed=seed).fit(points)
+    fit = KMeans(n_clusters=min(length, len(points)), n_init=2, random_state=seed).fit(points)
     owner = torch.arange(restarts, device=points.device).repeat_interleave(length)
     ids, distances = vocabulary.nearest_tokens(fit.cluster_centers_, words)
     found = []

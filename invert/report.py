@@ -18,7 +18,7 @@ from PIL import Image
 from invert.escape import escaped
 from invert.files import write_output
 from invert.images import thumbnail
-from invert.result import Drawn, Result
+from invert.result import GeneratedImage, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,11 +105,11 @@ def picture(image: Image.Image) -> str:
     return embedded(buffer.getvalue())
 
 
-def gallery(title: str, drawn: list[Drawn] | None) -> str:
+def gallery(title: str, drawn: list[GeneratedImage] | None) -> str:
     """Images side by side, each with how near it comes to the picture; nothing where nothing was drawn."""
     figures = "".join(
         f'<figure><img alt="seed {image.seed}" src="{picture(image.image)}">'
-        f"<figcaption>judge {image.judge:.2f} · pixels {image.pixels:.2f} · colours {image.colours:.2f}</figcaption></figure>"
+        f"<figcaption>judge {image.judge:.2f} · pixels {image.pixels:.2f} · colors {image.colors:.2f}</figcaption></figure>"
         for image in drawn or []
     )
     return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
 from invert.meter import TraceStep
+
+if TYPE_CHECKING:
+    from invert.models.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,11 @@ class Token:
 
     text: str
     id: int
+
+
+def tokens_of(clip: Clip, prompt: str) -> list[Token]:
+    """The tokens that a model reads a prompt as."""
+    return [Token(clip.token_text(token).removesuffix("</w>"), token) for token in clip.tokenizer.encode(prompt)]
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,18 @@ class ConceptWords:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImage:
     """An image that a generator drew of the prompt, and how near it comes to the picture that the prompt was found for.
 
     judge: cosine of the two images' latents under a model that nobody optimised against. pixels: root mean square
-    difference, 0..1. colours: share of the picture that has another colour.
+    difference, 0..1. colors: share of the picture that has another color.
     """
 
     image: Image.Image
     seed: int
     judge: float
     pixels: float
-    colours: float
+    colors: float
 
     def to_json(self) -> dict[str, float]:
         return {name: value for name, value in vars(self).items() if name != "image"}
@@ -78,9 +87,25 @@ class Result:
     soft_score: float | None = None  # cosine of the best soft prompt, before any word was chosen
     concepts: list[ConceptWords] = field(default_factory=list)
     soft: Tensor | None = field(default=None, compare=False, repr=False)  # the best soft prompt's token rows (L, D)
-    drawn: list[Drawn] = field(default_factory=list, repr=False)  # what the prompt draws, where that was asked for
-    soft_drawn: list[Drawn] | None = field(default=None, repr=False)  # what the soft prompt draws; None: it cannot be read
+    drawn: list[GeneratedImage] = field(default_factory=list, repr=False)  # what the prompt draws, where that was asked for
+    soft_drawn: list[GeneratedImage] | None = field(
+        default=None, repr=False
+    )  # what the soft prompt draws; None: it cannot be read
     interrupted: bool = False
+
+    def reordered(self, order: Sequence[int], tokenize: Callable[[str], list[Token]]) -> Result:
+        """This result with its distinct prompts in that order; the first becomes its prompt."""
+        alternatives = [self.alternatives[i] for i in order]
+        prompt, score = alternatives[0]
+        return replace(self, prompt=prompt, score=score, tokens=tokenize(prompt), alternatives=alternatives)
+
+    def with_images(self, drawn: list[GeneratedImage], soft_drawn: list[GeneratedImage] | None) -> Result:
+        """This result with what its prompt and its soft prompt draw."""
+        return replace(self, drawn=drawn, soft_drawn=soft_drawn)
+
+    def limited(self, top: int, interrupted: bool = False) -> Result:
+        """This result with its first `top` prompts."""
+        return replace(self, alternatives=self.alternatives[:top], interrupted=self.interrupted or interrupted)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the trace, the soft rows and the images, as plain JSON types."""

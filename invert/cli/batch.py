@@ -170,13 +170,13 @@ class Job:
         try:
             if self.outputs.select:
                 result = round_trip.choose(result, subject.pictures[0])
-                result = replace(result, alternatives=result.alternatives[: self.outputs.top])
+                result = result.limited(self.outputs.top)
             return round_trip.draw(result, subject.pictures[0]) if self.outputs.generate else result
         except KeyboardInterrupt:  # the prompt is there: only its images are not
-            return replace(result, interrupted=True, alternatives=result.alternatives[: self.outputs.top])
+            return result.limited(self.outputs.top, interrupted=True)
         except Exception as error:
             self.tell(error, f" while drawing {result.prompt!r}")
-            return replace(result, alternatives=result.alternatives[: self.outputs.top])
+            return result.limited(self.outputs.top)
 
     def judged(self, subject: Subject, results: list[Result]) -> list[float]:
         """Each prompt's cosine with the subject under the judge, which no method optimizes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -19,6 +20,7 @@ from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
+from invert.result import tokens_of
 
 if TYPE_CHECKING:
     from invert.diffusion.roundtrip import RoundTrip
@@ -74,4 +76,6 @@ def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: in
 
     with progress(f"loading {config.generator}"):
         drawing = Generator.load(config.generator, inverter.clip.device)
-    return RoundTrip(inverter, drawing, judge, tuple(range(config.seed, config.seed + images)))
+    clip, seeds = inverter.clip, tuple(range(config.seed, config.seed + images))
+    reads_soft_prompts = drawing.shares_token_embeddings(clip, inverter.vocabulary().token_ids)
+    return RoundTrip(drawing, judge, seeds, partial(tokens_of, clip), reads_soft_prompts)

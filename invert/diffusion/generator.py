@@ -1,6 +1,6 @@
 """Prompt → image, by any Stable Diffusion that diffusers loads, or by the bundled miniature.
 
-In: prompts, or a `Conditioning` made from soft token rows, and seeds. Out: images (P, S, 3, H, W) in
+In: prompts, or a `Conditioning` made from token embeddings, and seeds. Out: images (P, S, 3, H, W) in
 0..1, one for each prompt and seed, the same whatever they are batched with. SD 1.x, 2.x and SDXL
 (two text encoders) come through the same door, because the prompt is always encoded by the
 pipeline's own `encode_prompt` or by its own encoders entered after their token tables.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ from torchvision.transforms.functional import to_pil_image
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.device import pick_device
+from invert.models.hub import is_offline, quiet
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """How images are sampled. Raises InputError where a value makes no sense."""
+    """How images are sampled.
+
+    Raises:
+        InputError: a value makes no sense.
+    """
 
     steps: int = 30  # of the scheduler
     guidance: float = 7.5  # classifier-free guidance; 1 switches it off
@@ -37,12 +43,13 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give 1 or more")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
         if self.guidance < 1:
-            raise InputError(f"guidance is {self.guidance}: give 1 (none) or more")
+            raise InputError(f"`guidance` is {self.guidance}: give 1 (none) or more")
 
 
-PICTUREBOOK = GenerateConfig(steps=12, guidance=2.0, batch=64)
+# Name → module with `load(dtype=…)`, a pipeline on the CPU, and `SAMPLING`, its `GenerateConfig`.
+BUNDLED = {"picturebook": "invert.picturebook.pipeline"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Conditioning:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def rows(self, indices: Tensor) -> Conditioning:
+    def select(self, indices: Tensor) -> Conditioning:
+        """The prompts at indices (N,) int64."""
         return Conditioning(self.hidden[indices], None if self.pooled is None else self.pooled[indices])
 
 
@@ -76,23 +84,31 @@ class Generator:
     def load(
         cls, name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> Generator:
-        """ "picturebook", a diffusers id, or a folder. dtype: None for float16 on a GPU, else float32.
+        """Load a pipeline.
 
-        InputError where the pipeline cannot be read or reached, or is of another kind.
+        Args:
+            name: one of `BUNDLED`, a diffusers id, or a folder.
+            device: None for a GPU if there is one.
+            dtype: None for float16 on a GPU, else float32.
+
+        Raises:
+            InputError: the pipeline cannot be read or reached, or is of another kind.
         """
         chosen = pick_device(device)
         dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
-        if name == "picturebook":
-            from invert.picturebook import pipeline as bundled
-
-            return cls(bundled.load(dtype=dtype).to(chosen), name, PICTUREBOOK)
+        if name in BUNDLED:
+            bundled = import_module(BUNDLED[name])
+            return cls(bundled.load(dtype=dtype).to(chosen), name, bundled.SAMPLING)
+        local = Path(name).is_dir()
+        offline = not local and is_offline()
         try:
-            pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype)
+            with quiet():
+                pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype, local_files_only=local or offline)
         except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
-            problem = "is damaged or no diffusers pipeline" if Path(name).is_dir() else "cannot be reached"
+            problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
             raise InputError(
                 f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
-                "that holds model_index.json, or use picturebook"
+                'that holds model_index.json, or use `generator="picturebook"`'
             ) from error
         return cls(pipeline.to(chosen), name)
 
@@ -117,10 +133,12 @@ class Generator:
     def device(self) -> torch.device:
         return self.pipeline.unet.device
 
-    def reads_rows_of(self, clip: Clip, ids: Tensor) -> bool:
-        """Whether the (first) text encoder has that model's token table, at the rows `ids` (N,) of words."""
+    def shares_token_embeddings(self, clip: Clip, ids: Tensor) -> bool:
+        """Whether the (first) text encoder has that model's token embeddings, at the token ids (N,) of words."""
         theirs, ours = self.text_encoders[0].get_input_embeddings().weight, clip.token_embeddings
-        return theirs.shape == ours.shape and torch.allclose(theirs[ids].float().to(ours.device), ours[ids].float(), atol=1e-2)
+        if theirs.shape != ours.shape:
+            return False
+        return torch.allclose(theirs[ids.to(theirs.device)].float().to(ours.device), ours[ids].float(), atol=1e-2)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -130,18 +148,23 @@ class Generator:
         )
         return Conditioning(encoded[0], encoded[2] if self.is_xl else None)
 
-    def encode_rows(self, rows: Sequence[Tensor]) -> Conditioning:
+    def encode_embeddings(self, embeddings: Sequence[Tensor]) -> Conditioning:
         """Soft prompts → conditioning, differentiable.
 
-        rows: for each text encoder its own token rows (P, L, D) without special tokens. InputError
-        where their number or width is not the encoders', or they are too long for the context.
+        Args:
+            embeddings: for each text encoder its own token embeddings (P, L, D), without special tokens.
+
+        Raises:
+            InputError: their number or width is not the encoders', or they are too long for the context.
         """
-        if len(rows) != len(self.text_encoders):
-            raise InputError(f"{self.name!r} has {len(self.text_encoders)} text encoders but {len(rows)} soft prompts were given")
+        if len(embeddings) != len(self.text_encoders):
+            raise InputError(
+                f"{self.name!r} has {len(self.text_encoders)} text encoders but {len(embeddings)} soft prompts were given"
+            )
         hidden, pooled = [], None
-        for encoder, tokenizer, part in zip(self.text_encoders, self.tokenizers, rows, strict=True):
-            ids = framed_ids(tokenizer, *part.shape[:2]).to(part.device)
-            with replaced_rows(encoder, part):
+        for encoder, tokenizer, part in zip(self.text_encoders, self.tokenizers, embeddings, strict=True):
+            ids = placeholder_ids(tokenizer, *part.shape[:2]).to(part.device)
+            with injected_embeddings(encoder, part):
                 out = encoder(ids, output_hidden_states=self.is_xl)
             pooled = out[0]  # of the last encoder; a projection only there
             hidden.append(out.hidden_states[-2] if self.is_xl else out.last_hidden_state)
@@ -155,10 +178,22 @@ class Generator:
         config: GenerateConfig | None = None,
         **options: Any,
     ) -> Tensor:
-        """Images (P, S, 3, H, W) float32 in 0..1 on the pipeline's device: each prompt with each seed.
+        """Draw each of P prompts with each of S seeds.
 
         A seed fixes the initial noise of its image alone, on the CPU, so neither the batch nor the
-        kind of device changes it. options: fields of `GenerateConfig`, over those of config.
+        kind of device changes it.
+
+        Args:
+            prompts: texts, or what `encode` made of them.
+            seeds: one image of every prompt for each.
+            config: how images are sampled; None for the pipeline's own.
+            options: fields of `GenerateConfig`, over those of config.
+
+        Returns:
+            Images (P, S, 3, H, W) float32 in 0..1 on the pipeline's device.
+
+        Raises:
+            InputError: there is no prompt or no seed, or an option makes no sense.
         """
         settings = replace(config or self.config, **options)
         if isinstance(prompts, str):
@@ -171,7 +206,7 @@ class Generator:
         return torch.cat(parts).unflatten(0, (len(conditioning), len(seeds)))
 
     def _sample(self, conditioning: Conditioning, jobs: list[tuple[int, int]], settings: GenerateConfig) -> Tensor:
-        chosen = conditioning.rows(torch.tensor([p for p, _ in jobs], device=conditioning.hidden.device))
+        chosen = conditioning.select(torch.tensor([p for p, _ in jobs], device=conditioning.hidden.device))
         pooled = {} if chosen.pooled is None else {"pooled_prompt_embeds": chosen.pooled}
         images = self.pipeline(
             prompt_embeds=chosen.hidden,
@@ -185,27 +220,28 @@ class Generator:
         return images.float()
 
 
-def framed_ids(tokenizer: Any, prompts: int, length: int) -> Tensor:
-    """(prompts, context) int64: start, `length` places to be filled, end, padding."""
+def placeholder_ids(tokenizer: Any, n_prompts: int, length: int) -> Tensor:
+    """Ids (n_prompts, context) int64: start, `length` placeholders, end, padding."""
     context = tokenizer.model_max_length
     if length > context - 2:
         raise InputError(f"a soft prompt of {length} tokens does not fit: this pipeline reads {context - 2}")
-    filler = tokenizer.encode("a", add_special_tokens=False)[0]  # any token but those that mark the end
+    placeholder = tokenizer.encode("a", add_special_tokens=False)[0]  # any token but those that mark the end
     padding = [tokenizer.pad_token_id] * (context - length - 2)
-    row = [tokenizer.bos_token_id, *[filler] * length, tokenizer.eos_token_id, *padding]
-    return torch.tensor([row] * prompts)
+    row = [tokenizer.bos_token_id, *[placeholder] * length, tokenizer.eos_token_id, *padding]
+    return torch.tensor([row] * n_prompts)
 
 
 @contextmanager
-def replaced_rows(encoder: Any, rows: Tensor) -> Iterator[None]:
-    """Within the context, the encoder's token table answers with `rows` (P, L, D) at positions 1…L."""
+def injected_embeddings(encoder: Any, embeddings: Tensor) -> Iterator[None]:
+    """Within the context, the encoder's token table answers with `embeddings` (P, L, D) at positions 1…L."""
     table = encoder.get_input_embeddings()
-    if rows.shape[-1] != table.weight.shape[1]:
-        raise InputError(f"soft prompts are {rows.shape[-1]} wide, but this text encoder's rows are {table.weight.shape[1]}")
+    width, wanted = embeddings.shape[-1], table.weight.shape[1]
+    if width != wanted:
+        raise InputError(f"soft prompts are {width} wide, but this text encoder's token embeddings are {wanted}")
 
     def answer(module: Any, inputs: Any, output: Tensor) -> Tensor:
-        last = 1 + rows.shape[1]
-        return torch.cat([output[:, :1], rows.to(output.dtype), output[:, last:]], 1)
+        last = 1 + embeddings.shape[1]
+        return torch.cat([output[:, :1], embeddings.to(output.dtype), output[:, last:]], 1)
 
     handle = table.register_forward_hook(answer)
     try:

@@ -1,4 +1,4 @@
-"""Soft prompts as files: token rows that diffusers takes up as pseudo-tokens of a prompt."""
+"""Soft prompts as files: token embeddings that diffusers takes up as pseudo-tokens of a prompt."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from torch import Tensor
 from invert.files import write_output
 
 
-def save_pseudo_tokens(rows: Tensor, path: Path, placeholder: str = "<picture>") -> None:
-    """Write rows (L, D) as safetensors for diffusers: `pipeline.load_textual_inversion(path)`.
+def save_pseudo_tokens(embeddings: Tensor, path: Path, placeholder: str = "<picture>") -> None:
+    """Write token embeddings as safetensors for diffusers: `pipeline.load_textual_inversion(path)`.
 
-    A prompt then names them by the placeholder, which diffusers expands to all L rows. InputError
-    where the file cannot be written.
+    Args:
+        embeddings: (L, D); written as float32.
+        path: the file.
+        placeholder: what prompts name them by; diffusers expands it to all L.
+
+    Raises:
+        InputError: the file cannot be written.
     """
-    write_output(path, save({placeholder: rows.detach().float().cpu().contiguous()}))
+    write_output(path, save({placeholder: embeddings.detach().float().cpu().contiguous()}))

@@ -25,7 +25,7 @@ def loaded(name: str, device: torch.device) -> Generator:
 def generator_of(problem: Problem) -> Generator:
     """The pipeline that the problem names; InputError where it reads other tokens than the model."""
     generator = loaded(problem.config.generator, problem.clip.device)
-    if not generator.reads_rows_of(problem.clip, problem.vocabulary.token_ids):
+    if not generator.shares_token_embeddings(problem.clip, problem.vocabulary.token_ids):
         raise InputError(
             f"the text encoder of the generator {generator.name!r} is not that of {problem.clip.name!r}: give with --model "
             "the CLIP that the generator was trained with (Stable Diffusion 1.x: ViT-L-14/openai)"

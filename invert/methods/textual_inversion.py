@@ -1,4 +1,4 @@
-"""Textual inversion as a method: pseudo-tokens learnt through the denoiser, and the words next to them.
+"""Textual inversion as a method: pseudo-tokens learned through the denoiser, and the words next to them.
 
 The result is the soft prompt (`Solution.soft`), which `save_pseudo_tokens` writes for diffusers; its
 nearest words are the hard prompt that is left of it, and mostly say how little of it words hold.
@@ -31,7 +31,7 @@ def textual_inversion(problem: Problem, config: TextualInversionConfig = DEFAULT
     words = problem.clip.tokenizer.encode(problem.config.init_prompt)[: problem.config.tokens]
     ids = random_ids(problem, (problem.config.tokens,))
     ids[: len(words)] = torch.tensor(words, dtype=ids.dtype)
-    rows = learn(generator, problem.images, problem.clip.embed(ids), problem.generator, config, on_step).rows
+    rows = learn(generator, problem.images, problem.clip.embed(ids), problem.generator, config, on_step).embeddings
     rows = rows.to(problem.clip.dtype)
     nearest, _ = problem.vocabulary.nearest_tokens(rows, 1)
     prompt = decoded(problem, nearest[:, 0].tolist())

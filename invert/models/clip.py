@@ -39,15 +39,15 @@ class Clip:
         tower: TextTower,
         visual: Callable[[Tensor], Tensor],
         preprocess: Callable[[Image.Image], Tensor],
-        normalise: Callable[[Tensor], Tensor],
+        normalize: Callable[[Tensor], Tensor],
         tokenizer: Tokenizer,
         image_size: int,
         logit_scale: float,
         known_tokens: tuple[int, ...] | None = None,
     ) -> None:
-        """visual: normalised images (B, 3, S, S) → (B, E). normalise: pixels in 0..1 → the same, normalised."""
+        """visual: normalized images (B, 3, S, S) → (B, E). normalize: pixels in 0..1 → the same, normalized."""
         self.name, self.tower, self.tokenizer = name, tower, tokenizer
-        self.visual, self.preprocess, self.normalise = visual, preprocess, normalise
+        self.visual, self.preprocess, self.normalize = visual, preprocess, normalize
         self.image_size, self.logit_scale, self.known_tokens = image_size, logit_scale, known_tokens
         self.start_id, self.end_id = tokenizer.start_id, tokenizer.end_id
 
@@ -85,13 +85,13 @@ class Clip:
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts → ids (B, longest) int64 padded with end-of-text, and eot (B,); cut to the context."""
-        return self.padded([self.framed_ids(prompt) for prompt in prompts])
+        return self.pad([self.ids_with_special_tokens(prompt) for prompt in prompts])
 
-    def framed_ids(self, prompt: str) -> list[int]:
+    def ids_with_special_tokens(self, prompt: str) -> list[int]:
         """A prompt's ids between the special tokens, cut to the context."""
         return [self.start_id, *self.tokenizer.encode(prompt)[: self.context_length - 2], self.end_id]
 
-    def padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    def pad(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Rows of ids → one tensor (B, longest) padded with end-of-text, and where each ends (B,)."""
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.end_id] * (longest - len(row)) for row in rows], device=self.device)
@@ -100,12 +100,12 @@ class Clip:
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts → unit latents (B, E)."""
-        rows = [self.framed_ids(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        rows = [self.ids_with_special_tokens(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         # Those of like length together: none is run as far as the longest of all.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
         for i in range(0, len(rows), TEXT_BATCH):
-            ids, eot = self.padded([rows[j] for j in order[i : i + TEXT_BATCH]])
+            ids, eot = self.pad([rows[j] for j in order[i : i + TEXT_BATCH]])
             parts.append(self.encode_embeddings(self.embed(ids), eot))
         return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
 
@@ -113,7 +113,7 @@ class Clip:
     def encode_image(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """PIL images, or pixels (B, 3, S, S) in 0..1 of the model's own size → unit latents (B, E)."""
         if isinstance(images, Tensor):
-            pixels = self.normalise(images.to(self.device, self.dtype))
+            pixels = self.normalize(images.to(self.device, self.dtype))
         else:
             pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device, self.dtype)
         return F.normalize(self.visual(pixels), dim=-1)

@@ -8,11 +8,15 @@ from invert.errors import InputError
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, else a GPU if there is one. InputError where it cannot be used."""
+    """The device asked for; None: a GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: the device cannot be used here.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"the device {str(device)!r} cannot be used here: try --device cpu") from error
+        raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
     return torch.device(device)

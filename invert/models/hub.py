@@ -1,36 +1,120 @@
-"""Downloads by the model libraries: in silence, and without their long retries where no hub answers."""
+"""Files of the Hugging Face hub, fetched in silence and without the libraries' long retries where no hub answers.
+
+What is in the hub's cache still loads without a network: the libraries are asked for local files only.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from huggingface_hub import constants as hub
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-HUB_TIMEOUT = 5  # seconds
+from invert.errors import InputError
+
+TIMEOUT = 5  # seconds that the hub has to answer in
+LIBRARIES = ("huggingface_hub", "transformers", "diffusers", "open_clip")
 
 
-@contextmanager
-def quiet(local: bool) -> Iterator[None]:
-    """Silence the model libraries while loading; where the hub does not answer, spare the user their long retries."""
-    level, offline = logging.root.manager.disable, hub.HF_HUB_OFFLINE
-    logging.disable(logging.CRITICAL)
-    hub.HF_HUB_OFFLINE = offline or local or not _hub_answers()  # weights that are in the hub's cache still load
+def is_offline() -> bool:
+    """Whether the hub must not be asked (HF_HUB_OFFLINE), or does not answer."""
+    return constants.HF_HUB_OFFLINE or not _answers()
+
+
+def _answers() -> bool:
     try:
-        yield
-    finally:
-        logging.disable(level)
-        hub.HF_HUB_OFFLINE = offline
-
-
-def _hub_answers() -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(hub.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT)
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT)
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
         return False
     return True
+
+
+class Repository:
+    """A model repository of the hub, whose files are fetched as they are needed."""
+
+    def __init__(self, name: str, repository: str) -> None:
+        """name: what the user called it. repository: its name on the hub, "openai/clip-vit-large-patch14"."""
+        self.name, self.repository = name, repository
+        self.offline = is_offline()
+
+    def fetch(self, patterns: Sequence[str]) -> Path:
+        """The folder in the hub's cache that holds the files of those patterns, as far as the repository has them.
+
+        Raises:
+            InputError: the repository cannot be reached, does not exist, or may not be read.
+        """
+        try:
+            with quiet():
+                return Path(snapshot_download(self.repository, allow_patterns=list(patterns), local_files_only=self.offline))
+        except GatedRepoError as error:
+            raise InputError(
+                f"the model {self.name!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise InputError(f"the hub has no model {self.repository!r} that may be read: check the name") from error
+        except Exception as error:  # the hub and its HTTP client raise anything from OSError to RuntimeError here
+            raise self.unreachable() from error
+
+    def unreachable(self) -> InputError:
+        return unreachable(self.name)
+
+
+def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
+    """The first file of a repository that one of the patterns finds.
+
+    Raises:
+        InputError: none does.
+    """
+    for pattern in patterns:
+        found = sorted(repository.fetch([pattern]).glob(pattern))
+        if found:
+            return found[0]
+    raise repository.unreachable()
+
+
+def unreachable(name: str) -> InputError:
+    """The error for weights that are neither in the cache nor to be had."""
+    return InputError(
+        f"the weights of {name!r} cannot be reached: download them on a connected machine and give the "
+        'folder or checkpoint (ARCHITECTURE/path.pt), or use `model="picturebook"`'
+    )
+
+
+class _OfLibraries(logging.Filter):
+    """Drops what the model libraries log in one thread; open_clip writes to the root logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        by = record.name.partition(".")[0]
+        ours = by in LIBRARIES or (record.name == "root" and "open_clip" in Path(record.pathname).parts)
+        return record.thread != self.thread or not ours
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the context, nothing that the model libraries log in this thread is shown; our sentence says it all."""
+    root = logging.getLogger()
+    places: list[logging.Filterer] = [root, *root.handlers]
+    for name in LIBRARIES:
+        places += [logging.getLogger(name), *logging.getLogger(name).handlers]
+    if logging.lastResort is not None:  # where nobody configured any handler
+        places.append(logging.lastResort)
+    dropping = _OfLibraries()
+    for place in places:
+        place.addFilter(dropping)
+    try:
+        yield
+    finally:
+        for place in places:
+            place.removeFilter(dropping)

@@ -7,35 +7,79 @@ transformers or open_clip saved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from invert.errors import InputError
+from invert.models import open_clip, transformers
 from invert.models.clip import Clip
 from invert.models.device import pick_device
+from invert.models.hub import Repository, fetch_first
 from invert.models.names import NAMES, similar
-from invert.models.open_clip import from_open_clip, load_open_clip, load_pretrained
-from invert.models.transformers import load_transformers
 
 
 def load_clip(name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> Clip:
-    """Load a model by name or path; InputError that says how to get weights that cannot be reached."""
+    """Load a model.
+
+    Args:
+        name: see this module's first lines.
+        device: None for a GPU if there is one.
+        dtype: of weights and latents.
+
+    Raises:
+        InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
+            reached, are missing or are damaged. The sentence says which, and what to do.
+    """
     chosen = pick_device(device)
     if name in ("picturebook", "picturebook-judge"):
         from invert.picturebook import models
 
         model = models.load("judge" if name.endswith("judge") else "clip").to(chosen, dtype)
-        return from_open_clip(name, model, models.preprocess(), models.known_tokens())
-    folder = Path(name).expanduser()
-    if name.startswith("hf:") or (folder / "config.json").is_file():
-        return load_transformers(name, chosen, dtype)
-    if (folder / "open_clip_config.json").is_file():
-        return load_open_clip(name, f"local-dir:{folder}", None, False, chosen, dtype)
-    if name and folder.is_dir():
-        raise InputError(f"the folder {name!r} holds no config.json or open_clip_config.json: give {NAMES}")
-    if folder.is_file():
+        return open_clip.from_open_clip(name, model, models.preprocess(), models.known_tokens())
+    folder = Path(name.removeprefix("hf:")).expanduser()
+    if _is(Path.is_dir, folder) and folder != Path():
+        return _load_folder(name, folder, chosen, dtype)
+    if name.startswith("hf:"):
+        return _load_from_hub(name, name.removeprefix("hf:"), chosen, dtype)
+    if _is(Path.is_file, folder):
         raise InputError(f"{name!r} does not say of which architecture it is: give for example ViT-L-14/{name}")
     if "/" in name:
-        return load_pretrained(name, chosen, dtype)
+        return open_clip.load_named(name, chosen, dtype)
     raise InputError(f"unknown model {name!r}{similar(name)}: give {NAMES}")
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """As Path.is_dir and Path.is_file; a name that is too long for a path is neither."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
+
+
+def _load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
+    """What transformers or open_clip saved; where both did, the one whose weights are there."""
+    if (folder / open_clip.CONFIG).is_file():
+        ours = (folder / "config.json").is_file() and any(any(folder.glob(pattern)) for pattern in transformers.WEIGHTS)
+        if not ours:
+            return open_clip.load_folder(name, folder, device, dtype)
+    if (folder / "config.json").is_file():
+        return transformers.load_transformers(name, folder, device, dtype)
+    raise InputError(f"the folder {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")
+
+
+def _load_from_hub(name: str, repository: str, device: torch.device, dtype: torch.dtype) -> Clip:
+    """A repository of the hub: its kind is looked at before its weights are downloaded."""
+    files = Repository(name, repository)
+    folder = files.fetch(transformers.SMALL_FILES)
+    if (folder / "config.json").is_file():
+        transformers.check_kind(name, folder)
+        fetch_first(files, transformers.WEIGHTS)
+        return transformers.load_transformers(name, folder, device, dtype)
+    if (folder / open_clip.CONFIG).is_file():
+        fetch_first(files, open_clip.WEIGHTS)
+        return open_clip.load_folder(name, folder, device, dtype)
+    if files.offline:
+        raise files.unreachable()
+    raise InputError(f"the model {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")

@@ -1,6 +1,6 @@
 """CLIP's causal text transformer, entered after the token table: one implementation for every adapter.
 
-In: input token embeddings (B, T, D), start-of-text and end-of-text rows included. Out: unnormalised
+In: input token embeddings (B, T, D), start-of-text and end-of-text rows included. Out: unnormalized
 text latents (B, E). The mask is causal, so nothing after the end-of-text position is run; and only
 that position is pooled, so the last layer runs its queries there alone. A prefix that many prompts
 share can be run once and kept as keys and values.
@@ -42,7 +42,7 @@ class Layer:
         self.query = FrozenLinear(weight[:width], bias[:width])
         self.key_value = FrozenLinear(weight[width:], bias[width:])
         self.out = FrozenLinear(out_weight, out_bias)
-        self.widen, self.narrow = (FrozenLinear(linear.weight, linear.bias) for linear in mlp)
+        self.fc1, self.fc2 = (FrozenLinear(linear.weight, linear.bias) for linear in mlp)
         self.heads, self.activation = heads, activation
         self.scale_1, self.scale_2 = scales
 
@@ -57,9 +57,9 @@ class Layer:
 
     def __call__(self, x: Tensor, k: Tensor, v: Tensor, normed: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """x: the residual stream at the query positions (B, Q, D), normed the same after norm_1."""
-        seen = F.scaled_dot_product_attention(self.split(self.query(normed)), k, v, attn_mask=mask, is_causal=causal)
-        x = x + self.scale_1(self.out(seen.transpose(1, 2).flatten(2)))
-        return x + self.scale_2(self.narrow(self.activation(self.widen(self.norm_2(x)))))
+        attn_out = F.scaled_dot_product_attention(self.split(self.query(normed)), k, v, attn_mask=mask, is_causal=causal)
+        x = x + self.scale_1(self.out(attn_out.transpose(1, 2).flatten(2)))
+        return x + self.scale_2(self.fc2(self.activation(self.fc1(self.norm_2(x)))))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class TextTower:
             eot = torch.full((len(e),), length - 1, device=e.device)
         start = cache.length if cache else 0
         x = e[:, :length] + self._positions(start, length)
-        everyone = torch.arange(len(e), device=e.device)
+        batch_index = torch.arange(len(e), device=e.device)
         # (length, start + length): a new position sees the whole prefix and what precedes it.
         mask = torch.ones(length, start + length, dtype=torch.bool, device=e.device).tril(start) if cache else None
         for i, block in enumerate(self.layers):
@@ -144,7 +144,7 @@ class TextTower:
                 x = block(x, k, v, normed, mask, cache is None)
                 continue
             visible = (torch.arange(start + length, device=e.device) <= start + eot[:, None])[:, None, None]
-            x = block(x[everyone, eot][:, None], k, v, normed[everyone, eot][:, None], visible, False)
+            x = block(x[batch_index, eot][:, None], k, v, normed[batch_index, eot][:, None], visible, False)
         return self.projection(self.final_norm(x[:, 0]))
 
     def _positions(self, start: int, length: int) -> Tensor:

@@ -1,61 +1,91 @@
-"""Adapter: transformers' CLIPModel, by hub name, by folder, or as an object → `Clip`."""
+"""Adapter: transformers' CLIPModel, by folder or as an object → `Clip`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from invert.errors import InputError
+from invert.models.checks import SAMPLES, check_files, check_finite, check_tokenizer, read_config, unsupported
 from invert.models.clip import Clip, Tokenizer
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.tower import Layer, TextTower, quick_gelu
 
+AGAIN = "download the model again"
+SMALL_FILES = ("*.json", "*.txt")  # configuration, tokenizer, image processor
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there
+FILES = (
+    ("weights", (("model*.safetensors",), ("pytorch_model*.bin",))),
+    ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"))),
+    ("image processor", (("preprocessor_config.json",), ("processor_config.json",))),
+)
 
-def load_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
+
+def load_transformers(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
+    """A CLIPModel with its tokenizer and image processor from a folder; nothing is downloaded.
+
+    Raises:
+        InputError: the model is of another kind, or its files are missing, damaged or do not belong together.
+    """
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    source = str(Path(name.removeprefix("hf:")).expanduser())
-    local = Path(source).is_dir()
-    try:
-        if local:
-            _check_is_clip(name, Path(source))
-        with quiet(local):
-            loaded: Any = CLIPModel.from_pretrained(source, output_loading_info=True)
-            tokenizer: Any = CLIPTokenizer.from_pretrained(source)
-            processor: Any = CLIPImageProcessor.from_pretrained(source)
-    except InputError:
-        raise
-    except Exception as error:  # anything from OSError to a safetensors error of its own
-        raise InputError(_unusable_transformers(name, local)) from error
-    model, loading = loaded
+    check_kind(name, folder)
+    check_files(name, folder, FILES)
+    model, loading = _read(name, "weights", CLIPModel, folder, output_loading_info=True)
     if loading["missing_keys"]:  # transformers would fill them with random numbers
-        raise InputError(_unusable_transformers(name, local))
+        raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
+    tokenizer = _read(name, "tokenizer", CLIPTokenizer, folder)
+    processor = _read(name, "image processor", CLIPImageProcessor, folder)
     return from_transformers(name, model.to(device, dtype), tokenizer, processor)
 
 
-def _check_is_clip(name: str, folder: Path) -> None:
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+def _read(name: str, part: str, kind: Any, folder: Path, **options: Any) -> Any:
+    try:
+        with quiet():
+            return kind.from_pretrained(str(folder), local_files_only=True, **options)
+    except Exception as error:  # anything from OSError to errors that safetensors and tokenizers have for themselves
+        raise InputError(f"the {part} of {name!r} {_verb(part)} damaged or incomplete: {AGAIN}") from error
+
+
+def _verb(part: str) -> str:
+    return "are" if part.endswith("s") else "is"
+
+
+def check_kind(name: str, folder: Path) -> None:
+    """Whether config.json describes a CLIP with both of its towers.
+
+    Raises:
+        InputError: says of which kind it is.
+    """
+    kind = read_config(name, folder / "config.json").get("model_type")
+    if kind is None:
+        raise InputError(f"config.json of the model {name!r} names no `model_type`: {AGAIN}")
+    if kind in ("clip_text_model", "clip_vision_model"):
+        raise unsupported(name, f"one tower of a CLIP alone (model type {kind!r})")
     if kind != "clip":
-        raise InputError(
-            f"the folder {name!r} holds a model of type {kind!r}, not a CLIP with both of its towers: choose another"
-        )
-
-
-def _unusable_transformers(name: str, local: bool) -> str:
-    problem = "are damaged or incomplete" if local else "cannot be reached"
-    return (
-        f"the weights of {name!r} {problem}: download CLIP's model, tokenizer and image processor "
-        "on a connected machine and give the folder, or use --model picturebook"
-    )
+        raise unsupported(name, f"of model type {kind!r}")
 
 
 def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> Clip:
-    """Adapt transformers' CLIPModel with its tokenizer and image processor."""
+    """Adapt transformers' CLIPModel with its tokenizer and image processor.
+
+    Args:
+        name: what the model is called in results and errors.
+        model: a CLIPModel, on its device already; its weights are frozen.
+        tokenizer: its CLIPTokenizer.
+        processor: its CLIPImageProcessor.
+
+    Raises:
+        InputError: the model is of another kind, its weights are not finite, or its tokenizer is another model's.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    if kind != "clip" or not hasattr(model, "text_model") or not hasattr(model, "vision_model"):
+        raise unsupported(name, f"of model type {kind!r}")
     model.eval().requires_grad_(False)
+    check_finite(name, model)
     text, vision, project = model.text_model, model.vision_model, model.visual_projection
     layers = [_layer(layer) for layer in text.encoder.layers]
     table, positions = text.embeddings.token_embedding.weight, text.embeddings.position_embedding.weight
@@ -65,11 +95,13 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     def encode(prompt: str) -> list[int]:
         return tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
+    start_id, end_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    check_tokenizer(name, [encode(sample) for sample in SAMPLES], len(tokenizer), len(table), start_id, end_id)
     return Clip(
         name, tower, lambda pixels: project(vision(pixel_values=pixels).pooler_output),
         lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
         lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        Tokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, tokenizer.bos_token_id, tokenizer.eos_token_id),
+        Tokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, start_id, end_id),
         model.config.vision_config.image_size, float(model.logit_scale.detach().exp()),
     )  # fmt: skip
 

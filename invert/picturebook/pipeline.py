@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
+from invert.diffusion.generator import GenerateConfig
 from invert.errors import InputError
 from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 
 FOLDER = Path(__file__).parent / "generator"
+SAMPLING = GenerateConfig(steps=12, guidance=2.0, batch=64)
 PARTS = ("unet", "vae", "scheduler")
 TRAINED_WITH = "text-encoder.sha256"  # file in the folder: the fingerprint of the text tower that it learnt from
 
@@ -29,7 +31,7 @@ def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32) -> Any:
     if not all((folder / part).exists() for part in (*PARTS, TRAINED_WITH)):
         raise InputError(
             f"the generator's weights are not in {folder}: make them with `python scripts/train_generator.py`, "
-            "or give a diffusers pipeline with --generator"
+            "or give a diffusers pipeline as `generator`"
         )
     if (folder / TRAINED_WITH).read_text() != fingerprint():
         raise InputError(

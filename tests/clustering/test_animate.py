@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from clustering import KMeans, MeanShift
-from clustering.animate import animate_kmeans, animate_meanshift, box_of, colours_of, raster
+from clustering.animate import animate_kmeans, animate_meanshift, box_of, colors_of, raster
 
 
 def points(n=300):
@@ -24,7 +24,7 @@ def frames_of(path):
 
 
 def test_a_gif_has_the_start_every_step_and_two_seconds_at_the_end(tmp_path):
-    model = KMeans(3, seed=1)
+    model = KMeans(3, random_state=1)
     steps = len(list(model.steps(points())))
     path = animate_kmeans(model, points(), tmp_path / "k.gif", fps=2, size=(200, 160))
     assert frames_of(path) in (steps, steps + 1, steps + 4)  # a GIF may join frames that are alike
@@ -85,8 +85,8 @@ def test_a_raster_is_drawn_where_there_are_too_many_dots(tmp_path):
     assert frames_of(path) >= 2
 
 
-def test_colours_differ_and_the_box_holds_all_points():
-    assert len(np.unique(colours_of(24), axis=0)) == 24
+def test_colors_differ_and_the_box_holds_all_points():
+    assert len(np.unique(colors_of(24), axis=0)) == 24
     left, right, bottom, top = box_of(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
     assert left < 0 < 2 < right
     assert bottom < 5 < top

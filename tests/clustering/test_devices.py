@@ -5,10 +5,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clustering import DBSCAN, KMeans, MeanShift, MiniBatchKMeans, NearestNeighbors, distances, kmeans_plusplus
+from clustering import DBSCAN, KMeans, MeanShift, MiniBatchKMeans, NearestNeighbors, distances
 from clustering.lloyd import means_of, segment_totals
-from clustering.seeding import draw, left_over, reach
-from clustering.shift import Kernel, towards_all, towards_random
+from clustering.seeding import choose_spread, draw, potential, sq_distances
+from clustering.shift import Kernel, shift_targets_all, shift_targets_random
 from kernels import nearest_centers
 
 GPU = torch.device("cuda")
@@ -41,7 +41,7 @@ def test_an_iteration_of_lloyd_stays_on_the_gpu_and_reads_nothing_back():
 
 
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cosine"])
-@pytest.mark.parametrize("formulation", ["broadcast", "einsum", "matmul"])
+@pytest.mark.parametrize("formulation", ["broadcast", "einsum", "feature"])
 def test_distances_stay_on_the_gpu(metric, formulation):
     with FakeTensorMode():
         x = torch.empty(60, 8, device=GPU, dtype=torch.bfloat16)
@@ -52,17 +52,17 @@ def test_weighted_sampling_stays_on_the_gpu(monkeypatch):
     rand = torch.rand
     monkeypatch.setattr(torch, "rand", lambda *shape, generator, device: rand(*shape, device=device))  # no CUDA stream here
     with FakeTensorMode():
-        x, odds = torch.empty(60, 8, device=GPU), torch.empty(60, device=GPU)
-        candidates = draw(odds, 4, None)
+        x, weights = torch.empty(60, 8, device=GPU), torch.empty(60, device=GPU)
+        candidates = draw(weights, 4, None)
         assert candidates.device.type == "cuda"
-        assert left_over(x, x[candidates], reach(x, x[:1])[:, 0], odds).device.type == "cuda"
+        assert potential(x, x[candidates], sq_distances(x, x[:1])[:, 0], weights).device.type == "cuda"
 
 
 def test_kmeans_plusplus_reads_nothing_back_and_a_fit_one_value_or_two_an_iteration():
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
     with NoTransfers() as start:
-        kmeans_plusplus(x, 12, torch.Generator().manual_seed(0), weights)
+        choose_spread(x, 12, torch.Generator().manual_seed(0), weights)
     assert start.read_back == 0
     with NoTransfers() as fit:
         model = KMeans(12, init=x[:12], max_iter=50, tol=0).fit(x, sample_weight=weights)
@@ -75,18 +75,19 @@ def test_a_step_of_mean_shift_stays_on_the_gpu_and_reads_nothing_back(monkeypatc
     with FakeTensorMode():
         x = torch.empty(300, 2, device=GPU)
         for kernel in ("gaussian", "triangular", "flat"):
-            assert towards_all(x, x, x[:, 0], Kernel(kernel, 1.0)).device.type == "cuda"
-            assert towards_random(x, x, x[:, 0], Kernel(kernel, 1.0), 50, None).device.type == "cuda"
+            assert shift_targets_all(x, x, x[:, 0], Kernel(kernel, 1.0)).device.type == "cuda"
+            assert shift_targets_random(x, x, x[:, 0], Kernel(kernel, 1.0), 50, None).device.type == "cuda"
 
 
 @pytest.mark.parametrize(
     "fit",
     [
-        lambda x: MeanShift(1.0, neighbours=("nearest", 8), method="grid", max_iter=5).fit(x),
-        lambda x: MeanShift(1.0, "flat", neighbours="radius", method="grid", blurring=False, max_iter=5).fit(x),
-        lambda x: DBSCAN(0.3, method="grid").fit(x),
-        lambda x: NearestNeighbors(5, method="lsh").fit(x).kneighbors(x),
+        lambda x: MeanShift(1.0, neighbors=("nearest", 8), algorithm="grid", max_iter=5).fit(x),
+        lambda x: MeanShift(1.0, "flat", neighbors="radius", algorithm="grid", blurring=False, max_iter=5).fit(x),
+        lambda x: DBSCAN(0.3, algorithm="grid").fit(x),
+        lambda x: NearestNeighbors(5, algorithm="lsh").fit(x).kneighbors(x),
         lambda x: MiniBatchKMeans(4).fit(x),
+        lambda x: distances(x.repeat(1, 4), x.repeat(1, 4)),
     ],
 )
 def test_whole_fits_move_nothing_to_another_device(fit):

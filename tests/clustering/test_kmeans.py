@@ -114,7 +114,7 @@ def test_the_same_seed_and_threads_give_the_same_bits(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first, second = (KMeans(20, seed=3, max_iter=5).fit(x) for _ in range(2))
+        first, second = (KMeans(20, random_state=3, max_iter=5).fit(x) for _ in range(2))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(first.cluster_centers_, second.cluster_centers_)
@@ -144,7 +144,7 @@ def test_integers_are_clustered_as_floats():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_order_of_the_points_does_not_matter(seed):
     x = torch.from_numpy(blobs(seed=seed % 7, dtype=np.float64))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
@@ -154,7 +154,7 @@ def test_the_order_of_the_points_does_not_matter(seed):
 
 
 @given(st.floats(-500, 500))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_moving_the_data_moves_the_centers(away):
     x = torch.from_numpy(blobs(dtype=np.float64))
     here, there = KMeans(5, init=x[:5]).fit(x), KMeans(5, init=x[:5] + away).fit(x + away)
@@ -237,9 +237,9 @@ def test_nan_and_infinity_are_refused_in_one_sentence(kind, bad):
     ("model", "x", "sentence"),
     [
         (KMeans(2), torch.empty(0, 3), "at least 1 points"),
-        (KMeans(5), torch.rand(3, 2), "cannot form 5 clusters"),
-        (KMeans(0), torch.rand(3, 2), "n_clusters must be at least 1"),
-        (KMeans(2, init="forgy"), torch.rand(3, 2), "unknown init 'forgy'"),
+        (KMeans(5), torch.rand(3, 2), "should be >= n_clusters=5"),
+        (KMeans(0), torch.rand(3, 2), "must be an int in the range"),
+        (KMeans(2, init="forgy"), torch.rand(3, 2), "init.*forgy"),
         (KMeans(2, init=torch.rand(3, 2)), torch.rand(5, 2), r"expected \(2, 2\)"),
         (KMeans(2, max_iter=0), torch.rand(5, 2), "max_iter"),
         (KMeans(2), torch.rand(5), r"expected points of shape \(N, D\)"),
@@ -268,11 +268,13 @@ def test_large_half_precision_points_are_not_mistaken_for_infinity():
 def test_kmeans_plusplus_spreads_better_than_random_and_repeats_itself():
     x = torch.from_numpy(blobs(2000, 2, 12))
     draw = {
-        init: [KMeans(12, init=init, max_iter=1, seed=s).fit(x).inertia_ for s in range(20)] for init in ("random", "k-means++")
+        init: [KMeans(12, init=init, max_iter=1, random_state=s).fit(x).inertia_ for s in range(20)]
+        for init in ("random", "k-means++")
     }
     assert np.median(draw["k-means++"]) < np.median(draw["random"])
-    first, second = (kmeans_plusplus(x, 12, torch.Generator().manual_seed(5)) for _ in range(2))
+    (first, rows), (second, _) = (kmeans_plusplus(x, 12, random_state=5) for _ in range(2))
     assert torch.equal(first, second)
+    assert torch.equal(first, x[rows])
     assert bool((first[:, None] == x).all(2).any(1).all()), "starting centers are points"
 
 
@@ -281,7 +283,7 @@ def test_kmeans_plusplus_never_starts_from_a_point_without_weight():
     weights = (torch.arange(100) % 10 == 0).float()
     for seed in range(5):
         for init in ("k-means++", "random"):
-            start = KMeans(8, init=init, seed=seed)._start(x, weights, torch.Generator().manual_seed(seed))
+            start = KMeans(8, init=init, random_state=seed)._start(x, weights, torch.Generator().manual_seed(seed))
             assert bool((start % 10 == 0).all())
             assert len(start.unique()) == 8
 
@@ -314,7 +316,7 @@ def test_a_generator_that_runs_out_is_refused():
     with pytest.raises(ValueError, match="no points"):
         KMeans(2).fit(Chunks(lambda: iter([])))
     with pytest.raises(ValueError, match="sample_weight"):
-        KMeans(2).fit(Chunks(torch.rand(9, 2)), sample_weight=torch.ones(9))
+        KMeans(2).fit(Chunks(torch.rand(9, 2)), sample_weight=torch.ones(8))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64])
@@ -382,4 +384,4 @@ def test_a_partially_fitted_center_is_the_mean_of_all_that_came_to_it():
 
 
 def test_the_estimator_prints_itself():
-    assert repr(KMeans(3, seed=7)) == "KMeans(n_clusters=3, seed=7)"
+    assert repr(KMeans(3, random_state=7)) == "KMeans(n_clusters=3, random_state=7)"

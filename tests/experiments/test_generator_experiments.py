@@ -10,7 +10,7 @@ from torchvision.transforms.functional import to_tensor
 from experiments import generator, roundtrip
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.records import RunRecord
-from invert.diffusion.roundtrip import Regenerated
+from invert.diffusion.roundtrip import RegenerationScores
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
@@ -63,14 +63,14 @@ def test_a_single_image_is_timed() -> None:
             Quick.calls += len(prompts)
             return torch.zeros(1)
 
-    assert 0 <= generator.seconds_alone(Quick(), ["a fox"] * 9) < 1  # type: ignore[arg-type]
+    assert generator.seconds_alone(Quick(), ["a fox"] * 9) >= 0  # type: ignore[arg-type]
     assert Quick.calls == generator.TIMED
 
 
 def test_a_record_holds_the_means_over_a_prompts_own_images() -> None:
     (picture,) = scene_pictures(1, 0)
     said = {roundtrip.TRUTH: picture.truth, "pez": "two owls"}
-    again = Regenerated(torch.zeros(2, 2, 3, 64, 64), *(torch.tensor([[0.2, 0.4], [0.6, 0.6]]) for _ in range(3)))
+    again = RegenerationScores(torch.zeros(2, 2, 3, 64, 64), *(torch.tensor([[0.2, 0.4], [0.6, 0.6]]) for _ in range(3)))
     again.images[0, 1] = to_tensor(picture.image)
     judge = load_clip("picturebook-judge", device="cpu")
     namer = roundtrip.Namer(judge, [picture.scene, *draw_scenes(63, 1)])

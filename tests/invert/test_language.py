@@ -41,7 +41,7 @@ def learned(picturebook_words: Vocabulary) -> Language:
 # Probabilities ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_after_any_classes_the_probabilities_of_what_follows_sum_to_one(language, data):
     contexts = st.sampled_from([*language.classes, START, "a class that no sentence has"])

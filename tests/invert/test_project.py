@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -70,7 +70,6 @@ def test_a_combination_is_written_with_hyphens(toy_words):
     assert pair.text(toy_words) == "-".join(plain[token] for token in pair.ids)
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 9))
 def test_the_nearest_combination_is_that_of_a_full_search(seed, n):
     generator = torch.Generator().manual_seed(seed)

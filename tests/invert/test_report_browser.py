@@ -18,7 +18,7 @@ from PIL import Image
 
 from invert.meter import TraceStep
 from invert.report import Entry, write_report
-from invert.result import ConceptWords, Drawn, Result, SoftToken
+from invert.result import ConceptWords, GeneratedImage, Result, SoftToken
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -55,7 +55,8 @@ class Layout:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     drawn = [
-        Drawn(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2) for i, colour in enumerate(("red", "teal", "gold", "gray"))
+        GeneratedImage(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2)
+        for i, colour in enumerate(("red", "teal", "gold", "gray"))
     ]
     result = replace(
         found,
@@ -76,7 +77,7 @@ def laid_out(page: str, width: int, folder: Path, *flags: str) -> Layout:
     (folder / "frame.html").write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")
     profile = f"--user-data-dir={folder / 'profile'}"
     command = [str(BROWSER), *FLAGS, profile, *flags, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom"]
-    done = subprocess.run([*command, str(folder / "frame.html")], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, str(folder / "frame.html")], capture_output=True, text=True, check=True)
     found = re.search(r"<title>(.*?)</title>", done.stdout)
     assert found, done.stderr
     return Layout(**json.loads(html.unescape(found[1])))

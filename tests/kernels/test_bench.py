@@ -8,13 +8,13 @@ import sys
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from time import sleep
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
+from kernels import timing
 from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
 from kernels.checks import CHECKS, name_of
 from kernels.timing import interleaved_time
@@ -89,23 +89,42 @@ def test_sizes() -> None:
         sizes("1x2")
 
 
-def test_calls_take_turns_and_the_first_of_a_turn_is_not_counted() -> None:
+class Clock:
+    """Stands in for the module `time`: it goes on by what sleeps, and by nothing else."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
+def test_calls_take_turns_and_the_first_of_a_turn_is_not_counted(clock: Clock) -> None:
     order: list[str] = []
 
     def call(name: str) -> None:
         order.append(name)
-        sleep(0.02 if len(order) < 3 or order[-2] != name else 0.004)  # slow at first, and after another's turn
+        clock.sleep(0.02 if len(order) < 3 or order[-2] != name else 0.004)  # slow at first, and after another's turn
 
     seconds = interleaved_time({name: partial(call, name) for name in "ab"}, CPU, budget=10, most=3)
     turns = [name for name, _ in groupby(order[2:])]
     assert turns == ["a", "b"] * 3
-    assert max(seconds.values()) < 0.02
+    assert seconds == pytest.approx({"a": 0.004, "b": 0.004})
 
 
-def test_a_slow_call_runs_once_in_a_turn() -> None:
+def test_a_slow_call_runs_once_in_a_turn(clock: Clock) -> None:
     order: list[float] = []
-    seconds = interleaved_time({"slow": lambda: order.append(sleep(0.11) or 0)}, CPU, budget=10, most=2)  # type: ignore[func-returns-value]
-    assert len(order) == 3 and seconds["slow"] >= 0.11
+    seconds = interleaved_time({"slow": lambda: order.append(clock.sleep(0.11) or 0)}, CPU, budget=10, most=2)  # type: ignore[func-returns-value]
+    assert len(order) == 3 and seconds["slow"] == pytest.approx(0.11)
 
 
 def test_resources_are_those_of_the_longest_kernel() -> None:

@@ -21,7 +21,7 @@ LAID = st.sampled_from(LAYOUTS)
 
 
 @pytest.mark.parametrize("backend", CPU)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), LAID, LAID, st.integers(0, 2**31))
 def test_every_product_is_right_within_its_dtype(
     backend: str, shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import nearest_centers
@@ -14,7 +14,6 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIZES = st.integers(1, 70)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), st.floats(-30, 30), st.booleans(), st.integers(0, 2**31))
 def test_labels_and_distances_agree_with_float64(
     shape: tuple[int, int, int], dtype: torch.dtype, far: float, transposed: bool, seed: int

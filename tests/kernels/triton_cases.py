@@ -26,7 +26,7 @@ def limit(dtype: torch.dtype) -> float:
     return 2 if dtype == torch.bfloat16 else 1
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, LAID, st.integers(0, 2**31))
 def test_tiles_are_right_across_edges_and_groups(
     shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
@@ -62,7 +62,7 @@ def test_the_tile_follows_the_result_and_the_device() -> None:
     assert triton_tiles.choose_tile(256, 256, 4, *hopper).rows == 64
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, st.floats(-30, 30), st.integers(0, 2**31))
 def test_fused_nearest_centers_agree_with_float64(
     shape: tuple[int, int, int], dtype: torch.dtype, layout: str, far: float, seed: int

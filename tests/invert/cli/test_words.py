@@ -224,3 +224,24 @@ for words in (["--help"], ["-h"], ["--version"], [], ["--colour"], ["nowhere.png
 def test_help_version_and_usage_errors_import_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr
+
+
+IMPORTING = """
+import os, signal, sys
+class Kill:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), signal.{signal})
+sys.meta_path.insert(0, Kill())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["invert", {picture!r}]
+from invert.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "status", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_while_importing_is_one_sentence(pictures, name, status, word):
+    code = IMPORTING.format(signal=name, picture=str(pictures[0]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert done.returncode == status and done.stderr == f"invert: {word} before there was a prompt\n" and done.stdout == ""

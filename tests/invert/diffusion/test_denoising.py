@@ -14,7 +14,7 @@ RED = Image.new("RGB", (20, 20), "red")
 BLUE = Image.new("RGB", (30, 16), "blue")
 
 
-def luck(seed: int = 0) -> torch.Generator:
+def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -22,7 +22,7 @@ def luck(seed: int = 0) -> torch.Generator:
 def test_the_loss_is_the_error_of_the_predicted_noise_or_velocity(generators: dict[str, Generator], kind: str) -> None:
     generator = generators[kind]
     denoising = Denoising(generator, [RED, BLUE])
-    draw, said = denoising.draw(5, 1.0, luck()), generator.encode(["a fox", "two owls"])
+    draw, said = denoising.sample_noise(5, 1.0, rng()), generator.encode(["a fox", "two owls"])
     kept = generator.pipeline.scheduler.alphas_cumprod[draw.timesteps][:, None, None, None]  # ᾱ
     noisy = kept.sqrt() * draw.latents + (1 - kept).sqrt() * draw.noise
     velocity = kept.sqrt() * draw.noise - (1 - kept).sqrt() * draw.latents
@@ -35,15 +35,15 @@ def test_the_loss_is_the_error_of_the_predicted_noise_or_velocity(generators: di
 
 def test_timesteps_come_evenly_from_the_noisy_share(generators: dict[str, Generator]) -> None:
     denoising = Denoising(generators["SD 1"], [RED])
-    late = denoising.draw(10, 0.5, luck()).timesteps
+    late = denoising.sample_noise(10, 0.5, rng()).timesteps
     assert (late >= 500).all()
     assert (late.sort().values // 50 == torch.arange(10, 20)).all()  # one in each tenth of the share
-    assert denoising.draw(10, 1.0, luck()).timesteps.min() < 100
+    assert denoising.sample_noise(10, 1.0, rng()).timesteps.min() < 100
 
 
 def test_the_same_luck_draws_the_same_cases_and_covers_every_image(generators: dict[str, Generator]) -> None:
     denoising = Denoising(generators["SD 1"], [RED, BLUE])
-    first, again, other = (denoising.draw(16, 1.0, luck(seed)) for seed in (0, 0, 1))
+    first, again, other = (denoising.sample_noise(16, 1.0, rng(seed)) for seed in (0, 0, 1))
     assert torch.equal(first.noise, again.noise) and torch.equal(first.timesteps, again.timesteps)
     assert not torch.equal(first.noise, other.noise)
     assert len(first.latents.unique(dim=0)) == 2

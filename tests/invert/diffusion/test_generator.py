@@ -57,7 +57,7 @@ def test_guidance_steps_and_the_negative_prompt_matter(generator: Generator) -> 
 
 def test_rows_of_the_token_table_condition_as_the_words_do(generator: Generator) -> None:
     words = generator.encode(["a red fox"])
-    rows = generator.encode_rows(table_rows(generator, "a red fox"))
+    rows = generator.encode_embeddings(table_rows(generator, "a red fox"))
     torch.testing.assert_close(rows.hidden, words.hidden, atol=1e-5, rtol=0)
     if generator.is_xl:
         assert rows.pooled is not None and words.pooled is not None
@@ -68,7 +68,7 @@ def test_rows_of_the_token_table_condition_as_the_words_do(generator: Generator)
 
 def test_soft_rows_are_drawn_and_carry_a_gradient(generator: Generator) -> None:
     rows = [row.clone().requires_grad_(True) for row in table_rows(generator, "a red fox")]
-    conditioning = generator.encode_rows(rows)
+    conditioning = generator.encode_embeddings(rows)
     gradients = torch.autograd.grad(conditioning.hidden.square().sum(), rows)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
     assert generator.generate(conditioning, seeds=(0, 1), config=FAST).shape == (1, 2, 3, 16, 16)
@@ -77,7 +77,7 @@ def test_soft_rows_are_drawn_and_carry_a_gradient(generator: Generator) -> None:
 def test_the_table_answers_as_before_after_soft_rows(generators: dict[str, Generator]) -> None:
     generator = generators["SD 1"]
     before = generator.encode(["a fox"]).hidden
-    generator.encode_rows([torch.zeros(1, 4, 32)])
+    generator.encode_embeddings([torch.zeros(1, 4, 32)])
     assert torch.equal(generator.encode(["a fox"]).hidden, before)
 
 
@@ -91,7 +91,7 @@ def test_the_table_answers_as_before_after_soft_rows(generators: dict[str, Gener
 )
 def test_a_soft_prompt_of_the_wrong_shape_is_one_sentence(generators: dict[str, Generator], rows: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        generators["SD 1"].encode_rows(rows)
+        generators["SD 1"].encode_embeddings(rows)
 
 
 @pytest.mark.parametrize(("option", "message"), [({"steps": 0}, "steps is 0"), ({"guidance": 0.5}, "guidance is 0.5")])

@@ -24,7 +24,7 @@ from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
 from invert.vocabulary import Vocabulary, build_vocabulary
 
-SHORT = Ph2pConfig(rounds=2, iterations=3, cases=3, judged=4)
+SHORT = Ph2pConfig(rounds=2, iterations=3, n_samples=3, n_eval_samples=4)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def problem(picturebook: Clip, vocabulary: Vocabulary, picturebook_reader: Path)
 
 
 def with_seed(problem: Problem, seed: int = 0, **options: object) -> Problem:
-    """The same problem with a meter and luck of its own."""
+    """The same problem with a meter and rng of its own."""
     config = replace(problem.config, **options)  # type: ignore[arg-type]
     return replace(problem, config=config, generator=torch.Generator().manual_seed(seed), meter=Meter())
 
@@ -68,8 +68,8 @@ def test_ph2p_puts_the_lowest_denoising_error_first_and_offers_it(problem: Probl
 def test_l_bfgs_lowers_the_error_that_it_is_given(problem: Problem) -> None:
     run = Ph2p(with_seed(problem), SHORT)
     start = problem.clip.embed(problem.vocabulary.token_ids[:4])
-    draw = run.denoising.draw(3, 0.5, problem.generator)
-    assert run.error(run.optimised(start, draw), draw) < run.error(start, draw)
+    draw = run.denoising.sample_noise(3, 0.5, problem.generator)
+    assert run.error(run.optimized(start, draw), draw) < run.error(start, draw)
 
 
 def test_ph2p_stops_when_the_budget_is_spent(problem: Problem) -> None:
@@ -92,17 +92,17 @@ def test_a_text_alone_is_one_sentence(problem: Problem) -> None:
 def test_pseudo_tokens_lower_the_loss_and_keep_to_their_seed(problem: Problem, picturebook_reader: Path) -> None:
     generator = Generator.load(str(picturebook_reader), device="cpu")
     start = problem.clip.embed(problem.vocabulary.token_ids[:2])
-    config = TextualInversionConfig(steps=12, cases=4, rate=0.3)
+    config = TextualInversionConfig(steps=12, n_samples=4, lr=0.3)
     first, again = (learn(generator, problem.images, start, torch.Generator().manual_seed(3), config) for _ in range(2))
-    assert torch.equal(first.rows, again.rows) and first.losses == again.losses
-    assert first.rows.shape == start.shape and not torch.equal(first.rows, start)
-    still = learn(generator, problem.images, start, torch.Generator().manual_seed(3), replace(config, rate=0.0))
+    assert torch.equal(first.embeddings, again.embeddings) and first.losses == again.losses
+    assert first.embeddings.shape == start.shape and not torch.equal(first.embeddings, start)
+    still = learn(generator, problem.images, start, torch.Generator().manual_seed(3), replace(config, lr=0.0))
     assert sum(first.losses[6:]) < sum(still.losses[6:])  # the same draws, without learning
 
 
 def test_textual_inversion_hands_back_the_soft_prompt_beside_its_nearest_words(problem: Problem) -> None:
     mine = with_seed(problem, method="textual-inversion", init_prompt="fox")
-    solution = textual_inversion(mine, TextualInversionConfig(steps=3, cases=2, rate=1e-4))
+    solution = textual_inversion(mine, TextualInversionConfig(steps=3, n_samples=2, lr=1e-4))
     assert solution.soft is not None and solution.soft.shape == (4, 192)
     assert solution.prompts[0][0].split()[0] == "fox"  # three tiny steps do not leave the word
     assert len(solution.projections) == 4
@@ -116,7 +116,7 @@ def test_diffusers_reads_saved_pseudo_tokens_as_the_rows_they_are(pipeline_folde
     save_pseudo_tokens(rows, tmp_path / "picture.safetensors")
     pipeline.load_textual_inversion(str(tmp_path / "picture.safetensors"))
     theirs = pipeline.encode_prompt("<picture>", torch.device("cpu"), 1, False)[0]
-    torch.testing.assert_close(theirs, generator.encode_rows([rows[None]]).hidden, atol=1e-5, rtol=0)
+    torch.testing.assert_close(theirs, generator.encode_embeddings([rows[None]]).hidden, atol=1e-5, rtol=0)
 
 
 def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from clustering.arrays import compute_dtype
 
 MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
 CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
+CLOSE = 1e4  # times the error of the expansion, below which a squared distance is computed anew
 FEW_FEATURES = 4  # up to here the exact differences cost no more than the expansion
 METRICS = ("sqeuclidean", "euclidean", "cosine")
 
@@ -53,16 +54,45 @@ def by_einsum(x: Tensor, y: Tensor) -> Tensor:
     return torch.einsum("nkd,nkd->nk", differences, differences)
 
 
-def by_matmul(x: Tensor, y: Tensor) -> Tensor:
+def expansion(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances (N, K) as |x|² − 2 x·y + |y|²: one matrix product, no third axis.
 
-    Both sets are centred on y's mean first, because the expansion loses digits where the norms are large
-    beside the distances; what rounding leaves below zero is zero.
+    Both sets are centered on y's mean first, because the expansion loses digits where the norms are large
+    beside the distances; what rounding leaves below zero is zero. The error is that of `expansion_error`.
     """
-    centre = y.mean(0)
-    x, y = x - centre, y - centre
+    center = y.mean(0)
+    x, y = x - center, y - center
     norms = y.square().sum(1) + x.square().sum(1)[:, None]
     return norms.addmm_(x, y.T, alpha=-2).clamp_(min=0)
+
+
+def by_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances (N, K) by `expansion`, and from the differences where rounding may have taken more than a part in 10⁴.
+
+    So a point is at distance 0 from itself, however far from the origin it lies.
+    """
+    center = y.mean(0)
+    x_norms, y_norms = (x - center).square().sum(1), (y - center).square().sum(1)
+    squares = expansion(x, y)
+    close = CLOSE * (4 + x.shape[1] ** 0.5) * torch.finfo(x.dtype).eps
+    rows, columns = (squares <= (x_norms[:, None] + y_norms).mul_(close)).nonzero(as_tuple=True)
+    if not len(rows):
+        return squares
+    if len(rows) * 8 > squares.numel():  # so many that gathering them costs more than all differences
+        step = max(1, CHUNK_BYTES // (x.element_size() * y.numel()))
+        return torch.cat([by_broadcast(some, y) for some in x.split(step)])
+    step = max(1, CHUNK_BYTES // (3 * x.element_size() * x.shape[1]))
+    for some_rows, some_columns in zip(rows.split(step), columns.split(step), strict=True):
+        squares[some_rows, some_columns] = squares_of(x[some_rows], y[some_columns])
+    return squares
+
+
+def expansion_error(dtype: torch.dtype, features: int) -> float:
+    """How far `expansion` may be off, as a share of |x − center|² + |y − center|².
+
+    A product's sum runs in blocks of at least eight numbers, so its rounding grows with an eighth of the features.
+    """
+    return (8 + features / 8) * torch.finfo(dtype).eps
 
 
 FORMULATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -122,8 +152,8 @@ def rows_within(max_bytes: int, x: Tensor, y: Tensor, formulation: str) -> int:
     width = y.element_size()
     one_side = formulation == "einsum" and (len(x) == 1 or len(y) == 1)
     flat = formulation in ("matmul", "feature") or one_side
-    factor = 2 if flat else 2 * y.shape[1] + 1  # differences and their squares
-    row = width * (len(y) * factor + 3 * x.shape[1])  # the row itself, widened and centred
+    factor = 4 if flat else 2 * y.shape[1] + 1  # the block, its bounds and their comparison; differences and their squares
+    row = width * (len(y) * factor + 3 * x.shape[1])  # the row itself, widened and centered
     return max(1, max_bytes // row)
 
 

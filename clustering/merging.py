@@ -1,7 +1,7 @@
-"""Points that have come together, made one: the merging of mean shift.
+"""Merge points in one grid cell (mean shift).
 
-In: points (N, D) with masses; out: fewer points with the masses added, and for each old point the new one. Mean
-shift gathers points; what has met moves together ever after, so that each step has fewer points to move.
+In: points (N, D) with weights; out: fewer points with the weights added, and for each old point the new one. Points
+that have met move together from then on, so that each step has fewer points to move.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # spread the
 
 
 class Merged(NamedTuple):
-    """points (M, D), their masses (M,), and owner (N,): the new point of each old one."""
+    """points (M, D), their weights (M,), and inverse (N,): the new point of each old one, as `torch.unique` names it."""
 
     points: Tensor
-    mass: Tensor
-    owner: Tensor
+    weights: Tensor
+    inverse: Tensor
 
 
-def coalesce(points: Tensor, mass: Tensor, cell: float, offset: float = 0.0) -> Merged:
+def merge_points(points: Tensor, weights: Tensor, cell: float, offset: float = 0.0) -> Merged:
     """Merge the points of each cell of a cubic grid into their weighted mean.
 
-    cell: the cells' side. offset: of the grid, in cells; another offset later merges neighbours that a border parts.
+    cell: the cells' side. offset: of the grid, in cells; another offset later merges neighbors that a border parts.
     """
     cells = (points / cell + offset).floor().to(torch.int64)
-    owner = cell_keys(cells).unique(return_inverse=True)[1]
-    n = int(owner.max()) + 1
-    total = mass.new_zeros(n).index_add_(0, owner, mass)
-    sums = points.new_zeros(n, points.shape[1]).index_add_(0, owner, points * mass[:, None])
-    return Merged(sums / total[:, None], total, owner)
+    inverse = cell_keys(cells).unique(return_inverse=True)[1]
+    n = int(inverse.max()) + 1
+    places = torch.arange(len(points), device=points.device)
+    first = torch.full((n,), len(points), device=points.device).scatter_reduce_(0, inverse, places, "amin")
+    inverse = first.argsort().argsort()[inverse]  # in the order of the points, wherever the grid lies
+    total = weights.new_zeros(n).index_add_(0, inverse, weights)
+    sums = points.new_zeros(n, points.shape[1]).index_add_(0, inverse, points * weights[:, None])
+    return Merged(sums / total[:, None], total, inverse)
 
 
 def cell_keys(cells: Tensor) -> Tensor:
@@ -49,13 +52,13 @@ def signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def heaviest(points: Tensor, mass: Tensor, radius: float) -> Tensor:
+def heaviest(points: Tensor, weights: Tensor, radius: float) -> Tensor:
     """Rows of the points that outweigh all others within radius, heaviest first.
 
     Greedy, as in scikit-learn's mean shift: the heaviest point left is kept and rules out what lies within radius
     of it. The loop runs once for each point that is kept.
     """
-    order = mass.argsort(descending=True, stable=True)
+    order = weights.argsort(descending=True, stable=True)
     left = torch.ones(len(points), dtype=torch.bool, device=points.device)
     kept = []
     while bool(left.any()):

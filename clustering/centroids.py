@@ -1,0 +1,120 @@
+"""What estimators with cluster centers share: where the centers start, and what a fitted set of them can do.
+
+In: points (N, D) as a tensor on any device, an array, a list, a frame or `Chunks`; out: labels, distances and scores
+of the same kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clustering.arrays import read_centers, read_points, read_weights, squarable, sum_dtype, to_input_type
+from clustering.lloyd import assign
+from clustering.pairwise import distance_chunks
+from clustering.params import RenamedParameters, bad_parameter, integer
+from clustering.seeding import choose_random, choose_spread
+from clustering.stream import Chunks
+
+INITS = ("k-means++", "random")
+
+
+class CentroidModel(RenamedParameters, TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, BaseEstimator):
+    """What a fitted set of centers can do: `predict`, `transform` and `score`."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"seed": "random_state"}
+
+    n_clusters: int
+    init: Any
+    spherical: bool
+    cluster_centers_: Any
+    labels_: Any
+    inertia_: float
+    n_iter_: int
+
+    def predict(self, x: Any) -> Any:
+        """Labels (N,) int64 of the nearest centers; for `Chunks` as one tensor."""
+        if isinstance(x, Chunks):
+            check_is_fitted(self)
+            return torch.cat([self.predict(chunk) for chunk in x])
+        points, centers, _ = self._beside_centers(x)
+        return to_input_type(assign(points, centers)[0], x)
+
+    def transform(self, x: Any) -> Any:
+        """Euclidean distances (N, K) to the centers, in x's dtype."""
+        points, centers, dtype = self._beside_centers(x)
+        out = torch.empty(len(points), len(centers), dtype=points.dtype, device=points.device)
+        for part, block in distance_chunks(points, centers, "euclidean"):
+            out[part] = block
+        return to_input_type(out.to(dtype), x)
+
+    def score(self, x: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the inertia of x under the fitted centers: the larger, the better."""
+        if isinstance(x, Chunks):
+            check_is_fitted(self)
+            chunks, first, total = list_weights(x, sample_weight), 0, 0.0
+            for chunk in x:
+                own = None if chunks is None else chunks[first : first + len(chunk)]
+                total += self.score(chunk, sample_weight=own)
+                first += len(chunk)
+            return total
+        points, centers, _ = self._beside_centers(x)
+        return -inertia(assign(points, centers)[1], read_weights(sample_weight, points, signed=True))
+
+    def _beside_centers(self, x: Any) -> tuple[Tensor, Tensor, torch.dtype]:
+        """Points and centers in one dtype in which their distances are finite, and the dtype that results are to have."""
+        check_is_fitted(self)
+        given = read_points(self, x)
+        points = squarable(given)
+        points = normalize(points, dim=1) if self.spherical else points
+        centers = torch.as_tensor(self.cluster_centers_).to(points.device)
+        if points.dtype != torch.float64 and squarable(centers).dtype == torch.float64:
+            points = points.double()  # centers too far away for the points' own dtype
+        return points, centers.to(points), given.dtype
+
+    def _start(self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any = None) -> Tensor:
+        """Starting centers (K, D) beside the points.
+
+        like: what the user passed, whose kind a callable init is given.
+        """
+        k = self.n_clusters
+        if isinstance(self.init, str):
+            if self.init not in INITS:
+                raise bad_parameter(self, "init", f"a str among {set(INITS)}, a callable or an array-like (K, D)")
+            choose = choose_spread if self.init == "k-means++" else choose_random
+            return points[choose(points, k, generator, weights)]
+        if callable(self.init):
+            device = generator.device
+            seed = int(torch.randint(2**31 - 1, (), generator=generator, device=device))
+            given = self.init(to_input_type(points, like), k, random_state=np.random.RandomState(seed))
+            return read_centers(given, points, k)
+        return read_centers(self.init, points, k)
+
+    def _check_clusters(self, n: int) -> None:
+        k = integer(self, "n_clusters")
+        if n < k:
+            raise ValueError(f"n_samples={n} should be >= n_clusters={k}.")
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+
+def inertia(nearest: Tensor, weights: Tensor | None) -> float:
+    """Weighted sum of squared distances (N,), added up in float64."""
+    wide = sum_dtype(nearest.device)
+    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))
+
+
+def list_weights(chunks: Chunks, weights: Any) -> Tensor | None:
+    """Weights (N,) of all rows of a stream, on its device; their number is compared when the stream has been read."""
+    if weights is None:
+        return None
+    size = torch.empty(len(weights), 0, device=chunks.device)
+    return read_weights(weights, size)

@@ -1,0 +1,103 @@
+"""What a model must bring before it becomes a `Clip`: finite weights, CLIP's own tokenizer, a kind that we compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invert.errors import InputError
+
+SUPPORTED = 'give a CLIP with a causal text transformer, such as "ViT-L-14/openai" or "hf:openai/clip-vit-large-patch14"'
+SAMPLES = ("a photo of a fox", "two owls on a branch")  # any two prompts that CLIP's vocabulary tells apart
+
+
+def unsupported(name: str, kind: str) -> InputError:
+    """The error for a model of a kind that no adapter computes."""
+    return InputError(f"the model {name!r} is {kind}, which is not supported: {SUPPORTED}")
+
+
+def read_config(name: str, file: Path) -> dict[str, Any]:
+    """A configuration file of JSON.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON object.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: of JSON and of UTF-8
+        raise InputError(f"{file.name} of the model {name!r} cannot be read as JSON: download it again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file.name} of the model {name!r} holds no settings: download it again")
+    return config
+
+
+def check_files(name: str, folder: Path, choices: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> None:
+    """Look for files before anything is loaded.
+
+    Args:
+        name: what the user called the model.
+        folder: where its files lie.
+        choices: (what they hold, sets of file names or patterns, one of which has to be there whole).
+
+    Raises:
+        InputError: names every set of which nothing is there whole.
+    """
+    for what, sets in choices:
+        if not any(all(any(folder.glob(pattern)) for pattern in files) for files in sets):
+            wanted = ", or ".join(" and ".join(files) for files in sets)
+            raise InputError(f"the model {name!r} holds no {what}: put {wanted} into its folder")
+
+
+def check_tokenizer(
+    name: str, encoded: Sequence[list[int]], vocabulary: int, rows: int, start_id: int | None, end_id: int | None
+) -> None:
+    """Whether a tokenizer and a token table belong together.
+
+    Args:
+        name: what the user called the model.
+        encoded: the ids of `SAMPLES`, without special tokens.
+        vocabulary: tokens that the tokenizer knows.
+        rows: rows of the token table.
+        start_id: the start-of-text token.
+        end_id: the end-of-text token.
+
+    Raises:
+        InputError: they do not.
+    """
+    mend = "give the tokenizer that the model was trained with"
+    if start_id is None or end_id is None or start_id == end_id:
+        raise InputError(f"the tokenizer of {name!r} has no start-of-text and end-of-text tokens of its own: {mend}")
+    if vocabulary > rows or max(start_id, end_id) >= rows:
+        raise InputError(f"the tokenizer of {name!r} knows {vocabulary} tokens but the model only {rows}: {mend}")
+    first, second = encoded
+    if not first or not second or first == second or {start_id, end_id} & {*first, *second}:
+        raise InputError(f"the tokenizer of {name!r} has no vocabulary (it reads different prompts alike): {mend}")
+    if max(*first, *second) >= rows:
+        raise InputError(f"the tokenizer of {name!r} writes tokens that the model does not have: {mend}")
+
+
+@torch.no_grad()
+def check_finite(name: str, model: nn.Module) -> None:
+    """Whether all weights are finite: one that is not makes every latent NaN.
+
+    Raises:
+        InputError: names the first tensor that is not.
+    """
+    tensors = {key: value for key, value in model.state_dict().items() if value.is_floating_point() and value.numel()}
+    if not tensors:
+        return
+    sums = torch.stack([_sum(value) for value in tensors.values()])  # a NaN or infinity stays one in its sum
+    bad = sums.isfinite().logical_not().nonzero().flatten().tolist()
+    # A sum may overflow where no weight does; masks hold −∞ on purpose and are no weights of the state.
+    for key, value in [list(tensors.items())[i] for i in bad]:
+        if not value.isfinite().all():
+            raise InputError(f"the weights of {name!r} hold numbers that are not finite, in {key}: download them again")
+
+
+def _sum(value: Tensor) -> Tensor:
+    return value.sum(dtype=torch.promote_types(value.dtype, torch.float32)).float()

@@ -1,0 +1,264 @@
+"""Whatever is wrong with a model's name or files is one sentence that says what, and what to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from invert.errors import InputError
+from invert.models import hub
+from invert.models.loading import load_clip
+from invert.models.open_clip import from_open_clip
+from invert.models.transformers import from_transformers
+
+SIGLIP_TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a machine without network: nothing answers at the hub's address."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def copied(transformers_clip, tmp_path: Path) -> Path:
+    """A whole transformers folder that a test may spoil."""
+    return Path(shutil.copytree(transformers_clip.name, tmp_path / "clip"))
+
+
+def refusal(name: str | Path) -> str:
+    """The one sentence with which a model is refused."""
+    with pytest.raises(InputError) as caught:
+        load_clip(str(name), device="cpu")
+    message = str(caught.value)
+    assert "\n" not in message and str(name) in message and "--" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", ["ViT-L-14/openai", "ViT-H-14/laion2b_s32b_b79k", "hf:invert-tests/not-in-any-cache"])
+def test_weights_that_cannot_be_reached_get_one_sentence_that_says_how_to_get_them(no_network: None, name: str) -> None:
+    message = refusal(name)
+    assert "cannot be reached" in message and '`model="picturebook"`' in message
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("picturbook", "did you mean picturebook"),
+        ("ViT-L-14/openia", "did you mean ViT-L-14/openai"),
+        ("ViT-L-14/weights/missing.pt", "no checkpoint file 'weights/missing.pt'"),
+        ("./no/such/folder", "no model folder"),
+        ("", "unknown model"),
+        ("x" * 300, "unknown model"),
+        ("ViT-B-16-SigLIP/webli", "a SigLIP, which is not supported"),
+        ("ViT-B-16-SigLIP2/webli", "a SigLIP, which is not supported"),
+        ("coca_ViT-B-32/laion2b_s13b_b90k", "a CoCa, which is not supported"),
+        ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "the text tower xlm-roberta-base, which is not supported"),
+        ("ViT-L-14-CLIPA/datacomp1b", "not causal, which is not supported"),
+    ],
+)
+def test_an_unknown_or_unsupported_name_is_one_sentence(name: str, problem: str) -> None:
+    assert problem in refusal(name)
+
+
+def test_a_repository_of_another_kind_is_named_before_its_weights_are_looked_for(
+    no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: tmp_path)
+    assert "'siglip', which is not supported: give a CLIP" in refusal("hf:google/siglip-base-patch16-224")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    assert "cannot be reached" in refusal("hf:openai/clip-vit-base-patch32")  # only the small files are cached
+
+
+def test_local_files_that_are_no_models_are_one_sentence(tmp_path: Path) -> None:
+    text = tmp_path / "notes.pt"
+    text.write_text("not weights")
+    assert "damaged or of another architecture" in refusal(f"ViT-B-32/{text}")
+    assert "does not say of which architecture" in refusal(text)
+    assert "holds no config.json" in refusal(tmp_path)
+
+
+def test_a_siglip_saved_by_transformers_is_not_supported(tmp_path: Path) -> None:
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {**SIGLIP_TOWER, "vocab_size": 32, "max_position_embeddings": 8}
+    vision = {**SIGLIP_TOWER, "image_size": 16, "patch_size": 8}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    model.save_pretrained(tmp_path)
+    assert "model type 'siglip', which is not supported: give a CLIP" in refusal(tmp_path)
+    with pytest.raises(InputError, match="model type 'siglip', which is not supported"):
+        from_transformers("mine", model, None, None)
+
+
+@pytest.mark.parametrize(
+    "kind", ["siglip2", "clipseg", "blip", "align", "chinese_clip", "clap", "altclip", "bert", "clip_text_model", 7]
+)
+def test_every_other_model_type_is_named(copied: Path, kind: object) -> None:
+    (copied / "config.json").write_text(json.dumps({"model_type": kind}))
+    message = refusal(copied)
+    assert f"{kind!r}" in message and "not supported" in message and "ViT-L-14/openai" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'{"model_type": ', "config.json of the model"),
+        (b"\xff\xfe\x00", "cannot be read as JSON"),
+        (b"[1, 2]", "holds no settings"),
+        (b"{}", "names no `model_type`"),
+    ],
+)
+def test_a_damaged_configuration_is_one_sentence(copied: Path, content: bytes, problem: str) -> None:
+    (copied / "config.json").write_bytes(content)
+    assert problem in refusal(copied)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("*token*", "holds no tokenizer: put tokenizer.json, or vocab.json and merges.txt into its folder"),
+        ("*processor*", "holds no image processor: put preprocessor_config.json"),
+        ("*.safetensors", r"holds no weights: put model*.safetensors"),
+    ],
+)
+def test_missing_files_are_named(copied: Path, pattern: str, problem: str) -> None:
+    for file in [*copied.glob(pattern), *copied.glob("vocab.json"), *copied.glob("merges.txt")]:
+        file.unlink()
+    if "token" not in pattern:
+        (copied / "tokenizer.json").touch()
+    assert problem in refusal(copied)
+
+
+def spoiled_tokenizer(change: Callable[[dict], None]) -> Callable[[Path], None]:
+    """A spoiler of tokenizer.json."""
+
+    def spoil(folder: Path) -> None:
+        content = json.loads((folder / "tokenizer.json").read_text())
+        change(content)
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+
+    return spoil
+
+
+def without_vocabulary(content: dict) -> None:
+    model = content["model"]
+    model["vocab"] = {token: i for i, token in enumerate(("<|startoftext|>", "<|endoftext|>"))}
+    model["merges"], content["added_tokens"] = [], []
+
+
+def with_more_tokens(content: dict) -> None:
+    more = {f"<extra-{i}>": 49408 + i for i in range(3)}
+    content["model"]["vocab"].update(more)
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no JSON": (lambda folder: (folder / "tokenizer.json").write_text('{"model": '), "the tokenizer of"),
+    "another JSON": (lambda folder: (folder / "tokenizer.json").write_text("[]"), "the tokenizer of"),
+    "no vocabulary": (spoiled_tokenizer(without_vocabulary), "the tokenizer of"),
+    "too many": (spoiled_tokenizer(with_more_tokens), "knows 49411 tokens but the model only 49408"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_tokenizer_that_is_not_the_models_is_one_sentence(copied: Path, kind: str) -> None:
+    spoil, problem = SPOILED[kind]
+    spoil(copied)
+    assert problem in refusal(copied)
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(transformers_clip) -> None:
+    from types import SimpleNamespace
+
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    class Plain(SimpleNamespace):
+        def __call__(self, prompt: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": [len(word) for word in prompt.split()]}
+
+        def __len__(self) -> int:
+            return 100
+
+    model = CLIPModel.from_pretrained(transformers_clip.name)
+    for special in ({"bos_token_id": None, "eos_token_id": 5}, {"bos_token_id": 5, "eos_token_id": 5}):
+        with pytest.raises(InputError, match="no start-of-text and end-of-text tokens"):
+            from_transformers("mine", model, Plain(**special), CLIPImageProcessor())
+
+
+def edited_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_damaged_or_incomplete_weights_are_refused_not_filled_with_random_numbers(copied: Path) -> None:
+    whole = (copied / "model.safetensors").read_bytes()
+    (copied / "model.safetensors").write_bytes(whole[:1000])
+    assert "damaged or incomplete" in refusal(copied)
+    (copied / "model.safetensors").write_bytes(whole)
+    edited_weights(copied, lambda state: state.pop("text_projection.weight"))
+    assert "damaged or incomplete (text_projection.weight)" in refusal(copied)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(copied: Path, value: float) -> None:
+    edited_weights(copied, lambda state: state["text_projection.weight"][0, :1].fill_(value))
+    assert "not finite, in text_projection.weight" in refusal(copied)
+
+
+def test_a_damaged_open_clip_folder_is_one_sentence(tmp_path: Path) -> None:
+    config = tmp_path / "open_clip_config.json"
+    text = {"vocab_size": 64, "width": 16, "heads": 2, "layers": 1, "context_length": 8}
+    vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+    for content, problem in {
+        "{": "cannot be read as JSON",
+        "{}": "describes no model",
+        json.dumps({"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}}): "holds no weights",
+        json.dumps({"model_cfg": {"vision_cfg": vision, "text_cfg": {**text, "no_causal_mask": True}}}): "not causal",
+        json.dumps({"model_cfg": {"multimodal_cfg": {}, "text_cfg": text}}): "a CoCa",
+    }.items():
+        config.write_text(content)
+        assert problem in refusal(tmp_path)
+    config.write_text(json.dumps({"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}}))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"cut")
+    assert "cannot be read" in refusal(tmp_path)
+    model = open_clip.model.CLIP(embed_dim=8, vision_cfg=vision, text_cfg=text)
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    assert "knows 49408 tokens but the model only 64" in refusal(tmp_path)
+
+
+def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None:
+    shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+    text = {"vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    transform = open_clip.image_transform(32, is_train=False)
+    model = open_clip.model.CustomTextCLIP(embed_dim=8, vision_cfg=shape, text_cfg={**text, "no_causal_mask": True})
+    with pytest.raises(InputError, match="not causal, which is not supported"):
+        from_open_clip("bidirectional", model, transform)
+    causal = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg=text)
+    with pytest.raises(InputError, match="the tokenizer object, which is not supported"):
+        from_open_clip("mine", causal, transform, tokenizer=object())
+
+
+def test_the_libraries_logging_is_silent_in_this_context_alone(caplog: pytest.LogCaptureFixture) -> None:
+    library, other = logging.getLogger("transformers.modeling_utils"), logging.getLogger("mine")
+    library.parent.propagate, before = True, library.parent.propagate
+    try:
+        with caplog.at_level(logging.WARNING), hub.quiet():
+            library.warning("hidden")
+            other.warning("shown")
+        library.warning("shown again")
+    finally:
+        library.parent.propagate = before
+    assert {record.message for record in caplog.records} == {"shown", "shown again"}
+    assert logging.root.manager.disable == logging.NOTSET
