@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clustering.installation import check_kernels
+
 if TYPE_CHECKING:
     from clustering.bandwidth import estimate_bandwidth as estimate_bandwidth
     from clustering.dbscan import DBSCAN as DBSCAN
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from clustering.pairwise import distances as distances
     from clustering.seeding import kmeans_plusplus as kmeans_plusplus
     from clustering.stream import Chunks as Chunks
+
+check_kernels()
 
 _HOME = {
     "Chunks": "stream",

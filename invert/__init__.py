@@ -8,7 +8,9 @@ Public names are loaded when they are used, so that importing a part of the pack
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from invert.models.clip import Clip as Clip
     from invert.models.loading import load_clip as load_clip
     from invert.result import Result as Result
+
+try:
+    import clustering as clustering  # its import says where another distribution's `kernels` stands in for ours
+except ImportError as error:
+    if error.name == "kernels" and Path(sys.argv[0] if sys.argv else "").stem == "invert":  # the command: a sentence alone
+        sys.exit(f"invert: {error}")
+    raise
 
 __version__ = "0.1.0"  # of the distribution too. Below 0.10: see pyproject.toml
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kernels.registry import BackendUnavailable as BackendUnavailable
     from kernels.registry import available as available
 
+DISTRIBUTION = "prompt-inversion"  # tells this package from another distribution's of the same name
+
 _HOME = {
     "matmul": "api",
     "nearest_centers": "pairwise",
