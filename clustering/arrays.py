@@ -18,6 +18,7 @@ from kernels.arrays import as_tensor
 
 FLOATS = (np.float64, np.float32, np.float16)
 EXACT_INTEGERS = 1 << 24  # up to which float32 holds every whole number
+SMALLEST_TO_SQUARE = 1e-12  # of float32: squares of a thousandth of less lose digits
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -116,7 +117,10 @@ def read_weights(weights: Any, points: Tensor, signed: bool = False) -> Tensor |
     """
     if weights is None:
         return None
-    given = weights.detach() if isinstance(weights, Tensor) else torch.from_numpy(np.array(weights, dtype=np.float64))
+    array = weights.detach() if isinstance(weights, Tensor) else np.asarray(weights)
+    if array.is_complex() if isinstance(array, Tensor) else array.dtype.kind == "c":
+        raise ValueError("Complex data not supported: sample_weight must be real")
+    given = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, dtype=np.float64))
     given = given.to(points.device, sum_dtype(points.device))
     if given.ndim == 0:
         given = given.expand(len(points))
@@ -160,11 +164,12 @@ def compute_dtype(points: Tensor) -> Tensor:
 
 
 def squarable(points: Tensor) -> Tensor:
-    """The points themselves, or in float64 where their squared distances would overflow the dtype they are computed in."""
-    kind = torch.float32 if points.dtype in HALVES else points.dtype
-    if kind == torch.float64 or points.dtype == torch.float16 or largest(points) <= largest_to_square(kind, points.shape[1]):
+    """The points themselves, or in float64 where their squared distances would leave the range of the dtype computed in."""
+    if points.dtype in (torch.float64, torch.float16) or not points.numel():
         return points
-    return points.double()
+    most = largest(points)
+    fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[1])
+    return points if fits else points.double()
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:

@@ -94,6 +94,8 @@ class CentroidModel(RenamedParameters, TransformerMixin, ClassNamePrefixFeatures
             seed = int(torch.randint(2**31 - 1, (), generator=generator, device=device))
             given = self.init(to_input_type(points, like), k, random_state=np.random.RandomState(seed))
             return read_centers(given, points, k)
+        if self.init is None or np.ndim(self.init) != 2:
+            raise bad_parameter(self, "init", f"a str among {set(INITS)}, a callable or an array-like (K, D)")
         return read_centers(self.init, points, k)
 
     def _check_clusters(self, n: int) -> None:

@@ -8,23 +8,18 @@ Sander and Xu (1996).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.buckets import Neighborhoods
+from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.metrics import METRICS, embed, to_euclidean
-from clustering.neighbors import NearestNeighbors, check_algorithm
+from clustering.neighbors import check_algorithm
 from clustering.params import RenamedParameters, choice, integer, real, threads_of
-
-TREE_FEATURES = 16  # up to which the k-d tree is the faster way through all neighbors
-PAIRS = 1 << 22  # of neighbors held at a time
+from clustering.region_finders import RegionFinder, find_regions
 
 
 class DBSCAN(RenamedParameters, ClusterMixin, BaseEstimator):
@@ -104,157 +99,12 @@ class DBSCAN(RenamedParameters, ClusterMixin, BaseEstimator):
         with threads_of(self.n_jobs):
             return to_input_type(self._regions(points.to(kind)).first_label(queries.to(kind), labels), x)
 
-    def _regions(self, points: Tensor) -> TreeRegions | ChunkRegions:
+    def _regions(self, points: Tensor) -> RegionFinder:
         """What finds the regions of embedded points."""
-        few = points.device.type == "cpu" and points.shape[1] <= TREE_FEATURES
-        eps = to_euclidean(float(self.eps), self.metric)
-        if self.algorithm == "kd_tree" or (self.algorithm == "auto" and few):
-            return TreeRegions(points, eps)
-        return ChunkRegions(points, eps, self.algorithm)
+        return find_regions(points, to_euclidean(float(self.eps), self.metric), self.algorithm)
 
     def _check(self) -> None:
         real(self, "eps", open_below=True)
         integer(self, "min_samples")
         choice(self, "metric", METRICS)
         check_algorithm(self)
-
-
-class TreeRegions:
-    """Regions by a k-d tree in main memory: no list of neighbors is ever written."""
-
-    def __init__(self, points: Tensor, eps: float) -> None:
-        from clustering import kdtree
-        from clustering.engines import in_main_memory
-
-        self.tree = kdtree.build(in_main_memory(points, "kd_tree"))
-        self.square = eps * eps
-
-    def label(self, weights: Tensor | None, least: int) -> tuple[Tensor, Tensor]:
-        """core (N,) bool and labels (N,) int64."""
-        from clustering import regions
-
-        n = len(self.tree.order)
-        core = np.empty(n, bool)
-        in_order = np.ascontiguousarray(self.tree.points.T)  # neighbors in the tree ask the same leaves
-        core[self.tree.order] = self._mass(in_order, weights, least) >= least
-        root = np.arange(n)
-        regions.link_core_points(self.tree, core, self.square, root)
-        regions.settle(root)
-        labels = np.full(n, -1, np.int64)
-        labels[core] = np.unique(root[core], return_inverse=True)[1].reshape(-1)
-        others = self.tree.order[~core[self.tree.order]]
-        labels[others] = self._first(in_order[~core[self.tree.order]], labels.copy())
-        return torch.from_numpy(core), torch.from_numpy(labels)
-
-    def first_label(self, queries: Tensor, labels: Tensor) -> Tensor:
-        """The first label within eps of each query (Q, D), or −1."""
-        return torch.from_numpy(self._first(queries.double().contiguous().numpy(), labels.numpy()))
-
-    def _mass(self, queries: np.ndarray, weights: Tensor | None, least: int) -> np.ndarray:
-        """What lies within eps of each query: at least `least` where it is that much or more."""
-        from clustering import kdtree, regions
-
-        if weights is None:
-            counts = np.empty(len(queries), np.int64)
-            self._share(
-                lambda part: kdtree.count_within(self.tree, queries[part], self.square, least, counts[part]), len(queries)
-            )
-            return counts
-        sums, own = np.empty(len(queries)), weights.numpy()
-        self._share(lambda part: regions.weigh_neighbors(self.tree, queries[part], self.square, own, sums[part]), len(queries))
-        return sums
-
-    def _first(self, queries: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        from clustering import regions
-
-        found = np.empty(len(queries), np.int64)
-        self._share(
-            lambda part: regions.first_label_within(self.tree, queries[part], self.square, labels, found[part]), len(queries)
-        )
-        return found
-
-    @staticmethod
-    def _share(work: Any, rows: int) -> None:
-        from clustering import cpu
-
-        parts = cpu.shares_of(rows, torch.get_num_threads())
-        cpu.run_shares(lambda thread: work(parts[thread]), len(parts))
-
-
-class ChunkRegions:
-    """Regions by any search and on any device, from the neighbors of a chunk of points at a time."""
-
-    def __init__(self, points: Tensor, eps: float, algorithm: str) -> None:
-        self.points, self.eps = points, eps
-        self.index = NearestNeighbors(algorithm=algorithm).fit(points)
-
-    def _chunks(self, queries: Tensor) -> Iterator[tuple[int, Neighborhoods]]:
-        """The neighbors of queries, of so many at a time that about PAIRS are held."""
-        first, rows = 0, 256
-        while first < len(queries):
-            near = self.index.neighborhoods(queries[first : first + rows], self.eps)
-            yield first, near
-            first += rows
-            each = max(1.0, len(near.indices) / max(1, len(near.offsets) - 1))
-            rows = int(max(1, min(4 * rows, PAIRS / each)))
-
-    def label(self, weights: Tensor | None, least: int) -> tuple[Tensor, Tensor]:
-        """core (N,) bool and labels (N,) int64.
-
-        A pair is linked when the later of its two points is looked at: by then it is known of both whether they are core.
-        """
-        n, device = len(self.points), self.points.device
-        core = torch.zeros(n, dtype=torch.bool, device=device)
-        root = torch.arange(n, device=device)
-        for first, near in self._chunks(self.points):
-            counts = near.offsets.diff()
-            rows = near.rows()
-            if weights is not None:
-                counts = torch.zeros(len(counts), dtype=sum_dtype(device), device=device).index_add_(
-                    0, rows, weights[near.indices]
-                )
-            core[first : first + len(counts)] = counts >= least
-            rows = rows + first
-            linked = core[rows] & core[near.indices] & (near.indices < rows)
-            root = merge_regions(root, rows[linked], near.indices[linked])
-        root = settled(root)
-        labels = torch.full((n,), -1, dtype=torch.int64, device=device)
-        labels[core] = root[core].unique(return_inverse=True)[1]
-        others = (~core).nonzero()[:, 0]
-        labels[others] = self.first_label(self.points[others], labels)
-        return core, labels
-
-    def first_label(self, queries: Tensor, labels: Tensor) -> Tensor:
-        """The first label within eps of each query (Q, D), or −1; labels (N,): of core points, −1 for all others."""
-        none = len(labels)
-        open_labels = labels.masked_fill(labels < 0, none)
-        found = torch.full((len(queries),), none, dtype=torch.int64, device=queries.device)
-        for first, near in self._chunks(queries):
-            found[first : first + len(near.offsets) - 1].scatter_reduce_(0, near.rows(), open_labels[near.indices], "amin")
-        return found.masked_fill(found == none, -1)
-
-
-def merge_regions(root: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Join the regions of pairs (P,): root (N,) leads each point to the smallest number in its region.
-
-    In main memory pair by pair; elsewhere each round hooks every tree onto the smallest root among its points'
-    neighbors, then lets all points jump to their roots; the number of trees shrinks geometrically.
-    """
-    if root.device.type == "cpu":
-        from clustering import regions
-
-        regions.unite_pairs(root.numpy(), rows.numpy(), columns.numpy())
-        return root
-    rows, columns = torch.cat([rows, columns]), torch.cat([columns, rows])
-    while True:
-        hooked = settled(root.scatter_reduce(0, root[rows], root[columns], "amin"))
-        if torch.equal(hooked, root):
-            return root
-        root = hooked
-
-
-def settled(root: Tensor) -> Tensor:
-    """Every point's root itself."""
-    while not torch.equal(jumped := root[root], root):
-        root = jumped
-    return root

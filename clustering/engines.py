@@ -44,19 +44,25 @@ class Brute:
         self.direct = points.shape[1] <= FEW_FEATURES
         self.center = points.mean(0)
         if not self.direct:
-            self.centered = points - self.center
-            self.norms = self.centered.square().sum(1)
+            centered = points - self.center
+            self.factors = torch.cat([-2 * centered, centered.square().sum(1, keepdim=True)], 1)  # −2 x·y + |y|² in one product
 
     def _blocks(self, queries: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Rows of queries and their squared distances to all points: exact, or rounded and less the query's squared norm."""
-        wide = 24 if self.direct else queries.element_size()
+        """Rows of queries and their squared distances to all points: exact, or rounded and less the query's squared norm.
+
+        A block is written over by the next.
+        """
+        wide = 24 if self.direct else 4 * queries.element_size()
         step = max(1, CHUNK_BYTES // (wide * len(self.points)))
+        out = queries.new_empty(0 if self.direct else min(step, len(queries)), len(self.points))
         for first in range(0, len(queries), step):
             part = slice(first, first + step)
             if self.direct:
                 yield part, in_order(self.points, queries[part][:, None])
             else:
-                yield part, torch.addmm(self.norms, queries[part] - self.center, self.centered.T, alpha=-2)
+                some = queries[part] - self.center
+                some = torch.cat([some, torch.ones_like(some[:, :1])], 1)
+                yield part, torch.mm(some, self.factors.T, out=out[: len(some)])
 
     def _bounds(self, queries: Tensor, squares: Tensor) -> Tensor:
         """What `_blocks` says at most of points within a squared distance (Q,): norms bound its rounding error."""
@@ -205,7 +211,8 @@ class Faiss:
         return refine(self.points, queries, torch.from_numpy(index))
 
     def within(self, queries: Tensor, radius: float) -> Neighborhoods:
-        offsets, _, index = self.index.range_search(self._array(queries), radius * radius * (1 + 1e-5))
+        square = max(radius * radius * (1 + 1e-5), 1e-37)  # FAISS rounds, and leaves the border out
+        offsets, _, index = self.index.range_search(self._array(queries), square)
         counts = torch.from_numpy(offsets.astype(np.int64)).diff()
         rows = torch.arange(len(queries)).repeat_interleave(counts)
         return measured(self.points, queries, rows, torch.from_numpy(index), radius)

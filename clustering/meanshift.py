@@ -30,6 +30,7 @@ SAMPLED_BIAS = 1e-4  # of the triangular kernel where the data is sampled
 NEAREST_RESOLUTION = 0.1  # bandwidths within which points move as one, where each sees only its nearest
 SAME_MODE = 0.01  # bandwidths within which two points at rest have reached the same place
 GOLDEN = 0.618034  # steps of the merging grid's offset: never the same border twice
+BANDWIDTHS = (1e-150, 1e150)
 WIDEST = {True: 2e3, False: 50.0}  # bandwidths from the mean up to which float32 serves, by whether features are few
 
 
@@ -132,7 +133,9 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
             self.bandwidth_ = estimate_bandwidth(data, "third", self.kernel, random_state=self.random_state)
         else:
             self.bandwidth_ = float(self.bandwidth)
-        if data.dtype == torch.float32 and largest(data) > WIDEST[data.shape[1] <= FEW_FEATURES] * self.bandwidth_:
+        narrow = data.dtype == torch.float32 and self.bandwidth_ > 0
+        least = max(largest(data) / WIDEST[data.shape[1] <= FEW_FEATURES], 1e-12)
+        if narrow and not least <= self.bandwidth_ <= 1e12:
             data = points.to(wide) - origin
         return data, origin
 
@@ -191,8 +194,8 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
         """What a point looks at, and how much of it; ValueError for parameters out of range."""
         choice(self, "kernel", tuple(REACH))
         check_algorithm(self)
-        if self.bandwidth is not None:
-            real(self, "bandwidth", open_below=True)
+        if self.bandwidth is not None and not BANDWIDTHS[0] <= real(self, "bandwidth", open_below=True) <= BANDWIDTHS[1]:
+            raise bad_parameter(self, "bandwidth", f"between {BANDWIDTHS[0]} and {BANDWIDTHS[1]}: its square must be finite")
         real(self, "lr", open_below=True)
         real(self, "tol")
         integer(self, "max_iter")

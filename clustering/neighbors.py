@@ -9,6 +9,7 @@ and LSH are ours and run on any device; the ball tree and FAISS are others' and 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -177,7 +178,7 @@ class NearestNeighbors(RenamedParameters, BaseEstimator):
             offsets = torch.arange(0, queries * k + 1, k, device=indices.device)
             ones = torch.ones_like(distances)
             values = (ones if mode == "connectivity" else distances).flatten()
-            return torch.sparse_csr_tensor(offsets, indices.flatten(), values, (queries, self.n_samples_fit_))
+            return sparse_rows(offsets, indices.flatten(), values, (queries, self.n_samples_fit_))
         data = np.ones(indices.size) if mode == "connectivity" else distances.ravel()
         return csr_matrix((data, indices.ravel(), np.arange(0, queries * k + 1, k)), shape=(queries, self.n_samples_fit_))
 
@@ -192,7 +193,7 @@ class NearestNeighbors(RenamedParameters, BaseEstimator):
             flat = torch.cat(distances)
             offsets = torch.tensor([0, *sizes], device=flat.device).cumsum(0)
             values = torch.ones_like(flat) if mode == "connectivity" else flat
-            return torch.sparse_csr_tensor(offsets, torch.cat(indices), values, (len(sizes), self.n_samples_fit_))
+            return sparse_rows(offsets, torch.cat(indices), values, (len(sizes), self.n_samples_fit_))
         data = np.ones(sum(sizes)) if mode == "connectivity" else np.concatenate(distances)
         shape = (len(sizes), self.n_samples_fit_)
         return csr_matrix((data, np.concatenate(indices), np.cumsum([0, *sizes])), shape=shape)
@@ -258,6 +259,13 @@ def check_radius(radius: Any) -> None:
 def check_mode(mode: str) -> None:
     if mode not in ("connectivity", "distance"):
         raise ValueError(f'Unsupported mode, must be one of "connectivity", or "distance" but got "{mode}" instead')
+
+
+def sparse_rows(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """torch's sparse matrix of rows, without its notice that such matrices are young."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse", UserWarning)
+        return torch.sparse_csr_tensor(offsets, columns, values, shape)
 
 
 def ragged(flat: Tensor, sizes: list[int], like: Any) -> Any:

@@ -17,7 +17,8 @@ from clustering.arrays import compute_dtype
 
 MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
 CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
-CLOSE = 1e4  # times the error of the expansion, below which a squared distance is computed anew
+# times the error of the expansion, below which a squared distance is computed anew
+CLOSE = {torch.float32: 1e4, torch.float64: 1e9}
 FEW_FEATURES = 4  # up to here the exact differences cost no more than the expansion
 METRICS = ("sqeuclidean", "euclidean", "cosine")
 
@@ -67,14 +68,14 @@ def expansion(x: Tensor, y: Tensor) -> Tensor:
 
 
 def by_matmul(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances (N, K) by `expansion`, and from the differences where rounding may have taken more than a part in 10⁴.
+    """Squared distances (N, K) by `expansion`, and from the differences where rounding took too much of it.
 
     So a point is at distance 0 from itself, however far from the origin it lies.
     """
     center = y.mean(0)
     x_norms, y_norms = (x - center).square().sum(1), (y - center).square().sum(1)
     squares = expansion(x, y)
-    close = CLOSE * (4 + x.shape[1] ** 0.5) * torch.finfo(x.dtype).eps
+    close = CLOSE[x.dtype] * (4 + x.shape[1] ** 0.5) * torch.finfo(x.dtype).eps
     rows, columns = (squares <= (x_norms[:, None] + y_norms).mul_(close)).nonzero(as_tuple=True)
     if not len(rows):
         return squares

@@ -160,3 +160,88 @@ def first_label_within(tree, queries, square, labels, found):  # type: ignore[no
                     if label >= 0 and (best < 0 or label < best):
                         best = label
         found[q] = best
+
+
+@njit(nogil=True, cache=True)
+def is_near(x, a, b, square):  # type: ignore[no-untyped-def]
+    """Whether two points lie within a squared radius of each other: the differences in float64, feature after feature."""
+    total = 0.0
+    for f in range(x.shape[1]):
+        gap = np.float64(x[a, f]) - np.float64(x[b, f])
+        total += gap * gap
+    return total <= square
+
+
+@njit(nogil=True, cache=True)
+def weigh_block(x, points, block, sure, maybe, square, weights, sums):  # type: ignore[no-untyped-def]
+    """What lies within a squared radius of some points, from a block of rounded squares (n, N).
+
+    points: (n,) their numbers. Up to sure (n,) a square says that a pair is near, above maybe (n,) that it is not; what
+    lies between is measured. weights: (N,), or (0,) to count.
+    """
+    for row in range(len(block)):
+        squares, total = block[row], 0.0
+        if len(weights):
+            for other in range(len(squares)):
+                if squares[other] <= sure[row] or (squares[other] <= maybe[row] and is_near(x, points[row], other, square)):
+                    total += weights[other]
+        else:
+            near, possible = 0, 0
+            for other in range(len(squares)):
+                near += squares[other] <= sure[row]
+                possible += squares[other] <= maybe[row]
+            if possible > near:
+                for other in range(len(squares)):
+                    if sure[row] < squares[other] <= maybe[row]:
+                        near += is_near(x, points[row], other, square)
+            total = near
+        sums[row] = total
+
+
+@njit(nogil=True, cache=True)
+def link_block(x, first, block, sure, maybe, square, core, root):  # type: ignore[no-untyped-def]
+    """Join the core points of a block's rows, from number first on, with all near core points before them."""
+    for row in range(len(block)):
+        point, squares = first + row, block[row]
+        if core[point]:
+            for other in range(point):
+                near = squares[other] <= maybe[row] and core[other] and root[other] != root[point]
+                if near and (squares[other] <= sure[row] or is_near(x, point, other, square)):
+                    unite(root, point, other)
+
+
+@njit(nogil=True, cache=True)
+def first_label_of_block(x, points, block, sure, maybe, square, labels, found):  # type: ignore[no-untyped-def]
+    """The smallest label of a core point near each point of a block's rows, or −1. labels: −1 for all others."""
+    for row in range(len(block)):
+        squares, best = block[row], np.int64(-1)
+        for other in range(len(squares)):
+            label = labels[other]
+            near = squares[other] <= maybe[row] and label >= 0 and (best < 0 or label < best)
+            if near and (squares[other] <= sure[row] or is_near(x, points[row], other, square)):
+                best = label
+        found[row] = best
+
+
+@njit(nogil=True, cache=True)
+def list_block(x, points, block, sure, maybe, square, core, pairs):  # type: ignore[no-untyped-def]
+    """The pairs (2, P) of points of a block that are no core points with all that is near them; how many there are."""
+    held = 0
+    for row in range(len(block)):
+        if not core[points[row]]:
+            squares = block[row]
+            for other in range(len(squares)):
+                near = squares[other] <= maybe[row]
+                if near and (squares[other] <= sure[row] or is_near(x, points[row], other, square)):
+                    pairs[0, held], pairs[1, held] = points[row], other
+                    held += 1
+    return held
+
+
+@njit(nogil=True, cache=True)
+def first_label_of_pairs(pairs, labels, found):  # type: ignore[no-untyped-def]
+    """Lower found (N,) of each pair's first point to the label of its second, where that has one."""
+    for pair in range(pairs.shape[1]):
+        point, label = pairs[0, pair], labels[pairs[1, pair]]
+        if label >= 0 and (found[point] < 0 or label < found[point]):
+            found[point] = label

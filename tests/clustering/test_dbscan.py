@@ -10,7 +10,7 @@ from sklearn.datasets import make_moons
 from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import DBSCAN
-from clustering.dbscan import merge_regions, settled
+from clustering.region_finders import merge_regions, settled
 
 NOT_HERE = {"check_sample_weights_pandas_series", "check_array_api_input"}  # need pandas and SCIPY_ARRAY_API
 
@@ -64,3 +64,52 @@ def test_all_noise_and_bad_parameters():
             DBSCAN(**{name: value}).fit(x)
     with pytest.raises(ValueError, match="NaN"):
         DBSCAN().fit(torch.full((3, 2), torch.nan))
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "brute", "kd_tree", "ball_tree"])
+@pytest.mark.parametrize("d", [2, 6, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_duplicates_and_points_at_exactly_eps_are_neighbors(algorithm, d, dtype):
+    x = np.tile(np.random.default_rng(0).normal(size=(30, d)) + 500, (5, 1)).astype(dtype)
+    expected = np.arange(150) % 30
+    assert np.array_equal(DBSCAN(1e-9, 3, algorithm=algorithm).fit(x).labels_, expected)
+    grid = np.random.default_rng(1).integers(0, 5, (200, d)).astype(dtype)
+    theirs = sklearn.cluster.DBSCAN(eps=d**0.5, min_samples=4, algorithm="kd_tree").fit(grid)
+    assert np.array_equal(DBSCAN(d**0.5, 4, algorithm=algorithm).fit(grid).labels_, theirs.labels_)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "brute", "kd_tree", "grid"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_predict_gives_the_fitted_points_their_labels_and_new_ones_by_the_same_rule(algorithm, weighted):
+    x, _ = make_moons(400, noise=0.08, random_state=0)
+    weights = np.random.default_rng(0).uniform(-0.2, 2, 400) if weighted else None
+    model = DBSCAN(0.1, 5, algorithm=algorithm).fit(x, sample_weight=weights)
+    assert np.array_equal(model.labels_, sklearn.cluster.DBSCAN(eps=0.1, min_samples=5).fit(x, sample_weight=weights).labels_)
+    assert np.array_equal(model.predict(x), model.labels_)
+    assert model.predict(x[model.core_sample_indices_[:1]] + 1e-6)[0] == model.labels_[model.core_sample_indices_[0]]
+    assert model.predict([[50.0, 50.0]])[0] == -1
+    assert DBSCAN(1e-6).fit(x).predict(x[:3]).tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize("d", [3, 30])
+def test_the_cosine_metric_is_scikit_learns(d):
+    x = np.random.default_rng(0).normal(size=(300, d)) + np.repeat(np.eye(d)[:3] * 8, 100, 0)
+    theirs = sklearn.cluster.DBSCAN(eps=0.03 * d**0.5, metric="cosine").fit(x)
+    assert np.array_equal(DBSCAN(0.03 * d**0.5, metric="cosine").fit(x * 3).labels_, theirs.labels_)
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_many_features_and_few_points_a_chunk_change_nothing(d, monkeypatch):
+    from clustering import engines, region_finders
+
+    monkeypatch.setattr(engines, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(region_finders, "PAIRS", 500)
+    x = np.random.default_rng(0).normal(size=(600, d)) + np.repeat(np.random.default_rng(1).normal(size=(6, d)) * 9, 100, 0)
+    theirs = sklearn.cluster.DBSCAN(eps=1.2 * d**0.5).fit(x)
+    for algorithm in ("brute", "ball_tree", "kd_tree"):
+        assert np.array_equal(DBSCAN(1.2 * d**0.5, algorithm=algorithm).fit(x).labels_, theirs.labels_)
+    weights = np.random.default_rng(2).uniform(0, 1, 600)
+    theirs = sklearn.cluster.DBSCAN(eps=1.2 * d**0.5).fit(x, sample_weight=weights)
+    for algorithm in ("brute", "ball_tree", "kd_tree"):
+        ours = DBSCAN(1.2 * d**0.5, algorithm=algorithm).fit(x, sample_weight=weights)
+        assert np.array_equal(ours.labels_, theirs.labels_)

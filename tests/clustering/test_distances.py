@@ -96,3 +96,15 @@ def test_gradients_and_strides_are_no_obstacle():
     x = points(3, 20).T
     assert not x.is_contiguous()
     np.testing.assert_allclose(distances(x, x[:4], formulation="matmul"), distances(x.contiguous(), x[:4]), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 353.0, 1e5])
+@pytest.mark.parametrize("d", [2, 8, 100])
+def test_a_point_is_nowhere_but_at_itself(dtype, offset, d):
+    x = torch.randn(150, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.01
+    x = torch.cat([x, x + offset]).to(dtype)
+    found = distances(x, x, "euclidean")
+    assert bool((found.diagonal() == 0).all())
+    expected = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    torch.testing.assert_close(found.double(), expected, rtol=2e-3 if dtype == torch.float32 else 1e-8, atol=0)

@@ -211,3 +211,32 @@ def test_bad_parameters_are_named(model, sentence):
 def test_bad_points_are_refused(bad):
     with pytest.raises(ValueError, match="points"):
         MeanShift(1.0).fit(bad)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e5, 1e6])
+@pytest.mark.parametrize("d", [2, 6])
+@pytest.mark.parametrize("neighbors", ["all", "radius", ("nearest", 40), ("random", 150)])
+def test_float32_blobs_are_found_wherever_they_lie(offset, d, neighbors):
+    rng = np.random.default_rng(0)
+    centers = np.zeros((3, d))
+    centers[1:, 0], centers[2, 1] = 5, 5
+    x = (np.concatenate([rng.normal(c, 0.3, (100, d)) for c in centers]) + offset).astype("f4")
+    model = MeanShift(1.0, neighbors=neighbors, max_iter=50).fit(x)
+    assert sorted(np.bincount(model.labels_)) == [100] * 3
+    assert bool((np.abs(model.cluster_centers_ - offset) < 6).all())
+
+
+def test_groups_far_apart_keep_their_digits():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(c, 0.3, (50, 6)) for c in (0, 1, 1e4, 1e4 + 3)]).astype("f4")
+    exact = MeanShift(0.6).fit(x.astype("f8"))
+    assert adjusted_rand_score(MeanShift(0.6).fit(x).labels_, exact.labels_) == 1
+
+
+def test_where_most_points_coincide_each_value_is_a_cluster():
+    values = np.array([107.0, 107, 107, 108, 108, 108, 109, 109])[:, None]
+    for x in (values, values / 1e6, torch.tensor(values)):
+        model = MeanShift().fit(x)
+        assert model.bandwidth_ == 0
+        assert sorted(np.bincount(model.labels_)) == [2, 3, 3]
+        assert sorted(np.asarray(model.cluster_centers_)[:, 0]) == sorted({float(v) for v in x[:, 0]})

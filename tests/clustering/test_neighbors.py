@@ -147,3 +147,80 @@ def test_segments_are_cut_and_padded_in_order():
     assert queries.tolist() == [0, 0, 0, 1, 1, 1]
     assert positions.tolist() == [0, 1, 5, 7, 8, 9]
     assert padded_members(segments, torch.arange(10) * 10).tolist() == [[0, 10, 50], [70, 80, 90], [-1, -1, -1]]
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree", "ball_tree"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [2, 5, 8, 40])
+def test_exact_algorithms_are_exact_where_groups_are_tight_and_far_apart(algorithm, dtype, d):
+    x = torch.cat([points(150, d) * 0.01, points(150, d, 1) * 0.01 + 353]).to(dtype)
+    x[7] = x[3]
+    wide = x.double().numpy()
+    squares = ((wide[:, None] - wide) ** 2).sum(2)
+    expected = squares.argsort(1, kind="stable")[:, :5]
+    far, found = NearestNeighbors(5, algorithm=algorithm).fit(x).kneighbors(x)
+    assert np.array_equal(found, expected)
+    assert bool((far[:, 0] == 0).all())
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree", "ball_tree", "grid"])
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
+def test_ties_and_the_border_are_settled_alike(algorithm, d):
+    if algorithm == "grid" and d > 3:
+        return
+    x = torch.randint(0, 4, (300, d), generator=torch.Generator().manual_seed(0)).double() * 0.1
+    model = NearestNeighbors(9, radius=0.2, algorithm=algorithm).fit(x)
+    wide = x.numpy()
+    squares = sum((wide[:, None, f] - wide[:, f]) ** 2 for f in range(d))
+    assert np.array_equal(model.kneighbors(x, return_distance=False), squares.argsort(1, kind="stable")[:, :9])
+    theirs = Theirs(radius=0.2, algorithm="kd_tree").fit(wide).radius_neighbors(wide, return_distance=False)
+    for ours, other in zip(model.radius_neighbors(x, return_distance=False), theirs, strict=True):
+        assert ours.tolist() == sorted(other)
+
+
+@pytest.mark.parametrize("algorithm", list(BUILDERS))
+def test_every_radius_means_the_same_to_every_algorithm(algorithm):
+    x = points(90, 3)
+    model = NearestNeighbors(algorithm=algorithm).fit(x)
+    for radius in (-1, float("nan"), "wide"):
+        with pytest.raises(ValueError, match="radius"):
+            model.radius_neighbors(x, radius)
+    assert [len(row) for row in model.radius_neighbors(x, float("inf"), return_distance=False)] == [90] * 90
+    assert [row.tolist() for row in model.radius_neighbors(x, 0.0, return_distance=False)] == [[i] for i in range(90)]
+    assert all(len(row) == 0 for row in model.radius_neighbors(None, 0.0, return_distance=False))
+
+
+@pytest.mark.parametrize("mode", ["connectivity", "distance"])
+def test_graphs_are_scikit_learns(mode):
+    x = points(80, 2, dtype=torch.float64)
+    ours, theirs = NearestNeighbors(4, radius=0.5).fit(x.numpy()), Theirs(n_neighbors=4, radius=0.5).fit(x.numpy())
+    for queries in (None, x.numpy()[:9]):
+        for graph in ("kneighbors_graph", "radius_neighbors_graph"):
+            expected = getattr(theirs, graph)(queries, mode=mode).toarray()
+            np.testing.assert_allclose(getattr(ours, graph)(queries, mode=mode).toarray(), expected)
+    tensors = NearestNeighbors(4, radius=0.5).fit(x)
+    np.testing.assert_allclose(tensors.kneighbors_graph(mode=mode).to_dense(), ours.kneighbors_graph(mode=mode).toarray())
+    np.testing.assert_allclose(
+        tensors.radius_neighbors_graph(mode=mode).to_dense(), ours.radius_neighbors_graph(mode=mode).toarray()
+    )
+    with pytest.raises(ValueError, match="mode"):
+        ours.kneighbors_graph(mode="both")
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree", "ball_tree"])
+def test_the_cosine_distance_is_scikit_learns(algorithm):
+    x = points(300, 5, dtype=torch.float64).numpy()
+    far, index = NearestNeighbors(4, algorithm=algorithm, metric="cosine").fit(x).kneighbors(x[:20] * 7)
+    true_far, true_index = Theirs(n_neighbors=4, metric="cosine").fit(x).kneighbors(x[:20] * 7)
+    np.testing.assert_array_equal(index, true_index)
+    np.testing.assert_allclose(far, true_far, atol=1e-12)
+    zero = NearestNeighbors(2, metric="cosine").fit(np.concatenate([x, np.zeros((1, 5))]))
+    assert zero.radius_neighbors(np.zeros((1, 5)), 0.99, return_distance=False)[0].tolist() == [300]
+
+
+def test_n_jobs_sets_the_threads_of_a_search_and_leaves_them_as_they_were():
+    before = torch.get_num_threads()
+    x = points(3000, 2)
+    one, all_cores = (NearestNeighbors(3, n_jobs=n).fit(x).kneighbors() for n in (1, -1))
+    assert torch.equal(one[1], all_cores[1])
+    assert torch.get_num_threads() == before
