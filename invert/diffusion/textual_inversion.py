@@ -29,7 +29,7 @@ class TextualInversionConfig:
 
 @dataclass(frozen=True)
 class PseudoTokens:
-    """Learnt token embeddings (L, D), float32, and the loss of every step."""
+    """Learned token embeddings (L, D), float32, and the loss of every step."""
 
     embeddings: Tensor
     losses: list[float]
