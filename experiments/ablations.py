@@ -8,6 +8,7 @@ of soft tokens L and of restarts R.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -24,13 +25,11 @@ from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import TITLES, markdown
 from invert.inverter import Inverter
-from invert.methods import METHODS, Problem, Solution
-from invert.methods.invert import invert_with, language_of
-from invert.methods.nearest import soft_prompts
-from invert.methods.tokens import score_text
+from invert.methods import Method, register
+from invert.methods.configs import InvertMethodConfig
+from invert.methods.invert import search_config, searched, soft_stage, soft_words
+from invert.methods.task import InversionOutput, InversionTask
 from invert.project import project
-from invert.search import SearchConfig
-from invert.soft import SoftConfig
 
 SCENES, FOREIGN = 24, 12
 WHOLE = "invert"
@@ -53,7 +52,7 @@ BOTH = "language-nor-soft-words"  # where there is no corpus either
 
 
 def run(context: Context) -> dict[str, Any]:
-    METHODS.update({f"invert-without-{part}": (__name__, f"without_{part.replace('-', '_')}") for part in (*WITHOUT, BOTH)})
+    register_variants()
     scenes, foreign = (2, 1) if context.quick else (SCENES, FOREIGN)
     pictures = scene_pictures(scenes, context.seed) + out_of_domain_pictures(foreign)
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
@@ -80,72 +79,76 @@ def variants() -> list[MethodEntry]:
     return [MethodEntry(WHOLE, "invert", LIMIT), *parts, *corpus, *targets, *lengths, *restarts]
 
 
-def changed(problem: Problem, use_soft: bool = True, use_concepts: bool = True, **search: Any) -> Solution:
-    """`invert` with fields of SearchConfig replaced."""
-    config = problem.config
-    settings = {
-        "max_tokens": config.max_tokens,
-        "token_penalty": config.token_penalty,
-        "language_weight": config.language_weight,
-        **search,
-    }
-    soft = SoftConfig(steps=config.soft_steps)
-    return invert_with(problem, soft, SearchConfig(**settings), use_concepts=use_concepts, use_soft=use_soft)
+def register_variants() -> None:
+    """Enter every variant as a method of its own."""
+    for part in (*WITHOUT, BOTH):
+        run_variant = globals()[f"without_{part.replace('-', '_')}"]
+        register(Method(f"invert-without-{part}", 1, InvertMethodConfig, run_variant, options=frozenset({"corpus"})))
 
 
-def without_soft_words(problem: Problem) -> Solution:
-    return changed(problem, use_soft=False, use_concepts=False)
+def changed(
+    task: InversionTask, config: InvertMethodConfig, use_soft: bool = True, use_concepts: bool = True, **search: Any
+) -> InversionOutput:
+    """`invert` with fields of SearchConfig replaced, or with words of the soft stage left out."""
+    stage = soft_stage(task, config)
+    words = soft_words(stage.soft if use_soft else None, stage.concepts if use_concepts else [], task.bundle.token_index)
+    return searched(task, config, stage, words, replace(search_config(task, config), **search))
 
 
-def without_concepts(problem: Problem) -> Solution:
-    return changed(problem, use_concepts=False)
+def without_soft_words(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, use_soft=False, use_concepts=False)
 
 
-def without_language(problem: Problem) -> Solution:
-    return changed(problem, language_weight=0.0)
+def without_concepts(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, use_concepts=False)
 
 
-def without_language_nor_soft_words(problem: Problem) -> Solution:
-    return changed(problem, language_weight=0.0, use_soft=False, use_concepts=False)
+def without_language(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, language_weight=0.0)
 
 
-def without_reward(problem: Problem) -> Solution:
-    """A token pays what it costs the language's log p, as if no prompt were usually that long."""
-    config = problem.config
-    return changed(problem, token_penalty=config.token_penalty - config.language_weight * language_of(problem).per_token)
+def without_language_nor_soft_words(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, language_weight=0.0, use_soft=False, use_concepts=False)
 
 
-def without_pairs(problem: Problem) -> Solution:
-    return changed(problem, pairs=0)
+def without_reward(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    """A token pays what it costs the prior's log p, as if no prompt were usually that long."""
+    per_token = task.config.language_weight * task.bundle.prior.per_token
+    return changed(task, config, token_penalty=task.config.token_penalty - per_token)
 
 
-def without_penalty(problem: Problem) -> Solution:
-    return changed(problem, token_penalty=0.0)
+def without_pairs(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, pairs=0)
 
 
-def without_beam(problem: Problem) -> Solution:
-    return changed(problem, beam=1)
+def without_penalty(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, token_penalty=0.0)
 
 
-def without_sweep(problem: Problem) -> Solution:
-    return changed(problem, swept=0)
+def without_beam(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    return changed(task, config, beam=1)
 
 
-def without_search(problem: Problem) -> Solution:
+def without_sweep(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    """Without the last round, which refines the best prompt of each template."""
+    return changed(task, config, n_refined=0)
+
+
+def without_search(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """The best soft prompt as it projects: each embedding's nearest token or combination of tokens."""
-    return projected(problem, 3)
+    return projected(task, config, 3)
 
 
-def without_search_nor_combinations(problem: Problem) -> Solution:
+def without_search_nor_combinations(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """The best soft prompt, each embedding as its one nearest token."""
-    return projected(problem, 1)
+    return projected(task, config, 1)
 
 
-def projected(problem: Problem, most: int) -> Solution:
-    soft = soft_prompts(problem, SoftConfig(steps=problem.config.soft_steps))
-    found = project(soft.embeddings[int(soft.scores.argmax())], problem.vocabulary, most)
-    text = problem.clip.tokenizer.decode([token for projection in found for token in projection.ids]).strip()
-    return Solution([(text, score_text(problem, text))], float(soft.scores.max()), found)
+def projected(task: InversionTask, config: InvertMethodConfig, most: int) -> InversionOutput:
+    soft = soft_stage(task, config).soft
+    found = project(soft.embeddings[int(soft.scores.argmax())], task.bundle.token_index, most)
+    text = task.decode(token for projection in found for token in projection.ids)
+    return InversionOutput([(text, task.scorer().score_text(text))], float(soft.scores.max()), found)
 
 
 def draw(summary: dict[str, Any], context: Context) -> None:

@@ -13,6 +13,7 @@ from experiments.harness.memory import peak_memory
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.random_clip import random_clip
 from experiments.harness.runner import Context
+from invert.bundle import generic_bundle
 from invert.inverter import Inverter
 
 ARCHITECTURE, BUDGET, PICTURES = "ViT-L-14", 20_000, 1
@@ -21,7 +22,7 @@ METHODS = ("nearest", "pez", "gcg", "random", "invert")
 
 def run(context: Context) -> dict[str, Any]:
     architecture, budget, count = ("ViT-B-32", 2_000, 1) if context.quick else (ARCHITECTURE, BUDGET, PICTURES)
-    inverter = Inverter(random_clip(architecture, context))
+    inverter = Inverter(generic_bundle(random_clip(architecture, context)))
     pictures = scene_pictures(count, context.seed)
     found = {}
     for method in METHODS:

@@ -23,7 +23,7 @@ from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means
 from invert.inverter import Inverter
-from invert.target import KINDS, corrected
+from invert.target import KINDS, apply_gap_correction
 
 PICTURES, INVERTED = 512, 40
 BUDGET = 70_000  # token passes a picture, as in `compare`
@@ -34,7 +34,10 @@ def run(context: Context) -> dict[str, Any]:
     pictures = scene_pictures(64 if context.quick else PICTURES, context.seed)
     images = inverter.clip.encode_image([picture.image for picture in pictures]).float()
     texts = inverter.clip.encode_text([picture.truth for picture in pictures]).float()
-    targets = {kind: torch.stack([corrected(inverter.clip, latent, kind, inverter.gap) for latent in images]) for kind in KINDS}
+    targets = {
+        kind: torch.stack([apply_gap_correction(inverter.clip, latent, kind, inverter.bundle.modality_gap) for latent in images])
+        for kind in KINDS
+    }
     draw(targets, texts, context)
     found = {kind: ranked(target, texts) for kind, target in targets.items()}
     for kind, summary in inverted(inverter, pictures[: 2 if context.quick else INVERTED], context).items():

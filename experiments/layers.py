@@ -23,8 +23,8 @@ from experiments.harness.runner import Context
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
+from invert.picturebook.models import known_tokens
 from invert.picturebook.world import draw_scenes
-from invert.soft import framed
 
 LENGTHS = (4, 8, 16)  # tokens of a prompt
 PROMPTS = 8  # inverted at once
@@ -55,9 +55,14 @@ def by_layer(clip: Clip, length: int, steps: int, context: Context) -> dict[str,
     return found
 
 
+def trained_tokens(clip: Clip) -> list[int] | None:
+    """The tokens that training met, where the model has a world of its own."""
+    return list(known_tokens()) if clip.name == "picturebook" else None
+
+
 def prompts(clip: Clip, length: int, generator: torch.Generator) -> Tensor:
     """(PROMPTS, length) ids: pieces of captions where the model has a world, any tokens elsewhere."""
-    if clip.known_tokens is None:
+    if trained_tokens(clip) is None:
         return torch.randint(clip.start_id, (PROMPTS, length), generator=generator).to(clip.device)
     encoded = (clip.tokenizer.encode(caption(scene)) for scene in draw_scenes(40 * PROMPTS, 0))
     long_enough = [ids[:length] for ids in encoded if len(ids) >= length]
@@ -73,16 +78,17 @@ def recovered(
     Returns the share of embeddings whose nearest row is the true token's, and the error that is left
     of the state, relative to its size: where both are low, other embeddings explain the state as well.
     """
-    rows = clip.token_embeddings[list(clip.known_tokens)] if clip.known_tokens is not None else clip.token_embeddings
+    known = trained_tokens(clip)
+    rows = clip.token_embeddings if known is None else clip.token_embeddings[known]
     with torch.no_grad():
-        target = state(framed(clip, clip.embed(ids)))
+        target = state(clip.add_special_embeddings(clip.embed(ids)))
     start = rows[torch.randint(len(rows), ids.shape, generator=generator).to(rows.device)]
     free = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([free], lr=RATE * float(rows.std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = (state(framed(clip, free)) - target).square().mean() / target.square().mean()
+        loss = (state(clip.add_special_embeddings(free)) - target).square().mean() / target.square().mean()
         loss.backward()
         optimizer.step()
         schedule.step()

@@ -53,7 +53,7 @@ def run(context: Context) -> dict[str, Any]:
     """The figures of all scenes, each scene's row, and the picture."""
     scenes = draw_scenes(SHOWN if context.quick else 200, context.seed, "held-out")
     pictures = render(scenes, IMAGE_SIZE)
-    inverter = Inverter.load("picturebook", context.device)
+    inverter = Inverter.load("picturebook", device=context.device)
     inverter.invert(to_pil_image(pictures[0]), seed=context.seed)  # warm: the tables are made once per model
     results = [inverter.invert(to_pil_image(picture), seed=context.seed) for picture in pictures]
     again = inverter.invert(to_pil_image(pictures[0]), seed=context.seed)

@@ -29,13 +29,14 @@ from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
-from invert import methods
 from invert.diffusion.generator import to_pil
 from invert.diffusion.roundtrip import RegenerationScores, regenerate
 from invert.inverter import Inverter
-from invert.methods import Problem, Solution
-from invert.methods.denoiser import generator_of, loaded
+from invert.methods import Method, register
+from invert.methods.configs import InvertMethodConfig
+from invert.methods.denoiser import denoiser_of, load_generator
 from invert.methods.invert import invert
+from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import Scene, draw_scenes
@@ -56,7 +57,8 @@ MEASURES = ("judge", "pixels", "colours", "objects")
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals per method, paired differences to `invert`, correlations; a sheet and a scatter plot."""
     pictures = scene_pictures(QUICK_SCENES if context.quick else SCENES, context.seed)
-    inverter, generator = Inverter.load(device=context.device), loaded("picturebook", context.device)
+    inverter = Inverter.load(device=context.device)
+    generator = load_generator(inverter.bundle, None)
     judge = loaded_judge(context.device)
     namer = Namer(judge.clip, draw_scenes(AMONG, context.seed, "held-out"))
     prompts = {TRUTH: [picture.truth for picture in pictures], **found_prompts(inverter, judge, pictures, context)}
@@ -100,7 +102,7 @@ def loaded_judge(device: torch.device) -> Judge:
 def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
     """Each method's prompts, in the order of the pictures."""
     records = list(Bench("compare", inverter, judge).records(entries(AS_COMPARED, context.quick), pictures, 1))
-    methods.METHODS["invert-chosen"] = (__name__, "chosen")
+    register(Method("invert-chosen", 1, InvertMethodConfig, chosen))
     own = Bench(context.name, inverter, judge)
     records += own.records([PH2P, CHOSEN], pictures, 1)
     if context.for_the_repository:
@@ -108,13 +110,13 @@ def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], con
     return {method: [record["prompt"] for record in records if record["method"] == method] for method in METHODS}
 
 
-def chosen(problem: Problem) -> Solution:
+def chosen(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """`invert --select generator`: of its best prompts the one whose images the judge finds nearest to the picture."""
-    solution = invert(problem)
-    judge = loaded_judge(problem.clip.device).clip
-    prompts = [prompt for prompt, _ in solution.prompts]
-    order = regenerate(generator_of(problem), judge, problem.images[0], prompts, CHOOSING).best_first()
-    return replace(solution, prompts=[solution.prompts[i] for i in order])
+    output = invert(task, config)
+    judge = loaded_judge(task.clip.device).clip
+    prompts = [prompt for prompt, _ in output.prompts]
+    order = regenerate(denoiser_of(task), judge, task.images[0], prompts, CHOOSING).best_first()
+    return replace(output, prompts=[output.prompts[i] for i in order])
 
 
 def records_of(picture: Picture, said: dict[str, str], again: RegenerationScores, clip: Clip, namer: Namer) -> list[RunRecord]:

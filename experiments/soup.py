@@ -24,13 +24,17 @@ from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.runner import Context
+from invert.budget import Budget
+from invert.config import SoftConfig
+from invert.history import History
 from invert.inverter import Inverter
-from invert.meter import Meter
+from invert.lexicon import Lexicon, Word
 from invert.models.clip import Clip
 from invert.picturebook.grammar import STOP_WORDS, lexicon
-from invert.soft import SoftConfig, optimise
-from invert.target import corrected, image_latent
-from invert.vocabulary import Vocabulary, Word
+from invert.scorer import PromptScorer
+from invert.soft import optimize
+from invert.target import apply_gap_correction, image_latent
+from invert.token_index import TokenIndex
 
 PICTURES = 50
 SHOWN = ("nearest", "pez", "gcg", "random", "interrogator-lite", "invert", "oracle")
@@ -55,20 +59,22 @@ def run(context: Context) -> dict[str, Any]:
     return {"pictures": len(pictures), "share_of_prompts": found, "examples": {name: said[:5] for name, said in prompts.items()}}
 
 
-def whole_table(clip: Clip) -> Vocabulary:
-    """Every row of the token table as a word, special and untrained ones too."""
-    return Vocabulary(clip, [Word(clip.token_text(token), (token,)) for token in range(len(clip.token_embeddings))])
+def whole_table(clip: Clip) -> TokenIndex:
+    """Every token of the table as a word, special and untrained ones too."""
+    words = tuple(Word(clip.token_text(token), (token,)) for token in range(len(clip.token_embeddings)))
+    return TokenIndex(clip.token_embeddings, Lexicon(words, frozenset(), clip.tokenizer.encode))
 
 
-def plain(inverter: Inverter, vocabulary: Vocabulary, picture: Picture, seed: int) -> str:
+def plain(inverter: Inverter, index: TokenIndex, picture: Picture, seed: int) -> str:
     """The seed's plain idea: free embeddings from random rows, each read as its nearest row."""
     clip = inverter.clip
-    target = corrected(clip, image_latent(clip, [picture.image]), "gap", inverter.gap)
+    target = apply_gap_correction(clip, image_latent(clip, [picture.image]), "gap", inverter.bundle.modality_gap)
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randint(len(vocabulary.rows), (1, 16), generator=generator).to(clip.device)
-    soft = optimise(clip, vocabulary, target, start, SoftConfig(kind="free", steps=160, rate=0.5), Meter())
-    nearest = torch.cdist(soft.embeddings[0], vocabulary.rows).argmin(1)
-    return clip.tokenizer.decode(vocabulary.token_ids[nearest].tolist()).strip()
+    start = torch.randint(len(index), (1, 16), generator=generator).to(clip.device)
+    scorer = PromptScorer(clip, target, Budget())
+    soft = optimize(scorer, index, start, SoftConfig(parameterization="continuous", steps=160, lr=0.5), History())
+    nearest = torch.cdist(soft.embeddings[0], index.embeddings).argmin(1)
+    return clip.tokenizer.decode(index.token_ids[nearest].tolist()).strip()
 
 
 def nonsense(prompt: str, known: set[str]) -> set[str]:

@@ -18,50 +18,55 @@ from torch import Tensor
 
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
+from invert.budget import Budget
+from invert.config import SoftConfig
+from invert.history import History
 from invert.inverter import Inverter
-from invert.meter import Meter
+from invert.models.clip import Clip
 from invert.project import Projection, project
-from invert.soft import SoftConfig, optimise
-from invert.target import corrected, image_latent
-from invert.vocabulary import Vocabulary
+from invert.scorer import PromptScorer
+from invert.soft import optimize
+from invert.target import apply_gap_correction, image_latent
 
 PICTURES, RESTARTS, TOKENS = 40, 4, 12
 SOFT = {
-    "free": SoftConfig(kind="free", steps=160, rate=0.5),
-    "free, small steps": SoftConfig(kind="free", steps=160, rate=0.05),
-    "mixture": SoftConfig(kind="mixture", steps=60),
+    "free": SoftConfig(parameterization="continuous", steps=160, lr=0.5),
+    "free, small steps": SoftConfig(parameterization="continuous", steps=160, lr=0.05),
+    "mixture": SoftConfig(steps=60),
 }
 EXAMPLES = 12  # projected soft prompts written into the JSON
 
 
 def run(context: Context) -> dict[str, Any]:
     inverter = Inverter.load(device=context.device)
-    vocabulary = inverter.vocabulary()
+    clip, index = inverter.clip, inverter.bundle.token_index
     pictures = scene_pictures(3 if context.quick else PICTURES, context.seed)
-    own = vocabulary.nearest_tokens(vocabulary.rows, 2)[1][:, 1]  # (T,) to each row's nearest other row
+    own = index.nearest(index.embeddings, 2)[1][:, 1]  # (T,) to each row's nearest other row
     distances: dict[str, Tensor] = {"tokens among themselves": own}
-    found: dict[str, Any] = {"no_word_beyond": vocabulary.no_word_distance, "median_between_tokens": float(own.median())}
+    found: dict[str, Any] = {"no_word_beyond": index.no_word_distance, "median_between_tokens": float(own.median())}
     for kind, config in SOFT.items():
         generator = torch.Generator().manual_seed(context.seed)
         singles, words, examples = [], [], []
         for picture in pictures:
-            target = corrected(inverter.clip, image_latent(inverter.clip, [picture.image]), "gap", inverter.gap)
-            start = torch.randint(len(vocabulary.rows), (RESTARTS, TOKENS), generator=generator).to(context.device)
-            soft = optimise(inverter.clip, vocabulary, target, start, config, Meter())
+            target = apply_gap_correction(
+                inverter.clip, image_latent(inverter.clip, [picture.image]), "gap", inverter.bundle.modality_gap
+            )
+            start = torch.randint(len(index), (RESTARTS, TOKENS), generator=generator).to(context.device)
+            soft = optimize(PromptScorer(clip, target, Budget()), index, start, config, History())
             embeddings = soft.embeddings.flatten(0, 1)
-            singles.append(vocabulary.nearest_tokens(embeddings, 1)[1][:, 0])
-            words += project(embeddings, vocabulary)
-            best = project(soft.embeddings[int(soft.scores.argmax())], vocabulary)
-            examples.append({"truth": picture.truth, "words": [said(word, vocabulary) for word in best]})
+            singles.append(index.nearest(embeddings, 1)[1][:, 0])
+            words += project(embeddings, index)
+            best = project(soft.embeddings[int(soft.scores.argmax())], index)
+            examples.append({"truth": picture.truth, "words": [described(word, clip) for word in best]})
         distances[f"{kind}: to the nearest token"] = torch.cat(singles)
         distances[f"{kind}: to the token or combination"] = torch.tensor([word.distance for word in words])
-        found[kind] = shares(torch.cat(singles), words, vocabulary.no_word_distance) | {"examples": examples[:EXAMPLES]}
-    draw(distances, vocabulary.no_word_distance, context)
+        found[kind] = shares(torch.cat(singles), words, index.no_word_distance) | {"examples": examples[:EXAMPLES]}
+    draw(distances, index.no_word_distance, context)
     return {"pictures": len(pictures), "restarts": RESTARTS, "tokens": TOKENS, **found}
 
 
-def said(word: Projection, vocabulary: Vocabulary) -> str:
-    return word.text(vocabulary) if word.has_word else f"no word ({word.text(vocabulary)} is nearest)"
+def described(word: Projection, clip: Clip) -> str:
+    return word.text(clip) if word.has_word else f"no word ({word.text(clip)} is nearest)"
 
 
 def shares(single: Tensor, words: list[Projection], limit: float) -> dict[str, float]:

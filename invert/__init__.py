@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from invert.budget import Budget as Budget
+    from invert.bundle import ModelBundle as ModelBundle
+    from invert.bundle import load_bundle as load_bundle
     from invert.config import InvertConfig as InvertConfig
     from invert.errors import InputError as InputError
     from invert.inverter import Inverter as Inverter
+    from invert.methods import Method as Method
+    from invert.methods import register as register
     from invert.models.clip import Clip as Clip
     from invert.models.loading import load_clip as load_clip
+    from invert.models.open_clip import from_open_clip as from_open_clip
+    from invert.models.transformers import from_transformers as from_transformers
     from invert.result import Result as Result
 
 try:
@@ -31,14 +38,24 @@ except ImportError as error:
 __version__ = "0.1.0"  # of the distribution too. Below 0.10: see pyproject.toml
 
 _HOME = {
+    "Budget": "budget",
     "Clip": "models.clip",
     "InputError": "errors",
     "InvertConfig": "config",
     "Inverter": "inverter",
+    "Method": "methods",
+    "ModelBundle": "bundle",
     "Result": "result",
+    "from_open_clip": "models.open_clip",
+    "from_transformers": "models.transformers",
+    "load_bundle": "bundle",
     "load_clip": "models.loading",
+    "register": "methods",
 }
-__all__ = ["Clip", "InputError", "InvertConfig", "Inverter", "Result", "load_clip"]
+__all__ = [
+    "Budget", "Clip", "InputError", "InvertConfig", "Inverter", "Method", "ModelBundle", "Result",
+    "from_open_clip", "from_transformers", "load_bundle", "load_clip", "register",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

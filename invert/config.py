@@ -1,14 +1,84 @@
-"""Every option of an inversion, with its unit; the command line maps onto it one to one."""
+"""Every option of an inversion, with its unit; the command line maps onto them one to one.
+
+`InvertConfig` holds what all methods understand. What belongs to one method is in `invert.methods.configs`,
+what belongs to one stage of ours in `SoftConfig` and `SearchConfig`. Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from invert.errors import InputError
 
 # What no machine computes, or no random stream takes: (least, most).
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
+PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
+
+
+def at_least(least: float, default: Any, most: float = math.inf) -> Any:
+    """A field of a `MethodConfig` whose value has to lie in least…most."""
+    return field(default=default, metadata={"least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The base of all method configs. Numbers are 0 or more, or in the range that `at_least` names."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            least, most = one.metadata.get("least", 0), one.metadata.get("most", math.inf)
+            if not (math.isfinite(value) and least <= value <= most):
+                upper = f" and at most {most:g}" if math.isfinite(most) else ""
+                raise InputError(f"`{one.name}` is {value}: give a number of at least {least:g}{upper}")
+
+
+@dataclass(frozen=True)
+class TextualInversionConfig(MethodConfig):
+    """How pseudo-tokens are learned; see `invert.diffusion.textual_inversion`."""
+
+    steps: int = at_least(1, 100)
+    lr: float = 0.05  # Adam's learning rate, in units of the token table's spread
+    n_samples: int = at_least(1, 8)  # noises and timesteps a step
+    timestep_fraction: float = at_least(0, 1.0, most=1)  # share of the timesteps, counted from the noisy end
+
+
+@dataclass(frozen=True)
+class SoftConfig:
+    """How a soft prompt is optimized; see `invert.soft`."""
+
+    parameterization: str = "mixture"  # one of PARAMETERIZATIONS
+    steps: int = 40  # gradient steps
+    lr: float = 0.3  # AdamW's peak learning rate; cosine decay to zero
+    temperature_start: float = 1.0  # of the softmax at the first step
+    temperature_end: float = 0.1  # and at the last; geometric in between
+
+    def __post_init__(self) -> None:
+        if self.parameterization not in PARAMETERIZATIONS:
+            known = ", ".join(PARAMETERIZATIONS)
+            raise InputError(f"unknown `parameterization` {self.parameterization!r}: choose one of {known}")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How far the discrete search looks; see `invert.search`."""
+
+    max_tokens: int = 40  # of the prompt, special tokens not counted
+    token_penalty: float = 0.0005  # cosine that one more token must earn
+    language_weight: float = 0.005  # cosine that one nat of the prior's log p is worth
+    beam: int = 2  # prompts kept from round to round
+    rounds: int = 8  # at most
+    replacements: int = 8  # words tried in place of each word
+    first_round_sources: int = 32  # retrieved prompts used as phrase sources in round one; later rounds use all
+    insertions: int = 16  # words tried before each word
+    n_refined: int = 10  # prompts of different templates that the last round refines
+    refine_replacements: int = 48  # words tried there in place of each content word
+    pair_pool: int = 24  # best replacements of each slot that may form pairs
+    pairs: int = 48  # pairs of replacements scored at once
 
 
 @dataclass(frozen=True)
@@ -16,13 +86,14 @@ class InvertConfig:
     """What to invert with. Raises InputError where an option makes no sense by itself."""
 
     method: str = "invert"  # a name in invert.methods
-    target: str = "raw"  # raw | empty | gap: how the image latent is brought among the texts
+    method_config: Any = None  # that method's own settings (`PezConfig`, …); None: its defaults
+    target: str = "raw"  # raw | empty | gap: modality-gap correction of the image latent
     tokens: int = 16  # soft tokens per restart
-    restarts: int = 6  # soft prompts optimised at once
-    soft_steps: int = 40  # gradient steps on them
-    max_tokens: int = 40  # length of the final prompt in tokens, at most
-    token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.005  # cosine that one nat of the prompt's log-probability is worth
+    restarts: int = 6  # soft prompts optimized at once
+    soft_steps: int = SoftConfig.steps  # gradient steps on them
+    max_tokens: int = SearchConfig.max_tokens  # length of the final prompt in tokens, at most
+    token_penalty: float = SearchConfig.token_penalty  # cosine that one more token must earn
+    language_weight: float = SearchConfig.language_weight  # cosine that one nat of the prompt's log-probability is worth
     corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
     budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
     seconds: float | None = None  # wall time; None: as long as it takes
@@ -31,35 +102,34 @@ class InvertConfig:
     init_prompt: str = ""  # the search starts here too
     must_include: tuple[str, ...] = ()  # words the prompt has to hold
     ban: tuple[str, ...] = ()  # words it may not hold
-    generator: str = "picturebook"  # diffusion pipeline: "picturebook", a diffusers id, or a folder
+    generator: str | None = None  # diffusion pipeline: a diffusers id or a folder; None: the model's own
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
         check_limits(self)
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
         for name in ("budget", "seconds"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"--{name} is {value}: give more than 0, or leave it out")
+            if value is not None and not value > 0:
+                raise InputError(f"`{name}` is {value}: give more than 0, or leave it out")
         required = [f" {text.strip().lower()} " for text in self.must_include]
         for text in sorted(text.strip().lower() for text in self.ban):
             if any(f" {text} " in phrase for phrase in required):
-                raise InputError(f"{text!r} is both required and banned: drop it from --must-include or --ban")
+                raise InputError(f"{text!r} is both required and banned: drop it from `must_include` or `ban`")
 
     def check_context(self, context_length: int) -> None:
         """InputError where the prompt would not fit the model's context, special tokens included."""
         most = context_length - 2
         for name in ("tokens", "max_tokens"):
             if getattr(self, name) > most:
-                option = f"--{name.replace('_', '-')}"
-                raise InputError(f"{option} is {getattr(self, name)}, but this model reads {most} tokens: give {most} or fewer")
+                raise InputError(f"`{name}` is {getattr(self, name)}, but this model reads {most} tokens: give {most} or fewer")
 
 
 def check_limits(config: InvertConfig) -> None:
     """InputError where a number is not finite, or beyond LIMITS."""
-    for name in (field.name for field in fields(config)):
+    for name in (one.name for one in fields(config)):
         value = getattr(config, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"`{name}` is {value}: give a finite number")

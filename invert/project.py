@@ -1,4 +1,4 @@
-"""From optimised embeddings back to tokens: nearest token, nearest combination, concepts.
+"""From optimized embeddings back to tokens: nearest token, nearest combination, concepts.
 
 In: embeddings (R, L, D) of all restarts. Out: for each position the nearest token, the two or three
 tokens whose mean explains it better than any one (the seed thread's hyphenated terms), or the
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from clustering import KMeans
-from invert.vocabulary import Vocabulary
+from invert.models.clip import Clip
+from invert.token_index import TokenIndex
 
 COMBINATION_POOL = 24  # nearest tokens from which combinations are formed
 COMBINATION_GAIN = 0.1  # share by which a combination must be nearer than the best single token
@@ -21,40 +22,50 @@ COMBINATION_GAIN = 0.1  # share by which a combination must be nearer than the b
 
 @dataclass(frozen=True)
 class Projection:
-    """One embedding as tokens. ids: one to three token ids. distance: Euclidean, from the embedding
-    to the tokens' row or mean of rows. has_word: the distance is one that words keep among themselves."""
+    """One embedding as tokens.
+
+    Attributes:
+        ids: one to three token ids.
+        distance: Euclidean, from the embedding to the token's embedding or the mean of several.
+        has_word: whether it is no farther than tokens are from each other.
+    """
 
     ids: tuple[int, ...]
     distance: float
     has_word: bool
 
-    def text(self, vocabulary: Vocabulary) -> str:
+    def text(self, clip: Clip) -> str:
         """The tokens joined by hyphens, as the seed thread writes combinations."""
-        tokens = (vocabulary.clip.token_text(token).removesuffix("</w>") for token in self.ids)
-        return "-".join(tokens)
+        return "-".join(clip.token_text(token).removesuffix("</w>") for token in self.ids)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Concept:
-    """A k-means centroid over the embeddings of all restarts. share: of restarts that contribute."""
+    """A k-means cluster of the embeddings of all restarts.
 
-    centroid: Tensor  # (D,)
+    Attributes:
+        centroid: (D,).
+        share: of the restarts that have an embedding in it.
+        words: indices of the lexicon's words nearest to the centroid with their distances, nearest first.
+    """
+
+    centroid: Tensor
     share: float
-    words: tuple[tuple[int, float], ...]  # nearest vocabulary words and their distance, nearest first
+    words: tuple[tuple[int, float], ...]
 
 
-def project(embeddings: Tensor, vocabulary: Vocabulary, most: int = 3) -> list[Projection]:
+def project(embeddings: Tensor, index: TokenIndex, most: int = 3) -> list[Projection]:
     """Each embedding (N, D) → its nearest token, or combination of up to `most` tokens."""
-    ids, distances = vocabulary.nearest_tokens(embeddings, COMBINATION_POOL)
+    ids, distances = index.nearest(embeddings, COMBINATION_POOL)
     chosen = []
-    for embedding, near, far in zip(embeddings, ids, distances.tolist(), strict=True):
-        best: tuple[int, ...] = (int(near[0]),)
-        distance = far[0]
+    for embedding, pool, pool_distances in zip(embeddings, ids, distances.tolist(), strict=True):
+        best: tuple[int, ...] = (int(pool[0]),)
+        distance = pool_distances[0]
         if most > 1:
-            combined, joint = nearest_combination(embedding, vocabulary.clip.token_embeddings[near], most)
+            combined, joint = nearest_combination(embedding, index.table[pool], most)
             if joint < (1 - COMBINATION_GAIN) * distance:
-                best, distance = tuple(int(near[i]) for i in combined), joint
-        chosen.append(Projection(best, distance, distance <= vocabulary.no_word_distance))
+                best, distance = tuple(int(pool[i]) for i in combined), joint
+        chosen.append(Projection(best, distance, distance <= index.no_word_distance))
     return chosen
 
 
@@ -74,21 +85,21 @@ def nearest_combination(embedding: Tensor, rows: Tensor, most: int) -> tuple[tup
     return pick, nearest
 
 
-def concepts(embeddings: Tensor, vocabulary: Vocabulary, seed: int, words: int = 5) -> list[Concept]:
-    """What the restarts agree on: k-means over all R × L embeddings, as many clusters as positions.
+def concepts(embeddings: Tensor, index: TokenIndex, seed: int, words: int = 5) -> list[Concept]:
+    """What the restarts agree on: k-means over all R × L embeddings (R, L, D), as many clusters as positions.
 
-    embeddings: (R, L, D). Sorted by the share of restarts that have an embedding in the cluster.
+    The concepts come in the order of the share of restarts that have an embedding in them.
     """
     restarts, length, width = embeddings.shape
     points = embeddings.reshape(-1, width)
     fit = KMeans(n_clusters=min(length, len(points)), n_init=2, random_state=seed).fit(points)
-    owner = torch.arange(restarts, device=points.device).repeat_interleave(length)
-    ids, distances = vocabulary.nearest_tokens(fit.cluster_centers_, words)
+    restart = torch.arange(restarts, device=points.device).repeat_interleave(length)
+    ids, distances = index.nearest(fit.cluster_centers_, words)
     found = []
     for k, centroid in enumerate(fit.cluster_centers_):
-        share = len(owner[fit.labels_ == k].unique()) / restarts
-        near: dict[int, float] = {}
+        share = len(restart[fit.labels_ == k].unique()) / restarts
+        nearest: dict[int, float] = {}
         for token, distance in zip(ids[k].tolist(), distances[k].tolist(), strict=True):
-            near.setdefault(vocabulary.words_with_token[token][0], distance)
-        found.append(Concept(centroid, share, tuple(near.items())))
+            nearest.setdefault(index.lexicon.words_with_token[token][0], distance)
+        found.append(Concept(centroid, share, tuple(nearest.items())))
     return sorted(found, key=lambda concept: -concept.share)

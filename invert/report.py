@@ -53,25 +53,30 @@ class Entry:
 
 
 def trace_figure(result: Result) -> Figure:
-    """Best cosine by step, one color a stage, and the prompts that won on the way."""
+    """The best value of every step, one color a stage, and the prompts that won on the way."""
     from matplotlib.figure import Figure  # a slow import; a figure without pyplot needs no display
 
     figure = Figure(figsize=(9, 8), layout="constrained")
     curve, winners = figure.subplots(2, 1, height_ratios=(2, 3))
     offset = 0
-    for stage in dict.fromkeys(step.stage for step in result.trace):
-        scores = [step.score for step in result.trace if step.stage == stage]
-        curve.plot(range(offset, offset + len(scores)), scores, label=stage)
-        offset += len(scores)
-    curve.set(xlabel="step", ylabel="cosine with the target", title=escaped(result.prompt))
+    for stage in dict.fromkeys(step.stage for step in result.history):
+        values = [step.value for step in result.history if step.stage == stage]
+        curve.plot(range(offset, offset + len(values)), values, label=stage)
+        offset += len(values)
+    curve.set(xlabel="step", ylabel=metrics_of(result), title=escaped(result.prompt))
     curve.title.set_parse_math(False)  # a dollar sign in a prompt is a dollar sign
     if offset:
         curve.legend()
-    won = {step.prompt: step for step in result.trace if step.prompt}
-    lines = [f"{step.score:.3f}  {escaped(prompt)}" for prompt, step in won.items()][-SHOWN_STEPS:]
+    won = {step.prompt: step for step in result.history if step.prompt}
+    lines = [f"{step.value:.3f}  {escaped(prompt)}" for prompt, step in won.items()][-SHOWN_STEPS:]
     winners.axis("off")
     winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7, wrap=True, parse_math=False)
     return figure
+
+
+def metrics_of(result: Result) -> str:
+    """What the values of the history are: "cosine", "denoising error"."""
+    return ", ".join(dict.fromkeys(step.metric for step in result.history)) or "cosine"
 
 
 def write_trace(result: Result, path: Path) -> None:
@@ -151,6 +156,7 @@ def section(entry: Entry) -> str:
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
-        f'<details><summary>Curves</summary><img class="curve" alt="cosine by step" src="{embedded(png(trace_figure(best)))}">'
+        f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '
+        f'src="{embedded(png(trace_figure(best)))}">'
         "</details></div></section>"
     )

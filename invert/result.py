@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
-from invert.meter import TraceStep
+from invert.history import HistoryEntry
 
 if TYPE_CHECKING:
     from invert.models.clip import Clip
@@ -30,7 +30,7 @@ def tokens_of(clip: Clip, prompt: str) -> list[Token]:
 
 @dataclass(frozen=True)
 class SoftToken:
-    """An optimised embedding in words: its nearest token, or hyphenated combination of tokens.
+    """An optimized embedding in words: its nearest token, or hyphenated combination of tokens.
 
     distance: Euclidean, embedding to row. has_word: False where it lies farther from every word than
     words lie from each other.
@@ -53,7 +53,7 @@ class ConceptWords:
 class GeneratedImage:
     """An image that a generator drew of the prompt, and how near it comes to the picture that the prompt was found for.
 
-    judge: cosine of the two images' latents under a model that nobody optimised against. pixels: root mean square
+    judge: cosine of the two images' latents under a model that nobody optimized against. pixels: root mean square
     difference, 0..1. colors: share of the picture that has another color.
     """
 
@@ -74,7 +74,7 @@ class Result:
     prompt: str
     score: float  # cosine of the prompt's latent with the target
     tokens: list[Token]
-    trace: list[TraceStep]
+    history: list[HistoryEntry]
     alternatives: list[tuple[str, float]]  # distinct prompts with their cosines, the best first
     method: str
     model: str
@@ -86,7 +86,7 @@ class Result:
     soft_tokens: list[SoftToken] = field(default_factory=list)
     soft_score: float | None = None  # cosine of the best soft prompt, before any word was chosen
     concepts: list[ConceptWords] = field(default_factory=list)
-    soft: Tensor | None = field(default=None, compare=False, repr=False)  # the best soft prompt's token rows (L, D)
+    soft: Tensor | None = field(default=None, compare=False, repr=False)  # the best soft prompt's input embeddings (L, D)
     drawn: list[GeneratedImage] = field(default_factory=list, repr=False)  # what the prompt draws, where that was asked for
     soft_drawn: list[GeneratedImage] | None = field(
         default=None, repr=False
@@ -108,7 +108,7 @@ class Result:
         return replace(self, alternatives=self.alternatives[:top], interrupted=self.interrupted or interrupted)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the trace, the soft rows and the images, as plain JSON types."""
+        """Everything but the history, the soft prompt's embeddings and the images, as plain JSON types."""
         drawn = {"drawn": [image.to_json() for image in self.drawn]} if self.drawn else {}
         if self.drawn and self.soft_drawn is not None:
             drawn["soft_drawn"] = [image.to_json() for image in self.soft_drawn]

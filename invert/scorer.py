@@ -1,72 +1,70 @@
-"""Prompts as rows of words → their cosine with the target, in batches that share a prefix.
+"""Cosines of prompts with one target, whether they come as words, token ids, embeddings or text.
 
-Candidates of one search step differ from each other only after some position; what lies before it
-is run once and kept as attention state (`TextTower.prefix`). Every position run is counted.
+Candidates of one search step differ only after some position; what lies before it is run once and kept
+as attention state (`TextTower.prefix`). Prompts stop at end-of-text, and every position run is counted.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from invert.meter import Meter
+from invert.budget import Budget
+from invert.lexicon import Prompt, ids_of, token_count
 from invert.models.clip import Clip
-from invert.soft import framed
-from invert.vocabulary import Vocabulary, Word
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
-MOST_PADDING = 0.1  # of a batch's positions, as a share of those that are needed
+MAX_PADDING = 0.1  # of a batch's positions, as a share of those that are needed
 SMALL_BATCH = 128  # positions that take no longer than a batch's own overhead
 
-Row = tuple[Word, ...]  # a prompt as words
 
+class PromptScorer:
+    """Scores prompts against one unit target (E,), and remembers the scores of those given as words."""
 
-def text_of(row: Iterable[Word]) -> str:
-    return " ".join([word.text for word in row])
-
-
-def length(row: Row) -> int:
-    """Tokens of a row."""
-    return sum([len(word.ids) for word in row])
-
-
-class Scorer:
-    """Scores rows of words against one target latent (E,), remembering every score it paid for."""
-
-    def __init__(self, clip: Clip, vocabulary: Vocabulary, target: Tensor, meter: Meter) -> None:
-        self.clip = clip
-        self.vocabulary = vocabulary
-        self.target = target
-        self.meter = meter
+    def __init__(self, clip: Clip, target: Tensor, budget: Budget) -> None:
+        self.clip, self.target, self.budget = clip, target, budget
         self.known: dict[tuple[int, ...], float] = {}
 
-    def ids(self, row: Row) -> tuple[int, ...]:
-        return tuple(itertools.chain.from_iterable(word.ids for word in row))
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the prompt and its two special tokens stay within the model's context."""
+        return token_count(prompt) + 2 <= self.clip.context_length
 
-    def fits(self, row: Row) -> bool:
-        """Whether the row and its two special tokens stay within the model's context."""
-        return length(row) + 2 <= self.clip.context_length
-
-    def gradient(self, rows: Tensor) -> Tensor:
-        """The gradient (L, D) of a prompt's cosine on its token rows (L, D), special tokens not included."""
-        variable = rows.detach()[None].requires_grad_(True)
-        with torch.enable_grad():
-            score = self.clip.encode_embeddings(framed(self.clip, variable)).float() @ self.target
-            (gradient,) = torch.autograd.grad(score.sum(), variable)
-        self.meter.spend(forward=len(rows) + 2, backward=len(rows) + 2)
-        return gradient[0]
-
-    def score(self, rows: Sequence[Row], shared: int = 0) -> list[float]:
-        """Cosine of each row with the target. All rows have their first `shared` words in common."""
-        keys = [self.ids(row) for row in rows]
+    def score(self, prompts: Sequence[Prompt], shared: int = 0) -> list[float]:
+        """Cosines of prompts that have their first `shared` words in common."""
+        keys = [ids_of(prompt) for prompt in prompts]
         fresh = [key for key in dict.fromkeys(keys) if key not in self.known]
         if fresh:
-            prefix = self.ids(rows[0][:shared])
+            prefix = ids_of(prompts[0][:shared])
             self._run((self.clip.start_id, *prefix), [key[len(prefix) :] for key in fresh], fresh)
         return [self.known[key] for key in keys]
+
+    @torch.no_grad()
+    def score_ids(self, ids: Tensor) -> Tensor:
+        """Cosines (B,) of prompts of one length, ids (B, L) without special tokens."""
+        framed = self.clip.add_special_ids(ids)
+        self.budget.spend(forward=framed.numel())
+        rows = max(1, BATCH_TOKENS // framed.shape[1])
+        latents = torch.cat([self.clip.encode_embeddings(self.clip.embed(part)) for part in framed.split(rows)])
+        return latents.float() @ self.target
+
+    def score_text(self, text: str) -> float:
+        """Cosine of a text tokenized afresh, as a user's model will read it."""
+        most = self.clip.context_length - 2
+        ids = torch.tensor([self.clip.tokenizer.encode(text)[:most]], dtype=torch.long, device=self.target.device)
+        return float(self.score_ids(ids)[0])
+
+    def score_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Cosines (B,) of prompts given as embeddings (B, L, D) without special tokens; differentiable."""
+        self.budget.spend(forward=len(embeddings) * (embeddings.shape[1] + 2))
+        return self.clip.encode_embeddings(self.clip.add_special_embeddings(embeddings)).float() @ self.target
+
+    def score_and_gradient(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines (B,) of prompts given as embeddings (B, L, D), and their gradients (B, L, D)."""
+        positions = len(embeddings) * (embeddings.shape[1] + 2)
+        self.budget.spend(forward=positions, backward=positions)
+        return scores_and_gradients(self.clip, embeddings, self.target.expand(len(embeddings), -1))
 
     @torch.no_grad()
     def _run(self, prefix: tuple[int, ...], tails: list[tuple[int, ...]], keys: list[tuple[int, ...]]) -> None:
@@ -75,14 +73,14 @@ class Scorer:
         cache = None
         if len(prefix) > 1 and len(tails) > 1:
             cache = self.clip.tower.prefix(self.clip.embed(torch.tensor(prefix, device=device)))
-            self.meter.spend(forward=len(prefix))
+            self.budget.spend(forward=len(prefix))
         lead = () if cache is not None else prefix
         rows = [(*lead, *tail, end) for tail in tails]
         for part in batches([len(row) for row in rows]):
             longest = len(rows[part[-1]])
             ids = torch.tensor([rows[i] + (end,) * (longest - len(rows[i])) for i in part], device=device)
             eot = torch.tensor([len(rows[i]) - 1 for i in part], device=device)
-            self.meter.spend(forward=ids.numel())
+            self.budget.spend(forward=ids.numel())
             embedded, tower = self.clip.embed(ids), self.clip.tower
             latents = tower.encode(embedded, eot) if cache is None else tower.encode_with_prefix(cache, embedded, eot)
             scores = torch.nn.functional.normalize(latents.float(), dim=-1) @ self.target
@@ -90,17 +88,26 @@ class Scorer:
                 self.known[keys[i]] = score
 
 
-def batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of rows that are run together, each batch sorted by length.
+def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines (B,) of prompts given as embeddings (B, L, D) with their own targets (B, E), and the gradients (B, L, D)."""
+    at = embeddings.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        scores = torch.linalg.vecdot(clip.encode_embeddings(clip.add_special_embeddings(at)).float(), targets)
+        (gradient,) = torch.autograd.grad(scores.sum(), at)
+    return scores.detach(), gradient
 
-    A batch is padded to its longest row: as far as that wastes little, or is cheaper than a batch more.
+
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of prompts that are run together, each batch sorted by length.
+
+    A batch is padded to its longest prompt: as far as that wastes little, or is cheaper than another batch.
     """
     found: list[list[int]] = []
     useful = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         padded = lengths[i] * (len(found[-1]) + 1) if found else 0
         useful += lengths[i]
-        if not found or padded > BATCH_TOKENS or padded > useful * (1 + MOST_PADDING) + SMALL_BATCH:
+        if not found or padded > BATCH_TOKENS or padded > useful * (1 + MAX_PADDING) + SMALL_BATCH:
             found.append([])
             useful = lengths[i]
         found[-1].append(i)

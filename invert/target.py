@@ -43,7 +43,7 @@ def modality_gap(clip: Clip, images: Sequence[Image.Image] | Tensor, prompts: Se
     return clip.encode_text(list(prompts)).float().mean(0) - pictures.float().mean(0)
 
 
-def corrected(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) -> Tensor:
+def apply_gap_correction(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) -> Tensor:
     """An image's unit latent (E,) → the unit target of one of KINDS.
 
     gap: (E,) from `modality_gap`, needed by "gap" alone. Raises InputError for an unknown kind.
@@ -56,14 +56,14 @@ def corrected(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) 
         case "gap":
             if gap is None:
                 raise InputError(
-                    "the target 'gap' needs the mean latents of this model: give example images "
-                    "with --gap-images FOLDER, or use --target raw"
+                    "the target 'gap' needs the mean latents of this model: give example images as `gap_images`, "
+                    'or use `target="raw"`'
                 )
             return F.normalize(latent + gap, dim=0)
     raise InputError(f"unknown target {kind!r}: choose one of {', '.join(KINDS)}")
 
 
-def away_from(target: Tensor, negative: Tensor, weight: float = 0.5) -> Tensor:
+def subtract_negative(target: Tensor, negative: Tensor, weight: float = 0.5) -> Tensor:
     """The unit target (E,) with `weight` times the negative's unit latent (E,) taken off.
 
     Raises InputError where nothing is left to pull on.

@@ -22,9 +22,8 @@ from experiments.harness.pictures import Picture
 from experiments.harness.records import TRUTH, MethodEntry, RunRecord, identity, key_of, measured, read_records, write_records
 from experiments.harness.runner import RESULTS
 from invert.cache import cache_folder
-from invert.corpus import encoded_corpus
 from invert.inverter import Inverter
-from invert.methods import TOGETHER, interrogator, interrogator_lite
+from invert.methods import get_method
 from invert.target import image_latent
 
 PUBLISHED = RESULTS / "runs"
@@ -33,13 +32,10 @@ BATCH = 12  # pictures that a method inverts together
 
 def prepare(inverter: Inverter, method: str) -> None:
     """Build what a method builds once per model (tables, corpus, vocabulary), so that no picture is charged for it."""
-    inverter.vocabulary()
-    if method.startswith("interrogator-lite"):
-        interrogator_lite.tables(inverter.clip)
-    elif method.startswith("interrogator"):
-        interrogator.interrogator(inverter.clip)
-    if method.startswith(("invert", "interrogator", "retrieve")):
-        encoded_corpus(inverter.clip)
+    _ = inverter.bundle.token_index
+    build = get_method(method).prepare
+    if build is not None:
+        build(inverter.bundle)
 
 
 class Bench:
@@ -82,7 +78,7 @@ class Bench:
                 if entry.kinds and kind not in entry.kinds:
                     continue
                 chosen = [p for p in pictures if p.kind == kind][: entry.max_pictures]
-                if self.batched and entry.method in TOGETHER and not self.cached_only:
+                if self.batched and self.can_batch(entry) and not self.cached_only:
                     for seed in its_seeds:
                         self.run_batches(entry, chosen, seed, log)
                 for picture in chosen:
@@ -90,13 +86,16 @@ class Bench:
                         if not self.cached_only or self.find(entry, picture, seed) is not None:
                             yield self.record(entry, picture, seed, log)
 
+    def can_batch(self, entry: MethodEntry) -> bool:
+        return entry.method != TRUTH and get_method(entry.method).run_batch is not None
+
     def run_batches(self, entry: MethodEntry, pictures: list[Picture], seed: int, log: Callable[[str], None]) -> None:
         """Run what is not known yet, BATCH pictures at a time."""
         missing = [picture for picture in pictures if self.find(entry, picture, seed) is None]
         for begin in range(0, len(missing), BATCH):
             batch = missing[begin : begin + BATCH]
             images = [picture.image for picture in batch]
-            results = self.inverter.invert_each(images, method=entry.method, seed=seed, **entry.options)
+            results = self.inverter.invert_batch(images, method=entry.method, seed=seed, **entry.options)
             for picture, result in zip(batch, results, strict=True):
                 self.keep({**self.identity(entry, picture, seed), **measured(result, alone=False)})
             log(f"{entry.name:24} {len(batch)} pictures {results[-1].seconds:6.1f} s")

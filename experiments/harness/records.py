@@ -71,7 +71,7 @@ def key_of(record: RunRecord) -> str:
 
 def revision_of(method: str) -> int:
     """The method's revision: a number that is raised with every change that can change its prompts."""
-    return 1 if method == TRUTH else getattr(get_method(method), "revision", 1)
+    return 1 if method == TRUTH else get_method(method).revision
 
 
 @cache

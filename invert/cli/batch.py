@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from invert.cli.outputs import Outputs
 from invert.cli.sources import STDIN, read_stdin
 from invert.cli.table import print_comparison
 from invert.cli.terminal import OutputError, as_text, complain, progress, say
-from invert.config import InvertConfig
+from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.escape import escaped
 from invert.images import load_image, thumbnail
@@ -70,8 +70,10 @@ class Job:
         negative: Image.Image | str | None = None,
         judge: Clip | None = None,
         round_trip: RoundTrip | None = None,
+        settings: Mapping[str, MethodConfig] | None = None,
     ) -> None:
-        """judge: compares prompts, or what they draw. round_trip: draws them."""
+        """judge: compares prompts, or what they draw. round_trip: draws them. settings: of methods, by name."""
+        self.settings = settings or {}
         self.config, self.methods, self.inverter, self.outputs = config, methods, inverter, outputs
         self.interrupts, self.negative, self.judge, self.round_trip = interrupts, negative, judge, round_trip
         self.entries: list[Entry] = []  # what the files are written from
@@ -151,7 +153,7 @@ class Job:
         return results
 
     def result(self, subject: Subject, method: str) -> Result:
-        config = replace(self.config, method=method)
+        config = replace(self.config, method=method, method_config=self.settings.get(method))
         with progress(f"inverting {subject.label}") as line:
 
             def on_best(prompt: str, value: float) -> None:
@@ -159,7 +161,7 @@ class Job:
 
             if not subject.pictures:
                 return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)
-            result = self.inverter.invert(subject.pictures, config, negative=self.negative, on_best=on_best)
+            result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, on_best=on_best)
             if self.round_trip is None or result.interrupted:
                 return result
             line.update(as_text(f"drawing {result.prompt}"))

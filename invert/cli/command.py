@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import traceback
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import METHODS, SOFT_METHODS, TARGETS, Options, listed, parser
+from invert.cli.options import TARGETS, Options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import check_stdin, expanded
 from invert.cli.terminal import check_stdout, complain
@@ -16,12 +15,15 @@ from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
 from invert.extras import require
+from invert.methods import get_method, method_names
+from invert.methods.settings import parse_settings
+from invert.registry import BUNDLES, resolve
 
 SELECTIONS = ("score", "generator")
 CANDIDATES = 8  # prompts that the generator chooses among, at least
 MAX_GENERATED = 1000  # images of a prompt
 EXTRA_OF_METHOD = {"ph2p": "diffusers", "textual-inversion": "diffusers"} | {
-    name: "clip_interrogator" for name in METHODS if name.startswith("interrogator") and "lite" not in name
+    name: "clip_interrogator" for name in method_names() if name.startswith("interrogator") and "lite" not in name
 }
 
 
@@ -35,13 +37,9 @@ def run_command(words: list[str]) -> int:
 def run(options: Options, interrupts: Interrupts) -> int:
     """Check the options, then import what computes, and work."""
     if options.list_objects:
-        from invert.picturebook.commands import print_objects
-
-        return print_objects()
+        return int(resolve("invert.picturebook.commands:print_objects")())
     if options.scene is not None:
-        from invert.picturebook.commands import draw_for
-
-        return draw_for(options.scene, options.images or [], options.seed)
+        return int(resolve("invert.picturebook.commands:draw_for")(options.scene, options.images or [], options.seed))
     outputs = Outputs.of(options)
     config = check(options, outputs)
     failed: list[InputError] = []
@@ -82,27 +80,36 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
     check_names(options)
     config = config_of(options)
     check_drawing(options, outputs)
-    if outputs.embedding is not None and options.method not in SOFT_METHODS:
-        raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(SOFT_METHODS)}")
+    if outputs.embedding is not None and not get_method(options.method).gives_soft_prompt:
+        able = [name for name in method_names() if get_method(name).gives_soft_prompt]
+        raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(able)}")
     return config
 
 
 def check_names(options: Options) -> None:
     """Methods and the target are known, and the packages that they need are installed."""
     for name in (options.method, *listed(options.compare or "")):
-        if name not in METHODS:
-            close = difflib.get_close_matches(name, METHODS, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
+        get_method(name)
         if name in EXTRA_OF_METHOD:
             require(EXTRA_OF_METHOD[name], f"the method {name!r}")
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
-    for name in ("model", "generator", "judge", "device", "gap_images"):
+    check_settings(options)
+    if options.bundle:
+        BUNDLES.check(options.bundle)
+    for name in ("model", "bundle", "generator", "judge", "device", "gap_images"):
         if getattr(options, name) == "":
             raise InputError(f"`{name}` is empty: give a name or a path, or leave it out")
     if options.gap_images is not None and not os.path.exists(options.gap_images):
         raise InputError(f"`gap_images`: {options.gap_images} does not exist: give a folder of example images")
+
+
+def check_settings(options: Options) -> None:
+    """The settings are those of methods that run."""
+    running = (options.method, *listed(options.compare or ""))
+    for name in parse_settings(options.settings or ()):
+        if name not in running:
+            raise InputError(f"`settings` names the method {name!r}, which does not run: choose it with `method` or `compare`")
 
 
 def check_drawing(options: Options, outputs: Outputs) -> None:
@@ -124,6 +131,7 @@ def config_of(options: Options) -> InvertConfig:
     """The library's own config, which checks its fields."""
     return InvertConfig(
         method=options.method,
+        method_config=parse_settings(options.settings or ()).get(options.method),
         target=options.target,
         tokens=options.tokens,
         restarts=options.restarts,

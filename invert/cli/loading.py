@@ -18,6 +18,7 @@ from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
+from invert.methods.settings import parse_settings
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.result import tokens_of
@@ -33,11 +34,12 @@ def prepare(
 ) -> tuple[Job, Iterable[Subject]]:
     """The job with everything loaded, and the subjects that it will go through."""
     negative = negative_of(options.negative)
-    inverter = loaded(options.model, options.device, options.gap_images)
+    inverter = loaded(options.model, options.bundle, options.device, options.gap_images)
     others = listed(options.compare or "")
-    judge = loaded_judge(inverter.clip, options.judge) if others or outputs.draws else None
+    judge = loaded_judge(inverter, options.judge) if others or outputs.draws else None
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED) if outputs.draws and judge else None
-    job = Job(config, (options.method, *others), inverter, outputs, interrupts, negative, judge, drawing)
+    settings = parse_settings(options.settings or ())
+    job = Job(config, (options.method, *others), inverter, outputs, interrupts, negative, judge, drawing, settings)
     if options.text is not None:
         return job, [Subject("the text", [], options.text)]
     return job, read_subjects(groups, job)
@@ -48,34 +50,33 @@ def negative_of(negative: str | None) -> Image.Image | str | None:
     return load_image(negative) if negative is not None and looks_like_image(negative) else negative
 
 
-def loaded(model: str, device: str | None, gap_images: str | None) -> Inverter:
+def loaded(model: str, bundle: str | None, device: str | None, gap_images: str | None) -> Inverter:
     """The model, with its modality gap measured where example images are given."""
     with progress(f"loading {model}"):
-        inverter = Inverter.load(model, device)
-    if gap_images is not None:
-        inverter.measure_gap(expanded([gap_images], raised))
-    return inverter
+        inverter = Inverter.load(model, bundle, device)
+    if gap_images is None:
+        return inverter
+    examples = [load_image(path) for path in expanded([gap_images], raised)]
+    return Inverter(inverter.bundle.with_(gap_images=examples))
 
 
 def raised(error: InputError) -> None:
     raise error
 
 
-def loaded_judge(clip: Clip, name: str | None) -> Clip:
-    """The model of that name; else picturebook's own judge for picturebook, while any other model has to judge itself."""
-    if name is None and clip.name != "picturebook":
-        return clip
+def loaded_judge(inverter: Inverter, name: str | None) -> Clip:
+    """The model of that name, or the bundle's own judge."""
     with progress("loading the judge"):
-        return load_clip(name or "picturebook-judge", clip.device)
+        return inverter.bundle.evaluator() if name is None else load_clip(name, inverter.clip.device)
 
 
 def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int) -> RoundTrip:
     """The generator that is asked for, loaded, for that many images of a prompt."""
-    from invert.diffusion.generator import Generator  # with it comes diffusers, a slow import
-    from invert.diffusion.roundtrip import RoundTrip
+    from invert.diffusion.roundtrip import RoundTrip  # with it comes diffusers, a slow import
+    from invert.methods.denoiser import load_generator
 
-    with progress(f"loading {config.generator}"):
-        drawing = Generator.load(config.generator, inverter.clip.device)
+    with progress(f"loading {config.generator or inverter.bundle.generator or 'the generator'}"):
+        drawing = load_generator(inverter.bundle, config.generator)
     clip, seeds = inverter.clip, tuple(range(config.seed, config.seed + images))
-    reads_soft_prompts = drawing.shares_token_embeddings(clip, inverter.vocabulary().token_ids)
+    reads_soft_prompts = drawing.shares_token_embeddings(clip, inverter.bundle.token_index.token_ids)
     return RoundTrip(drawing, judge, seeds, partial(tokens_of, clip), reads_soft_prompts)

@@ -14,15 +14,9 @@ from typing import Annotated, get_type_hints
 import typer
 
 from invert.config import InvertConfig
+from invert.methods import method_names
 
 DEFAULT = InvertConfig()
-# The names of `invert.methods`, and those of them that give a soft prompt.
-METHODS = (
-    "invert", "nearest", "pez", "gcg", "random", "retrieve", "ph2p", "textual-inversion",
-    "interrogator", "interrogator-fast", "interrogator-classic", "interrogator-negative",
-    "interrogator-lite", "interrogator-lite-fast", "interrogator-lite-classic", "interrogator-lite-negative",
-)  # fmt: skip
-SOFT_METHODS = ("invert", "nearest", "textual-inversion")
 TARGETS = ("raw", "empty", "gap")
 
 
@@ -42,8 +36,12 @@ class Options:
 
     images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, URLs, or - for stdin.")] = None
     model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Words and language for the model: picturebook, generic; by default its own."),
+    ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
-    method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(METHODS)}.")] = DEFAULT.method
+    method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
     top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top
     target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target
@@ -64,6 +62,9 @@ class Options:
     tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens
     restarts: Annotated[int, typer.Option(help="Soft prompts optimized at once.")] = DEFAULT.restarts
     soft_steps: Annotated[int, typer.Option(help="Gradient steps on them.")] = DEFAULT.soft_steps
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of one method, as in pez.lr=0.2; may be given more than once.")
+    ] = None
     budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None
     seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None
     generate: Annotated[
@@ -72,7 +73,9 @@ class Options:
     select: Annotated[
         str, typer.Option(help="What chooses the final prompt: score, or generator, by what prompts draw (extra: diffusion).")
     ] = "score"
-    generator: Annotated[str, typer.Option(help="picturebook, a Stable Diffusion id, or its folder.")] = DEFAULT.generator
+    generator: Annotated[
+        str | None, typer.Option(help="picturebook, a Stable Diffusion id, or its folder; by default the model's own.")
+    ] = DEFAULT.generator
     judge: Annotated[
         str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
     ] = None

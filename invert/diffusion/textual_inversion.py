@@ -13,18 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invert.config import TextualInversionConfig
 from invert.diffusion.denoising import Denoising
 from invert.diffusion.generator import Generator
-
-
-@dataclass(frozen=True)
-class TextualInversionConfig:
-    """How pseudo-tokens are learned."""
-
-    steps: int = 100
-    lr: float = 0.05  # Adam's, in units of the token table's standard deviation
-    n_samples: int = 8  # noises and timesteps a step
-    timestep_fraction: float = 1.0  # share of the timesteps that are sampled, counted from the noisy end
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ def learn(
     images: Sequence[Image.Image],
     start: Tensor,
     rng: torch.Generator,
-    config: TextualInversionConfig = TextualInversionConfig(),
+    config: TextualInversionConfig | None = None,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> PseudoTokens:
     """Learn token embeddings by Adam on the denoising loss of the images.
@@ -56,13 +47,14 @@ def learn(
     Raises:
         InputError: the pipeline is an SDXL, or there is no image.
     """
+    settings = config or TextualInversionConfig()
     denoising = Denoising(generator, images)
     table = generator.text_encoders[0].get_input_embeddings().weight
     embeddings = start.detach().to(table.device, torch.float32).clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([embeddings], lr=config.lr * float(table[table.any(1)].float().std()))
+    optimizer = torch.optim.Adam([embeddings], lr=settings.lr * float(table[table.any(1)].float().std()))
     losses: list[float] = []
-    for step in range(config.steps):
-        batch = denoising.sample_noise(config.n_samples, config.timestep_fraction, rng)
+    for step in range(settings.steps):
+        batch = denoising.sample_noise(settings.n_samples, settings.timestep_fraction, rng)
         loss = denoising.loss(generator.encode_embeddings([embeddings[None]]), batch)[0]
         (embeddings.grad,) = torch.autograd.grad(loss, embeddings)
         optimizer.step()

@@ -1,120 +1,187 @@
-"""Whole pipelines behind one protocol: `get_method(name)(problem)` gives a `Solution`.
+"""Whole pipelines behind one protocol: `get_method(name)` gives a `Method`, which runs an `InversionTask`.
 
-A method is a function in a module of its own, entered in METHODS. It spends through the problem's
-meter, takes randomness from its generator only, and offers every prompt that it would accept to
-`meter.offer`, so that an interrupt loses nothing.
+Names, options and settings are known without importing torch: a method's own module is imported when it
+runs. `register()` adds a method in this process; other packages offer theirs as entry points of the group
+"invert.methods", each naming a `Method`.
+
+A method spends through the task's budget, takes randomness from its `rng` only, and reports every prompt
+that it would accept to its history, so that an interrupt loses nothing.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from PIL import Image
-from torch import Tensor
-
-from invert.config import InvertConfig
+from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
-from invert.meter import Meter
-from invert.models.clip import Clip
-from invert.project import Concept, Projection
-from invert.vocabulary import Vocabulary
+from invert.methods import configs
+from invert.registry import Registry, resolve
 
-# name → (module, function), so that a method's own needs stay optional.
-METHODS = {
-    "invert": ("invert.methods.invert", "invert"),
-    "nearest": ("invert.methods.nearest", "nearest"),
-    "pez": ("invert.methods.pez", "pez"),
-    "gcg": ("invert.methods.gcg", "gcg"),
-    "random": ("invert.methods.random_search", "random_search"),
-    "retrieve": ("invert.methods.retrieve", "retrieve"),
-    "ph2p": ("invert.methods.ph2p", "ph2p"),
-    "textual-inversion": ("invert.methods.textual_inversion", "textual_inversion"),
-    "interrogator": ("invert.methods.interrogator", "best"),
-    "interrogator-fast": ("invert.methods.interrogator", "fast"),
-    "interrogator-classic": ("invert.methods.interrogator", "classic"),
-    "interrogator-negative": ("invert.methods.interrogator", "negative"),
-    "interrogator-lite": ("invert.methods.interrogator_lite", "best"),
-    "interrogator-lite-fast": ("invert.methods.interrogator_lite", "fast"),
-    "interrogator-lite-classic": ("invert.methods.interrogator_lite", "classic"),
-    "interrogator-lite-negative": ("invert.methods.interrogator_lite", "negative"),
-}
+if TYPE_CHECKING:
+    from invert.bundle import ModelBundle
+    from invert.methods.task import InversionOutput as InversionOutput
+    from invert.methods.task import InversionTask as InversionTask
 
-# Those that can seek the prompts of several problems side by side: name → (module, function of a list of problems).
-TOGETHER = {"pez": ("invert.methods.pez", "pez_together")}
-
-SOFT_METHODS = ("invert", "nearest", "textual-inversion")  # those that give the embeddings they optimised
-
-# Options that only some methods can follow: asked of another one they are an error, not silence.
-FOLLOWED_BY = {"must_include": ("invert",), "init_prompt": ("invert", "textual-inversion")}
+# Options of `InvertConfig` that only some methods follow: given to another one they are an error.
+SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What every method is given.
+class Method:
+    """A way to find prompts.
 
-    target: unit latent (E,) float32 on the model's device. images: what it was made of, none where it
-    is a text's; only a method that captions images itself looks at them.
+    Attributes:
+        name: by which it is asked for.
+        revision: raised whenever a change gives other prompts; measured results are kept by it.
+        config_type: the dataclass of its settings, a `MethodConfig`.
+        run: the output of one task.
+        run_batch: the outputs of several tasks that differ in target and rng, computed together; None
+            where they are run one after the other.
+        options: those of SELECTIVE_OPTIONS that it follows.
+        gives_soft_prompt: whether its output holds the embeddings that it optimized.
+        prepare: builds what the method needs once per model; None where there is nothing.
     """
 
-    clip: Clip
-    target: Tensor
-    vocabulary: Vocabulary
-    config: InvertConfig
-    generator: torch.Generator
-    meter: Meter
-    images: tuple[Image.Image, ...] = ()
+    name: str
+    revision: int
+    config_type: type[MethodConfig]
+    run: Callable[[InversionTask, Any], InversionOutput]
+    run_batch: Callable[[Sequence[InversionTask], Any], list[InversionOutput]] | None = None
+    options: frozenset[str] = frozenset()
+    gives_soft_prompt: bool = False
+    prepare: Callable[[ModelBundle], object] | None = None
+
+    def config_of(self, config: InvertConfig) -> MethodConfig:
+        """The settings that the run asks for, or the defaults.
+
+        Raises:
+            InputError: they are another method's.
+        """
+        if config.method_config is None:
+            return self.config_type()
+        if not isinstance(config.method_config, self.config_type):
+            given = type(config.method_config).__name__
+            raise InputError(f"`method_config` is a {given}, but the method {self.name!r} takes a {self.config_type.__name__}")
+        return config.method_config
+
+    def check_options(self, config: InvertConfig) -> None:
+        """InputError where the config asks for something that the method cannot do."""
+        for option in SELECTIVE_OPTIONS:
+            if getattr(config, option) and option not in self.options:
+                able = [name for name in METHODS.names() if option in get_method(name).options]
+                raise InputError(f"the method {self.name!r} cannot follow `{option}`: use {' or '.join(able)}, or leave it out")
 
 
 @dataclass(frozen=True)
-class Solution:
-    """What every method gives back.
+class Deferred:
+    """A function "module:name" that is imported when it is called."""
 
-    prompts: distinct, best first, each with its cosine. soft: the best soft prompt's token rows
-    (L, D), where the method has one.
-    """
+    path: str
 
-    prompts: list[tuple[str, float]]
-    soft_score: float | None = None
-    projections: list[Projection] = field(default_factory=list)
-    concepts: list[Concept] = field(default_factory=list)
-    soft: Tensor | None = None
+    def __call__(self, *arguments: Any) -> Any:
+        return resolve(self.path)(*arguments)
 
 
-Method = Callable[[Problem], Solution]
+def _interrogator(module: str, mode: str, name: str) -> Method:
+    """One mode of CLIP Interrogator."""
+    return Method(
+        name,
+        revision=1,
+        config_type=configs.NoConfig,
+        run=Deferred(f"invert.methods.{module}:{mode}"),
+        options=frozenset() if mode == "negative" else frozenset({"corpus"}),  # a negative prompt needs no caption
+        prepare=Deferred(f"invert.methods.{module}:prepare"),
+    )
 
 
-def solve_each(problems: Sequence[Problem]) -> list[Solution]:
-    """The solutions of problems of one config: side by side where their method can, else one after the other."""
-    name = problems[0].config.method
-    method = get_method(name)
-    if name not in TOGETHER:
-        return [method(problem) for problem in problems]
-    return imported(TOGETHER[name])(problems)
+_MODES = {"": "best", "-fast": "fast", "-classic": "classic", "-negative": "negative"}
+_BUILTIN = (
+    Method(
+        "invert",
+        revision=1,
+        config_type=configs.InvertMethodConfig,
+        run=Deferred("invert.methods.invert:invert"),
+        options=frozenset(SELECTIVE_OPTIONS),
+        gives_soft_prompt=True,
+        prepare=Deferred("invert.methods.invert:prepare"),
+    ),
+    Method(
+        "nearest",
+        revision=1,
+        config_type=configs.NearestConfig,
+        run=Deferred("invert.methods.nearest:nearest"),
+        options=frozenset({"ban"}),
+        gives_soft_prompt=True,
+    ),
+    Method(
+        "pez",
+        revision=1,
+        config_type=configs.PezConfig,
+        run=Deferred("invert.methods.pez:pez"),
+        run_batch=Deferred("invert.methods.pez:pez_batch"),
+        options=frozenset({"ban"}),
+    ),
+    Method("gcg", 1, configs.GcgConfig, Deferred("invert.methods.gcg:gcg"), options=frozenset({"ban"})),
+    Method("random", 1, configs.RandomConfig, Deferred("invert.methods.random_search:random_search"), options=frozenset({"ban"})),
+    Method(
+        "retrieve",
+        revision=1,
+        config_type=configs.NoConfig,
+        run=Deferred("invert.methods.retrieve:retrieve"),
+        options=frozenset({"corpus", "ban"}),
+        prepare=Deferred("invert.methods.retrieve:prepare"),
+    ),
+    Method("ph2p", 1, configs.Ph2pConfig, Deferred("invert.methods.ph2p:ph2p"), options=frozenset({"ban"})),
+    Method(
+        "textual-inversion",
+        revision=1,
+        config_type=configs.TextualInversionConfig,
+        run=Deferred("invert.methods.textual_inversion:textual_inversion"),
+        options=frozenset({"ban", "init_prompt"}),
+        gives_soft_prompt=True,
+    ),
+    *(_interrogator("interrogator", mode, f"interrogator{ending}") for ending, mode in _MODES.items()),
+    *(_interrogator("interrogator_lite", mode, f"interrogator-lite{ending}") for ending, mode in _MODES.items()),
+)
+METHODS: Registry[Method] = Registry("method", "invert.methods", {method.name: method for method in _BUILTIN})
+
+
+def method_names() -> tuple[str, ...]:
+    """All methods by name, ours first."""
+    return METHODS.names()
 
 
 def get_method(name: str) -> Method:
-    """The method of that name; InputError that lists the names where there is none."""
-    if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise InputError(f"unknown method {name!r}{hint}: choose one of {', '.join(METHODS)}")
-    return imported(METHODS[name])
+    """The method of that name.
+
+    Raises:
+        InputError: there is none; the message lists the names.
+    """
+    return METHODS.get(name)
 
 
-def imported(entry: tuple[str, str]) -> Callable[..., Any]:
-    """The function that an entry of the tables names; its module is imported when it is asked for."""
-    module, function = entry
-    return getattr(importlib.import_module(module), function)
+def register(method: Method) -> Method:
+    """Add a method, to be found under its name; returns it.
+
+    Raises:
+        InputError: another method has that name.
+    """
+    METHODS.register(method.name, method)
+    return method
 
 
-def check_followed(config: InvertConfig) -> None:
-    """InputError where the config asks for something that its method cannot do."""
-    for name, methods in FOLLOWED_BY.items():
-        if getattr(config, name) and config.method not in methods:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"the method {config.method!r} cannot follow {option}: use {' or '.join(methods)}, or leave it out")
+def run_tasks(method: Method, tasks: Sequence[InversionTask]) -> list[InversionOutput]:
+    """The outputs of tasks of one config: together where the method can, otherwise one after the other."""
+    config = method.config_of(tasks[0].config)
+    if method.run_batch is not None and len(tasks) > 1:
+        return method.run_batch(tasks, config)
+    return [method.run(task, config) for task in tasks]
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of `invert.methods.task`, which need torch, when they are asked for."""
+    if name in ("InversionTask", "InversionOutput"):
+        return resolve(f"invert.methods.task:{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,38 +1,37 @@
-"""What the methods that learn through a denoiser share: the problem's pipeline, and its images there.
-
-Such a method writes tokens of the inverted model's table, so the pipeline's text encoder has to be
-that model's own.
-"""
+"""The pipeline that a method learns through: it has to read the tokens of the inverted model's own table."""
 
 from __future__ import annotations
 
-from functools import cache
-
-import torch
-
-from invert.diffusion.denoising import Denoising
+from invert.bundle import ModelBundle
 from invert.diffusion.generator import Generator
 from invert.errors import InputError
-from invert.methods import Problem
+from invert.methods.task import InversionTask
 
 
-@cache
-def loaded(name: str, device: torch.device) -> Generator:
-    """The pipeline of that name, loaded once a process."""
-    return Generator.load(name, device)
+def load_generator(bundle: ModelBundle, name: str | None) -> Generator:
+    """The pipeline of that name, or the bundle's own, loaded once.
 
-
-def generator_of(problem: Problem) -> Generator:
-    """The pipeline that the problem names; InputError where it reads other tokens than the model."""
-    generator = loaded(problem.config.generator, problem.clip.device)
-    if not generator.shares_token_embeddings(problem.clip, problem.vocabulary.token_ids):
+    Raises:
+        InputError: no name is given and the bundle has none, or it cannot be loaded.
+    """
+    chosen = name or bundle.generator
+    if chosen is None:
         raise InputError(
-            f"the text encoder of the generator {generator.name!r} is not that of {problem.clip.name!r}: give with --model "
+            f"{bundle.clip.name!r} brings no generator: give one as `generator`, a Stable Diffusion id or the folder of one"
+        )
+    return bundle.once(f"generator {chosen}", lambda: Generator.load(chosen, bundle.clip.device))
+
+
+def denoiser_of(task: InversionTask) -> Generator:
+    """The task's pipeline.
+
+    Raises:
+        InputError: it reads other tokens than the model.
+    """
+    generator = load_generator(task.bundle, task.config.generator)
+    if not generator.shares_token_embeddings(task.clip, task.bundle.token_index.token_ids):
+        raise InputError(
+            f"the text encoder of the generator {generator.name!r} is not that of {task.clip.name!r}: give as `model` "
             "the CLIP that the generator was trained with (Stable Diffusion 1.x: ViT-L-14/openai)"
         )
     return generator
-
-
-def denoising_of(problem: Problem, generator: Generator) -> Denoising:
-    """The denoising of the problem's images; InputError where it has none."""
-    return Denoising(generator, problem.images)

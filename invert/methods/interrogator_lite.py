@@ -1,4 +1,4 @@
-"""CLIP Interrogator's method, written anew: tables of phrases ranked, then chained after a caption.
+"""CLIP Interrogator's method, reimplemented: tables of phrases ranked, then chained after a caption.
 
 It gives the prompts of the package (0.6.0) without needing it, and cheaper: phrases stop at their
 end-of-text, and the prompt that they all continue is run once. Where the package does something odd
@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from invert.corpus import encoded_corpus
-from invert.methods import Problem, Solution
-from invert.methods.labels import Labels, labels_for
-from invert.methods.tokens import score_text
-from invert.models.clip import Clip
-from invert.scorer import Scorer
-from invert.vocabulary import Word
+from invert.bundle import ModelBundle
+from invert.lexicon import Word
+from invert.methods.configs import NoConfig
+from invert.methods.labels import labels_of
+from invert.methods.task import InversionOutput, InversionTask
 
 CHUNK = 4096  # phrases ranked at once; of a longer table every chunk may keep only its share of this
-MOST_RANKED = 2048  # phrases that the chain may choose from
+MAX_RANKED = 2048  # phrases that the chain may choose from
 FLAVORS = 32  # phrases in the fast and classic prompt inside the best mode, and in a chain at most
 FEW_FLAVORS = 3  # in the classic mode by itself
 FORCED = 8  # links of the chain that are taken even where they do not help
@@ -52,52 +50,65 @@ def chunks(values: Tensor) -> Iterable[tuple[int, Tensor]]:
     return ((start, values[start : start + CHUNK]) for start in range(0, len(values), CHUNK))
 
 
-@lru_cache(maxsize=2)
-def tables(clip: Clip) -> dict[str, Table]:
-    """Every table of the model's labels, encoded once, and `merged`, all but the negative one."""
-    labels: Labels = labels_for(clip)
+def tables(bundle: ModelBundle) -> dict[str, Table]:
+    """Every table of the bundle's labels, encoded once, and `merged`, all but the negative one."""
+    return bundle.once("interrogator-lite", lambda: _encoded(bundle))
+
+
+def _encoded(bundle: ModelBundle) -> dict[str, Table]:
+    labels = labels_of(bundle)
     encoded = {}
     for field in fields(labels):
         phrases = getattr(labels, field.name)
-        encoded[field.name] = Table(phrases, clip.encode_text(phrases).half().float())
+        encoded[field.name] = Table(phrases, bundle.clip.encode_text(phrases).half().float())
     parts = [encoded[name] for name in ("artists", "flavors", "mediums", "movements", "trendings")]
     merged = Table(tuple(phrase for part in parts for phrase in part.phrases), torch.cat([part.latents for part in parts]))
     return {**encoded, "merged": merged}
 
 
-def best(problem: Problem) -> Solution:
+def prepare(bundle: ModelBundle) -> None:
+    """Encode the tables and the corpus."""
+    tables(bundle)
+    _ = bundle.encoded_corpus
+
+
+def best(task: InversionTask, config: NoConfig) -> InversionOutput:
     """Caption, classic, fast and chained prompt: whichever is nearest."""
-    lite = Lite(problem)
-    ranked = lite.tables["merged"].rank(problem.target, MOST_RANKED)
+    lite = Lite(task)
+    ranked = lite.tables["merged"].rank(task.target, MAX_RANKED)
     chained = lite.chain(ranked, lite.caption)
-    return lite.solution([lite.caption, lite.classic(FLAVORS), lite.fast(), chained])
+    return lite.output([lite.caption, lite.classic(FLAVORS), lite.fast(), chained])
 
 
-def fast(problem: Problem) -> Solution:
-    lite = Lite(problem)
-    return lite.solution([lite.fast()])
+def fast(task: InversionTask, config: NoConfig) -> InversionOutput:
+    lite = Lite(task)
+    return lite.output([lite.fast()])
 
 
-def classic(problem: Problem) -> Solution:
-    lite = Lite(problem)
-    return lite.solution([lite.classic(FEW_FLAVORS)])
+def classic(task: InversionTask, config: NoConfig) -> InversionOutput:
+    lite = Lite(task)
+    return lite.output([lite.classic(FEW_FLAVORS)])
 
 
-def negative(problem: Problem) -> Solution:
+def negative(task: InversionTask, config: NoConfig) -> InversionOutput:
     """The phrases least like the image, for a negative prompt."""
-    lite = Lite(problem)
-    ranked = lite.tables["flavors"].rank(problem.target, MOST_RANKED, -1.0)
-    return lite.solution([lite.chain([*ranked, *lite.tables["negative"].phrases], "", -1.0)])
+    lite = Lite(task)
+    ranked = lite.tables["flavors"].rank(task.target, MAX_RANKED, -1.0)
+    return lite.output([lite.chain([*ranked, *lite.tables["negative"].phrases], "", -1.0)])
 
 
 class Lite:
     """One image's interrogation."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.clip, self.target = problem, problem.clip, problem.target
-        self.scorer = Scorer(problem.clip, problem.vocabulary, problem.target, problem.meter)
-        self.tables = tables(problem.clip)
-        self.caption = encoded_corpus(problem.clip).nearest(problem.target, 1)[0][0]
+    def __init__(self, task: InversionTask) -> None:
+        self.task, self.clip, self.target = task, task.clip, task.target
+        self.scorer = task.scorer()
+        self.tables = tables(task.bundle)
+
+    @cached_property
+    def caption(self) -> str:
+        """The corpus's nearest prompt, in place of a captioner's."""
+        return self.task.bundle.encoded_corpus.nearest(self.target, 1)[0][0]
 
     def top(self, table: str, k: int = 1) -> list[str]:
         return self.tables[table].rank(self.target, k)
@@ -107,7 +118,7 @@ class Lite:
         return self.truncated(", ".join([self.caption, *self.top("merged", FLAVORS)]))
 
     def classic(self, flavors: int) -> str:
-        """The caption with the best medium, artist, trending, movement and flavours in set places."""
+        """The caption with the best medium, artist, trending, movement and flavors in set places."""
         medium, artist = self.top("mediums")[0], self.top("artists")[0]
         lead = f"{self.caption} {artist}" if self.caption.startswith(medium) else f"{self.caption}, {medium} {artist}"
         rest = [*self.top("trendings"), *self.top("movements"), *self.top("flavors", flavors)]
@@ -127,11 +138,11 @@ class Lite:
             longer = f"{prompt}, {phrase}"
             if value > highest:
                 top, highest = longer, value
-                self.problem.meter.offer(longer, value)
+                self.task.history.report_candidate(longer, value)
             if value <= similar and link >= FORCED:
                 break
             prompt, similar = longer, value
-            if self.full(prompt) or self.problem.meter.exhausted:
+            if self.full(prompt) or self.task.budget.exhausted:
                 break
             left.remove(phrase)
         return top
@@ -149,7 +160,7 @@ class Lite:
         return self.next_link(prompt, [phrase], 1.0)[1]
 
     def word(self, phrase: str, used: int) -> Word:
-        """A phrase as one word for the scorer, cut where the context ends after `used` tokens."""
+        """A phrase as one word for the scorer, truncated where the context ends after `used` tokens."""
         return Word(phrase, tuple(self.clip.tokenizer.encode(phrase)[: self.clip.context_length - 2 - used]))
 
     def full(self, prompt: str) -> bool:
@@ -165,9 +176,9 @@ class Lite:
             kept += ", " + part
         return kept
 
-    def solution(self, prompts: Sequence[str]) -> Solution:
+    def output(self, prompts: Sequence[str]) -> InversionOutput:
         """The nearest of the finished prompts first."""
-        scored = {prompt: score_text(self.problem, prompt) for prompt in prompts}
-        ranked = sorted(scored.items(), key=lambda pair: -pair[1])[: self.problem.config.top]
-        self.problem.meter.offer(*ranked[0])
-        return Solution(ranked)
+        scored = {prompt: self.scorer.score_text(prompt) for prompt in prompts}
+        ranked = sorted(scored.items(), key=lambda pair: -pair[1])[: self.task.config.top]
+        self.task.history.report_candidate(*ranked[0])
+        return InversionOutput(ranked)

@@ -2,131 +2,177 @@
 
 The soft stage says which words the latent asks for, in any order; retrieval from a corpus says how
 prompts near this latent are built; the search, led by gradients on the token embeddings and held to
-language by a prior, writes the prompt. `invert_with` takes the stages' settings, for ablations.
+language by a prior, writes the prompt. The stages are functions of their own, so that an experiment can
+leave one out.
 """
 
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from invert.corpus import encoded_corpus
+from invert.bundle import ModelBundle
+from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
-from invert.language import Language
-from invert.methods import Problem, Solution
-from invert.methods.nearest import soft_prompts
+from invert.lexicon import Prompt, contains_phrase
+from invert.methods.configs import InvertMethodConfig
+from invert.methods.soft_stage import soft_prompts
+from invert.methods.task import InversionOutput, InversionTask
 from invert.project import Concept, concepts, project
-from invert.scorer import Row, Scorer
-from invert.search import JOINING, Search, SearchConfig, distinct, says
-from invert.soft import SoftConfig, SoftPrompts
-from invert.vocabulary import Vocabulary
+from invert.search import Candidate, Search
+from invert.soft import SoftPrompts
+from invert.token_index import TokenIndex
 
-STARTS = 6  # captions of the corpus that the search starts from
-NEAR = 320  # captions, the nearest of the corpus, that starts and phrases are taken from
-WORDED = 8  # of them, those whose words are tried everywhere
-PROPOSED = 24  # words of the soft stage that the search tries everywhere
+MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
+WORDS_PER_TOKEN, WORDS_PER_CONCEPT = 3, 2
 
 
-def invert(problem: Problem) -> Solution:
+@dataclass(frozen=True, eq=False)
+class SoftStage:
+    """The soft prompts of all restarts, and what they agree on."""
+
+    soft: SoftPrompts
+    concepts: list[Concept]
+
+
+def invert(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """Soft descent, candidate words, search; the distinct best prompts."""
-    config = problem.config
-    search = SearchConfig(
-        max_tokens=config.max_tokens, token_penalty=config.token_penalty, language_weight=config.language_weight
+    stage = soft_stage(task, config)
+    words = soft_words(stage.soft, stage.concepts, task.bundle.token_index)
+    return searched(task, config, stage, words)
+
+
+def soft_stage(task: InversionTask, config: InvertMethodConfig) -> SoftStage:
+    """Optimize the soft prompts and cluster their embeddings."""
+    soft = soft_prompts(
+        task,
+        SoftConfig(
+            steps=task.config.soft_steps,
+            lr=config.lr,
+            temperature_start=config.temperature_start,
+            temperature_end=config.temperature_end,
+        ),
     )
-    return invert_with(problem, SoftConfig(steps=config.soft_steps), search)
+    return SoftStage(soft, concepts(soft.embeddings, task.bundle.token_index, task.config.seed))
 
 
-def invert_with(
-    problem: Problem, soft_config: SoftConfig, search_config: SearchConfig, use_concepts: bool = True, use_soft: bool = True
-) -> Solution:
-    """`invert` with the settings of its stages; use_concepts and use_soft leave out their words for the search."""
-    vocabulary = problem.vocabulary
-    soft = soft_prompts(problem, soft_config)
-    themes = concepts(soft.embeddings, vocabulary, problem.config.seed)
-    near = near_captions(problem)
-    heaviest = soft_words(soft if use_soft else None, themes if use_concepts else [], vocabulary)[:PROPOSED]
-    proposed = list(dict.fromkeys([*heaviest, *content_words(near[:WORDED], vocabulary)]))
-    scorer = Scorer(problem.clip, vocabulary, problem.target, problem.meter)
-    needed = required(problem)
-    search = Search(scorer, language_of(problem), search_config, needed, proposed, banned(problem), near)
+def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConfig:
+    """The run's and the method's settings as the search takes them."""
+    return SearchConfig(
+        max_tokens=task.config.max_tokens,
+        token_penalty=task.config.token_penalty,
+        language_weight=task.config.language_weight,
+        beam=config.beam,
+        rounds=config.rounds,
+        replacements=config.replacements,
+        first_round_sources=config.first_round_sources,
+        insertions=config.insertions,
+        n_refined=config.n_refined,
+        refine_replacements=config.refine_replacements,
+        pair_pool=config.pair_pool,
+        pairs=config.pairs,
+    )
+
+
+def searched(
+    task: InversionTask,
+    config: InvertMethodConfig,
+    stage: SoftStage,
+    words: Sequence[int],
+    search_settings: SearchConfig | None = None,
+) -> InversionOutput:
+    """The distinct best prompts of a search.
+
+    Args:
+        task: the target and the run's options.
+        config: how many prompts to retrieve and words to propose.
+        stage: what the soft stage found; it goes into the output.
+        words: indices of lexicon words that it proposes, best first.
+        search_settings: in place of `search_config(task, config)`.
+
+    Raises:
+        InputError: the required words do not fit into one prompt.
+    """
+    retrieved = retrieved_prompts(task, config.n_retrieved)
+    near = content_words(retrieved[: config.n_word_sources], task.bundle)
+    proposals = list(dict.fromkeys([*words[: config.n_proposed], *near]))
+    needed = required(task)
+    settings = search_settings or search_config(task, config)
+    search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
-        raise InputError("the required words do not fit into one prompt: require fewer, or raise --max-tokens")
-    found = search.run(starts(problem, near))
-    complete = [candidate for candidate in found if not search.missing(candidate.row)]
+        raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
+    found = search.run(initial_prompts(task, retrieved, config.n_starts))
+    return output(task, stage, search, [candidate for candidate in found if not search.missing(candidate.words)])
+
+
+def output(task: InversionTask, stage: SoftStage, search: Search, complete: list[Candidate]) -> InversionOutput:
+    soft = stage.soft
     best = int(soft.scores.argmax())
-    return Solution(
-        prompts=[(c.prompt, c.score) for c in distinct(complete, problem.config.top)],
+    return InversionOutput(
+        prompts=[(c.prompt, c.score) for c in search.distinct(complete, task.config.top)],
         soft_score=float(soft.scores.max()),
-        projections=project(soft.embeddings[best], vocabulary),
-        concepts=themes,
+        projections=project(soft.embeddings[best], task.bundle.token_index),
+        concepts=stage.concepts,
         soft=soft.embeddings[best],
     )
 
 
-def language_of(problem: Problem) -> Language:
-    """The language of the user's corpus or of picturebook; a flat one for other models without a corpus."""
-    return _language(problem.vocabulary, problem.config.corpus)
+def prepare(bundle: ModelBundle) -> None:
+    """Encode the corpus."""
+    _ = bundle.encoded_corpus
 
 
-@lru_cache(maxsize=4)
-def _language(vocabulary: Vocabulary, corpus: tuple[str, ...]) -> Language:
-    if not corpus and vocabulary.clip.known_tokens is None:
-        return Language((), vocabulary)
-    return Language(encoded_corpus(vocabulary.clip, corpus or None).captions, vocabulary)
+def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:
+    """Of the n prompts of the corpus nearest to the target those that hold nothing banned, nearest first."""
+    nearest = task.bundle.encoded_corpus.nearest(task.target, n)
+    prompts = (task.bundle.lexicon.segment(text) for text, _ in nearest)
+    return [prompt for prompt in prompts if not contains_phrase(prompt, task.banned())]
 
 
-def near_captions(problem: Problem) -> list[Row]:
-    """The captions of the corpus that are nearest to the target and say nothing banned, nearest first."""
-    captions = encoded_corpus(problem.clip, problem.config.corpus or None).nearest(problem.target, NEAR)
-    rows = (problem.vocabulary.cut(caption) for caption, _ in captions)
-    return [row for row in rows if not says(row, banned(problem))]
+def initial_prompts(task: InversionTask, retrieved: Sequence[Prompt], n: int) -> list[Prompt]:
+    """Where the search begins: the user's own prompt, n retrieved ones of different templates, the required words."""
+    lexicon, limit = task.bundle.lexicon, task.config.max_tokens
+    by_template: dict[Prompt, Prompt] = {}
+    for prompt in retrieved:
+        by_template.setdefault(lexicon.template(prompt), prompt)
+    chosen = [*by_template.values(), *retrieved][:n]
+    prompts = [lexicon.segment(task.config.init_prompt), *chosen, required(task)]
+    short = dict.fromkeys(shortened(prompt, limit) for prompt in prompts)
+    return [prompt for prompt in short if prompt] or [(min(lexicon.words, key=lambda word: len(word.ids)),)]
 
 
-def starts(problem: Problem, near: list[Row]) -> list[Row]:
-    """Where the search begins: the user's own prompt, the nearest captions that are built differently, the required words."""
-    config = problem.config
-    built: dict[tuple[str, ...], Row] = {}
-    for row in near:
-        built.setdefault(tuple(word.text for word in row if word.text in JOINING), row)
-    captions = [*built.values(), *near][:STARTS]
-    rows = [problem.vocabulary.cut(config.init_prompt), *captions, required(problem)]
-    short = dict.fromkeys(shortened(row, config.max_tokens) for row in rows)
-    return [row for row in short if row] or [(min(problem.vocabulary.words, key=lambda word: len(word.ids)),)]
+def content_words(prompts: Sequence[Prompt], bundle: ModelBundle) -> list[int]:
+    """Indices of the lexicon's words in the prompts that say what is there, in their order."""
+    lexicon = bundle.lexicon
+    texts = dict.fromkeys(text for prompt in prompts for text in lexicon.content(prompt))
+    return [lexicon.index_of[text] for text in texts if text in lexicon.index_of]
 
 
-def content_words(rows: list[Row], vocabulary: Vocabulary) -> list[int]:
-    """Indices of the vocabulary words in the rows that say what is there, in their order."""
-    texts = dict.fromkeys(word.text for row in rows for word in row if word.text not in JOINING)
-    return [vocabulary.by_text[text] for text in texts if text in vocabulary.by_text]
+def shortened(prompt: Prompt, max_tokens: int) -> Prompt:
+    """As many of the prompt's first words as the limit takes."""
+    lengths = itertools.accumulate(len(word.ids) for word in prompt)
+    return prompt[: sum(length <= max_tokens for length in lengths)]
 
 
-def shortened(row: Row, max_tokens: int) -> Row:
-    """As many of the row's first words as the limit takes."""
-    lengths = itertools.accumulate(len(word.ids) for word in row)
-    return row[: sum(length <= max_tokens for length in lengths)]
+def required(task: InversionTask) -> Prompt:
+    """The words that the prompt has to hold."""
+    texts = dict.fromkeys(text.strip().lower() for text in task.config.must_include)
+    return tuple(task.bundle.lexicon.word(text) for text in texts)
 
 
-def required(problem: Problem) -> Row:
-    texts = dict.fromkeys(text.strip().lower() for text in problem.config.must_include)
-    return tuple(problem.vocabulary.word(text) for text in texts)
-
-
-def banned(problem: Problem) -> list[str]:
-    return [text.strip().lower() for text in problem.config.ban]
-
-
-def soft_words(soft: SoftPrompts | None, themes: list[Concept], vocabulary: Vocabulary) -> list[int]:
+def soft_words(soft: SoftPrompts | None, found: Sequence[Concept], index: TokenIndex) -> list[int]:
     """Indices of words by their weight in all soft prompts and in the concepts, heaviest first."""
     shares: dict[int, float] = {}
     if soft is not None and soft.weights is not None:
-        mass = soft.weights.sum((0, 1))  # (T,)
-        for row in torch.topk(mass, min(64, len(mass))).indices.tolist():
-            token = int(vocabulary.token_ids[row])
-            for word in vocabulary.words_with_token[token][:3]:
-                shares[word] = shares.get(word, 0.0) + float(mass[row])
-    for theme in themes:
-        for rank, (word, _) in enumerate(theme.words[:2]):
-            shares[word] = shares.get(word, 0.0) + theme.share / (rank + 1)
+        weights = soft.weights.sum((0, 1))  # (T,)
+        for position in torch.topk(weights, min(MAX_SOFT_TOKENS, len(weights))).indices.tolist():
+            token = int(index.token_ids[position])
+            for word in index.lexicon.words_with_token[token][:WORDS_PER_TOKEN]:
+                shares[word] = shares.get(word, 0.0) + float(weights[position])
+    for concept in found:
+        for rank, (word, _) in enumerate(concept.words[:WORDS_PER_CONCEPT]):
+            shares[word] = shares.get(word, 0.0) + concept.share / (rank + 1)
     return [word for word, _ in sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))]

@@ -1,68 +1,54 @@
 """Random search: what a budget of token passes buys without any gradient or structure.
 
-From random words, `width` random changes a step (replace, insert or delete one word); the best is
+From random words, `search_width` random changes a step (replace, insert or delete one word); the best is
 kept if it is better. It is the floor that every other method has to clear at the same budget.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
-import torch
-
-from invert.methods import Problem, Solution
-from invert.scorer import Row, Scorer, text_of
+from invert.lexicon import Prompt, text_of, token_count
+from invert.methods.configs import RandomConfig
+from invert.methods.task import InversionOutput, InversionTask
 
 
-@dataclass(frozen=True)
-class RandomConfig:
-    """As many candidates as GCG scores."""
-
-    steps: int = 500
-    width: int = 512  # candidates a step
-
-
-def random_search(problem: Problem, config: RandomConfig = RandomConfig()) -> Solution:
+def random_search(task: InversionTask, config: RandomConfig) -> InversionOutput:
     """Hill climbing by random single-word changes, for `steps` steps or as long as a budget lasts."""
-    scorer = Scorer(problem.clip, problem.vocabulary, problem.target, problem.meter)
-    words = problem.vocabulary.words
-    row: Row = tuple(words[draw(problem, len(words))] for _ in range(max(1, problem.config.tokens // 2)))
-    best = {row: scorer.score([row])[0]}
-    problem.meter.offer(text_of(row), best[row])
-    limited = problem.meter.max_token_passes is not None
+    scorer, history, budget = task.scorer(), task.history, task.budget
+    words = task.bundle.lexicon.words
+    prompt: Prompt = tuple(words[task.randint(len(words))] for _ in range(max(1, task.config.tokens // 2)))
+    best = {prompt: scorer.score([prompt])[0]}
+    history.report_candidate(text_of(prompt), best[prompt])
+    limited = budget.max_token_passes is not None
     for step in itertools.count() if limited else range(config.steps):
-        before = problem.meter.token_passes
-        changed = (change(problem, row) for _ in range(config.width))
-        candidates = [c for c in dict.fromkeys(changed) if len(scorer.ids(c)) <= problem.config.max_tokens and scorer.fits(c)]
+        before = budget.token_passes
+        changed = (change(task, prompt) for _ in range(config.search_width))
+        candidates = [c for c in dict.fromkeys(changed) if token_count(c) <= task.config.max_tokens and scorer.fits(c)]
         scores = scorer.score(candidates) if candidates else []
-        better = max(zip(scores, candidates, strict=True), key=lambda pair: pair[0], default=(float("-inf"), row))
-        if better[0] > best[row]:
-            row = better[1]
-            best[row] = better[0]
-            problem.meter.offer(text_of(row), best[row])
-        problem.meter.record("random", step, best[row], text_of(row))
-        nothing_new = limited and problem.meter.token_passes == before  # every change was tried before
-        if nothing_new or problem.meter.exhausted:
+        better = max(zip(scores, candidates, strict=True), key=lambda pair: pair[0], default=(float("-inf"), prompt))
+        if better[0] > best[prompt]:
+            prompt = better[1]
+            best[prompt] = better[0]
+            history.report_candidate(text_of(prompt), best[prompt])
+        history.record("random", step, best[prompt], text_of(prompt))
+        nothing_new = limited and budget.token_passes == before  # every change was tried before
+        if nothing_new or budget.exhausted:
             break
-    ranked = sorted(best.items(), key=lambda pair: -pair[1])[: problem.config.top]
-    return Solution([(text_of(kept), score) for kept, score in ranked])
+    ranked = sorted(best.items(), key=lambda pair: -pair[1])[: task.config.top]
+    return InversionOutput([(text_of(kept), score) for kept, score in ranked])
 
 
-def draw(problem: Problem, n: int) -> int:
-    """An integer in 0..n-1 from the problem's generator."""
-    return int(torch.randint(n, (), generator=problem.generator))
-
-
-def change(problem: Problem, row: Row) -> Row:
+def change(task: InversionTask, prompt: Prompt) -> Prompt:
     """One word replaced, inserted or deleted; never the last one."""
-    word = problem.vocabulary.words[draw(problem, len(problem.vocabulary))]
-    match draw(problem, 3):
+    words = task.bundle.lexicon.words
+    word = words[task.randint(len(words))]
+    match task.randint(3):
         case 0:
-            place = draw(problem, len(row) + 1)
-            return (*row[:place], word, *row[place:])
-        case 1 if len(row) > 1:
-            place = draw(problem, len(row))
-            return (*row[:place], *row[place + 1 :])
-    place = draw(problem, len(row))
-    return (*row[:place], word, *row[place + 1 :])
+            slot = task.randint(len(prompt) + 1)
+            return (*prompt[:slot], word, *prompt[slot:])
+        case 1 if len(prompt) > 1:
+            slot = task.randint(len(prompt))
+            return (*prompt[:slot], *prompt[slot + 1 :])
+    slot = task.randint(len(prompt))
+    return (*prompt[:slot], word, *prompt[slot + 1 :])

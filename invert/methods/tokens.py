@@ -1,58 +1,45 @@
-"""What the token-level methods share: prompts as ids (B, L) → cosines, and ids → the prompts handed back.
+"""What PEZ and GCG share: prompts of a fixed number of tokens, and runs repeated while the budget lasts.
 
-Prompts of one length go through the tower together, up to end-of-text and no farther, so that PEZ, GCG
-and random search pay for L + 2 positions and not for the 77 that their published code runs.
+Prompts of one length go through the tower together, up to end-of-text and no farther, so that a method
+pays for L + 2 positions and not for the 77 that its published code runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from invert.methods import Problem, Solution
-from invert.scorer import BATCH_TOKENS
+from invert.budget import Budget
+from invert.methods.task import InversionOutput, InversionTask
 
 Found = dict[tuple[int, ...], float]  # token ids of a prompt → its cosine
 
 
-@torch.no_grad()
-def score_ids(problem: Problem, ids: Tensor) -> Tensor:
-    """Cosines (B,) of prompts ids (B, L), special tokens not included; every position run is counted."""
-    clip = problem.clip
-    edges = torch.tensor([[clip.start_id, clip.end_id]], device=ids.device).expand(len(ids), 2)
-    framed = torch.cat([edges[:, :1], ids, edges[:, 1:]], 1)
-    problem.meter.spend(forward=framed.numel())
-    rows = max(1, BATCH_TOKENS // framed.shape[1])
-    latents = torch.cat([clip.encode_embeddings(clip.embed(part)) for part in framed.split(rows)])
-    return latents.float() @ problem.target
+def runs(budget: Budget) -> Iterator[int]:
+    """0, 1, …: one run; more while a budget of token passes has something left."""
+    run = 0
+    yield run
+    while budget.max_token_passes is not None and not budget.exhausted:
+        run += 1
+        yield run
 
 
-def random_ids(problem: Problem, shape: tuple[int, ...]) -> Tensor:
-    """Token ids of that shape, drawn evenly from the vocabulary by the problem's generator."""
-    allowed = problem.vocabulary.token_ids
-    return allowed[torch.randint(len(allowed), shape, generator=problem.generator).to(allowed.device)]
+def remember(task: InversionTask, stage: str, found: Found, ids: tuple[int, ...], score: float, step: int) -> None:
+    """Keep a prompt; a new best is reported to the history with its text."""
+    best = score > max(found.values(), default=float("-inf"))
+    found[ids] = score
+    if best:
+        task.history.report_candidate(task.decode(ids), score)
+    task.history.record(stage, step, score, task.decode(ids) if best else "")
 
 
-def decoded(problem: Problem, ids: Iterable[int]) -> str:
-    return problem.clip.tokenizer.decode(list(ids)).strip()
+def reads_back(task: InversionTask, ids: tuple[int, ...]) -> bool:
+    """Whether the decoded text is tokenized into the same tokens: otherwise its score is another prompt's."""
+    return tuple(task.clip.tokenizer.encode(task.decode(ids))) == ids
 
 
-def reads_back(problem: Problem, ids: tuple[int, ...]) -> bool:
-    """Whether the decoded text is cut into the same tokens again: else its score is another prompt's."""
-    return tuple(problem.clip.tokenizer.encode(decoded(problem, ids))) == ids
-
-
-def solution(problem: Problem, found: Found) -> Solution:
+def best_prompts(task: InversionTask, found: Found) -> InversionOutput:
     """The best distinct prompts as texts, each scored as the text that it is."""
-    best = sorted(found, key=lambda ids: -found[ids])[: problem.config.top]
-    texts = list(dict.fromkeys(decoded(problem, ids) for ids in best))
-    return Solution(sorted(((text, score_text(problem, text)) for text in texts), key=lambda pair: -pair[1]))
-
-
-def score_text(problem: Problem, text: str) -> float:
-    """Cosine of a text cut into tokens afresh, as a user's model will cut it."""
-    most = problem.clip.context_length - 2
-    ids = torch.tensor([problem.clip.tokenizer.encode(text)[:most]], dtype=torch.long, device=problem.target.device)
-    return float(score_ids(problem, ids)[0])
+    scorer = task.scorer()
+    best = sorted(found, key=lambda ids: -found[ids])[: task.config.top]
+    texts = list(dict.fromkeys(task.decode(ids) for ids in best))
+    return InversionOutput(sorted(((text, scorer.score_text(text)) for text in texts), key=lambda pair: -pair[1]))

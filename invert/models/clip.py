@@ -43,12 +43,11 @@ class Clip:
         tokenizer: Tokenizer,
         image_size: int,
         logit_scale: float,
-        known_tokens: tuple[int, ...] | None = None,
     ) -> None:
         """visual: normalized images (B, 3, S, S) → (B, E). normalize: pixels in 0..1 → the same, normalized."""
         self.name, self.tower, self.tokenizer = name, tower, tokenizer
         self.visual, self.preprocess, self.normalize = visual, preprocess, normalize
-        self.image_size, self.logit_scale, self.known_tokens = image_size, logit_scale, known_tokens
+        self.image_size, self.logit_scale = image_size, logit_scale
         self.start_id, self.end_id = tokenizer.start_id, tokenizer.end_id
 
     @property
@@ -82,6 +81,16 @@ class Clip:
         eot: (B,) position of end-of-text; None: the last. Nothing after it is run.
         """
         return F.normalize(self.tower.encode(e, eot), dim=-1)
+
+    def add_special_ids(self, ids: Tensor) -> Tensor:
+        """Token ids (B, L) → (B, L + 2): between start-of-text and end-of-text."""
+        edges = torch.tensor([[self.start_id, self.end_id]], device=ids.device).expand(len(ids), 2)
+        return torch.cat([edges[:, :1], ids, edges[:, 1:]], 1)
+
+    def add_special_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (B, L, D) → (B, L + 2, D): between those of start-of-text and end-of-text."""
+        edges = self.token_embeddings[[self.start_id, self.end_id]].to(embeddings.dtype).expand(len(embeddings), 2, -1)
+        return torch.cat([edges[:, :1], embeddings, edges[:, 1:]], 1)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts → ids (B, longest) int64 padded with end-of-text, and eot (B,); cut to the context."""

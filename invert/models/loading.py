@@ -18,6 +18,17 @@ from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.models.hub import Repository, fetch_first
 from invert.models.names import NAMES, similar
+from invert.registry import Registry
+
+# Models by a name of their own, as functions of device and dtype; other packages offer theirs as entry points.
+MODELS: Registry[Callable[[torch.device, torch.dtype], Clip]] = Registry(
+    "model",
+    "invert.models",
+    {
+        "picturebook": "invert.picturebook.bundle:load_model",
+        "picturebook-judge": "invert.picturebook.bundle:load_judge",
+    },
+)
 
 
 def load_clip(name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> Clip:
@@ -33,11 +44,8 @@ def load_clip(name: str = "picturebook", device: str | torch.device | None = Non
             reached, are missing or are damaged. The sentence says which, and what to do.
     """
     chosen = pick_device(device)
-    if name in ("picturebook", "picturebook-judge"):
-        from invert.picturebook import models
-
-        model = models.load("judge" if name.endswith("judge") else "clip").to(chosen, dtype)
-        return open_clip.from_open_clip(name, model, models.preprocess(), models.known_tokens())
+    if name in MODELS:
+        return MODELS.get(name)(chosen, dtype)
     folder = Path(name.removeprefix("hf:")).expanduser()
     if _is(Path.is_dir, folder) and folder != Path():
         return _load_folder(name, folder, chosen, dtype)

@@ -125,7 +125,6 @@ def from_open_clip(
     name: str,
     model: Any,
     preprocess: Any,
-    known_tokens: tuple[int, ...] | None = None,
     tokenizer: Any = None,
 ) -> Clip:
     """Adapt an open_clip CLIP or CustomTextCLIP.
@@ -134,7 +133,6 @@ def from_open_clip(
         name: what the model is called in results and errors.
         model: on its device already; its weights are frozen.
         preprocess: open_clip's evaluation transform.
-        known_tokens: ids of the tokens that the model was trained on; None for all.
         tokenizer: open_clip's SimpleTokenizer; None for the usual one.
 
     Raises:
@@ -159,7 +157,7 @@ def from_open_clip(
         name, tower, model.visual, preprocess, preprocess.transforms[-1],
         Tokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id),
         size[0] if isinstance(size, tuple | list) else size,
-        float(model.logit_scale.detach().exp()), known_tokens,
+        float(model.logit_scale.detach().exp()),
     )  # fmt: skip
 
 

@@ -127,7 +127,7 @@ class Together:
     def __init__(self):
         self.groups: list[int] = []
 
-    def invert_each(self, images, **options):
+    def invert_batch(self, images, **options):
         self.groups.append(len(images))
         cost = {"seconds": 60.0, "forward_tokens": 8, "backward_tokens": 8, "image_passes": 1}
         return [SimpleNamespace(prompt=f"fox {options['seed']}", **cost) for _ in images]

@@ -20,14 +20,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from invert.inverter import Inverter, picturebook_gap
-from invert.meter import TraceStep
+from invert.bundle import ModelBundle, load_bundle
+from invert.history import HistoryEntry
+from invert.inverter import Inverter
+from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
 from invert.result import ConceptWords, Result, SoftToken, Token
-from invert.vocabulary import Vocabulary, Word, build_vocabulary
 
 VOCAB = 49408
 
@@ -103,13 +104,18 @@ def picturebook() -> Clip:
 
 
 @pytest.fixture(scope="session")
-def inverter(picturebook: Clip) -> Inverter:
-    return Inverter(picturebook, picturebook_gap(picturebook))
+def picturebook_bundle(picturebook: Clip) -> ModelBundle:
+    return load_bundle(picturebook)
 
 
 @pytest.fixture(scope="session")
-def picturebook_words(picturebook: Clip) -> Vocabulary:
-    return build_vocabulary(picturebook)
+def inverter(picturebook_bundle: ModelBundle) -> Inverter:
+    return Inverter(picturebook_bundle)
+
+
+@pytest.fixture(scope="session")
+def picturebook_lexicon(picturebook_bundle: ModelBundle) -> Lexicon:
+    return picturebook_bundle.lexicon
 
 
 @pytest.fixture(scope="session")
@@ -195,13 +201,14 @@ def toy_clip(tiny_clip: Clip) -> Clip:
 
 
 @pytest.fixture(scope="session")
-def toy_words(toy_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
-    """62 words w0…w61, each a token of the toy model."""
-    vocabulary = Vocabulary(toy_clip, [Word(f"w{i}", (i,)) for i in range(62)])
+def toy_bundle(toy_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """The toy model with 62 words w0…w61, each a token, and no corpus."""
+    words = tuple(Word(f"w{i}", (i,)) for i in range(62))
+    bundle = ModelBundle("toy", toy_clip, Lexicon(words, ENGLISH_FUNCTION_WORDS, toy_clip.tokenizer.encode))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INVERT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        assert vocabulary.no_word_distance > 0  # makes the index here and not in the user's cache
-    return vocabulary
+        assert bundle.token_index.no_word_distance > 0  # makes the index here and not in the user's cache
+    return bundle
 
 
 @pytest.fixture(scope="session")
@@ -213,16 +220,16 @@ def toy_target(toy_clip: Clip) -> Tensor:
 
 @pytest.fixture(scope="session")
 def found() -> Result:
-    """A complete result with two stages in its trace, two prompts, and a soft token without a word."""
+    """A complete result with two stages in its history, two prompts, and a soft token without a word."""
     return Result(
         prompt="a fox",
         score=0.6,
         tokens=[Token("a", 1), Token("fox", 2)],
-        trace=[
-            TraceStep("soft", 0, 0.2),
-            TraceStep("soft", 1, 0.4),
-            TraceStep("search", 0, 0.5, "a fox"),
-            TraceStep("search", 1, 0.6),
+        history=[
+            HistoryEntry("soft", 0, 0.2),
+            HistoryEntry("soft", 1, 0.4),
+            HistoryEntry("search", 0, 0.5, "a fox"),
+            HistoryEntry("search", 1, 0.6),
         ],
         alternatives=[("a fox", 0.6), ("two owls", 0.55)],
         method="invert",

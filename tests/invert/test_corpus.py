@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from invert.corpus import Corpus, corpus_captions, encoded_corpus, read_corpus
+from invert.corpus import EncodedCorpus, as_prompts, encode_corpus, read_corpus
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
@@ -25,8 +25,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def encoded(clip: Clip, captions: tuple[str, ...] = CAPTIONS) -> tuple[Corpus, int]:
-    """The corpus, past the memory of this process, and how many prompts were encoded for it."""
+def encoded(clip: Clip, captions: tuple[str, ...] = CAPTIONS) -> tuple[EncodedCorpus, int]:
+    """The corpus, and how many prompts were encoded for it."""
     counting, prompts = copy.copy(clip), []
 
     def encode_text(texts):
@@ -34,7 +34,7 @@ def encoded(clip: Clip, captions: tuple[str, ...] = CAPTIONS) -> tuple[Corpus, i
         return clip.encode_text(texts)
 
     counting.encode_text = encode_text  # type: ignore[method-assign]
-    return encoded_corpus.__wrapped__(counting, captions), len(prompts)
+    return encode_corpus(counting, captions), len(prompts)
 
 
 def only_file(cache: Path) -> Path:
@@ -44,7 +44,7 @@ def only_file(cache: Path) -> Path:
 
 def test_a_corpus_holds_the_models_own_latents(picturebook):
     corpus, _ = encoded(picturebook)
-    assert corpus.captions == CAPTIONS and corpus.latents.dtype == torch.float32
+    assert corpus.prompts == CAPTIONS and corpus.latents.dtype == torch.float32
     assert torch.equal(corpus.latents, picturebook.encode_text(CAPTIONS))
 
 
@@ -54,12 +54,6 @@ def test_it_is_encoded_once_and_read_back(picturebook, cache):
     again, probes = encoded(picturebook)
     assert all_of_them >= len(CAPTIONS) and probes <= 4
     assert torch.equal(first.latents, again.latents) and only_file(cache).stat().st_mtime_ns == written
-
-
-def test_a_process_keeps_it_in_memory(picturebook, cache):
-    first = encoded_corpus(picturebook, CAPTIONS[:7])
-    only_file(cache).unlink()
-    assert encoded_corpus(picturebook, CAPTIONS[:7]) is first
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "of another corpus"])
@@ -99,16 +93,8 @@ def test_the_nearest_captions_come_best_first(picturebook):
     assert len(corpus.nearest(target, 10_000)) == len(CAPTIONS)
 
 
-def test_picturebooks_corpus_holds_no_caption_of_a_held_out_scene(picturebook):
-    corpus = corpus_captions(picturebook)
-    assert len(corpus) > 4_000 and len(set(corpus)) == len(corpus)
-    assert corpus == corpus_captions(picturebook)
-    assert {caption(scene) for scene in draw_scenes(500, 0, "held-out")}.isdisjoint(corpus)
-
-
-def test_other_models_begin_with_the_classes_of_imagenet(toy_clip):
-    corpus = corpus_captions(toy_clip)
-    assert 990 < len(corpus) <= 1000 and all(text.startswith("a photo of a ") for text in corpus)
+def test_lines_become_distinct_prompts_in_lower_case():
+    assert as_prompts(["A fox ", "", "  ", "a fox", "Two owls"]) == ("a fox", "two owls")
 
 
 def test_a_users_file_is_one_prompt_a_line(tmp_path):

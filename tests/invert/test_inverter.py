@@ -8,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from invert.bundle import ModelBundle, generic_bundle
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.inverter import Inverter
-from invert.methods import Problem, Solution
+from invert.methods import Method
+from invert.methods.configs import GcgConfig, NoConfig, PezConfig
+from invert.methods.task import InversionOutput, InversionTask
+from invert.picturebook.bundle import FUNCTION_WORDS
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
-from invert.search import JOINING
-from invert.target import away_from, image_latent, text_latent
+from invert.target import image_latent, subtract_negative, text_latent
 
 TINY = {"soft_steps": 2, "restarts": 1, "tokens": 4, "budget": 4000}
 CAPTIONS = tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(300, 8)))
@@ -38,24 +41,24 @@ def result(inverter, pictures):
 
 @pytest.fixture
 def aimed(inverter, monkeypatch):
-    """aimed(call) → the problem that the call poses to its method."""
-    posed: list[Problem] = []
+    """aimed(call) → the task that the call gives to its method."""
+    given: list[InversionTask] = []
 
-    def method(problem: Problem) -> Solution:
-        posed.append(problem)
-        return Solution([("a fox", 0.5)])
+    def run(task: InversionTask, config: NoConfig) -> InversionOutput:
+        given.append(task)
+        return InversionOutput([("a fox", 0.5)])
 
-    monkeypatch.setattr("invert.methods.get_method", lambda name: method)
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: Method("invert", 1, NoConfig, run))
 
-    def problem(call) -> Problem:
+    def task(call) -> InversionTask:
         call()
-        return posed[-1]
+        return given[-1]
 
-    return problem
+    return task
 
 
 def content(prompt: str) -> set[str]:
-    return set(prompt.split()) - JOINING
+    return set(prompt.split()) - FUNCTION_WORDS
 
 
 def holds(prompt: str, text: str) -> bool:
@@ -67,14 +70,14 @@ def holds(prompt: str, text: str) -> bool:
 
 def test_several_images_pull_on_their_mean(inverter, pictures, aimed):
     latents = inverter.clip.encode_image(pictures)
-    problem = aimed(lambda: inverter.invert(pictures, target="raw"))
-    torch.testing.assert_close(problem.target, F.normalize(latents.mean(0), dim=0))
-    assert problem.meter.image_passes == 3 and len(problem.images) == 3
+    task = aimed(lambda: inverter.invert_joint(pictures, target="raw"))
+    torch.testing.assert_close(task.target, F.normalize(latents.mean(0), dim=0))
+    assert task.budget.image_passes == 3 and len(task.images) == 3
 
 
 def test_a_path_a_string_and_a_pillow_image_are_the_same_picture(inverter, pictures, aimed, tmp_path):
     pictures[0].save(tmp_path / "scene.png")
-    sources = (pictures[0], tmp_path / "scene.png", str(tmp_path / "scene.png"), [pictures[0]])
+    sources = (pictures[0], tmp_path / "scene.png", str(tmp_path / "scene.png"))
     targets = [aimed(lambda source=source: inverter.invert(source)).target for source in sources]
     assert all(torch.equal(target, targets[0]) for target in targets)
 
@@ -84,7 +87,7 @@ def test_each_kind_of_target_is_what_it_says(inverter, pictures, aimed):
     expected = {
         "raw": latent,
         "empty": F.normalize(latent + text_latent(inverter.clip, ""), dim=0),
-        "gap": F.normalize(latent + inverter.gap, dim=0),
+        "gap": F.normalize(latent + inverter.bundle.modality_gap, dim=0),
     }
     for kind, target in expected.items():
         torch.testing.assert_close(aimed(lambda kind=kind: inverter.invert(pictures[0], target=kind)).target, target)
@@ -96,7 +99,7 @@ def test_an_unknown_target_is_one_sentence(inverter, pictures):
 
 
 @pytest.mark.parametrize("kind", ["image", "file", "prompt"])
-def test_a_negative_is_moved_away_from(inverter, pictures, aimed, tmp_path, kind):
+def test_a_negative_is_moved_subtract_negative(inverter, pictures, aimed, tmp_path, kind):
     pictures[1].save(tmp_path / "negative.png")
     negative = {"image": pictures[1], "file": str(tmp_path / "negative.png"), "prompt": "a fox on a red background"}[kind]
     plain = aimed(lambda: inverter.invert(pictures[0], target="raw")).target
@@ -104,44 +107,51 @@ def test_a_negative_is_moved_away_from(inverter, pictures, aimed, tmp_path, kind
     more = aimed(lambda: inverter.invert(pictures[0], target="raw", negative=negative, negative_weight=0.9)).target
     latent = text_latent(inverter.clip, negative) if kind == "prompt" else image_latent(inverter.clip, pictures[1:2])
     assert more @ latent < moved @ latent < plain @ latent
-    torch.testing.assert_close(moved, away_from(plain, latent, 0.5))
+    torch.testing.assert_close(moved, subtract_negative(plain, latent, 0.5))
 
 
 def test_a_negative_image_is_counted_and_a_negative_prompt_is_not(inverter, pictures, aimed):
-    assert aimed(lambda: inverter.invert(pictures[0], negative=pictures[1])).meter.image_passes == 2
-    assert aimed(lambda: inverter.invert(pictures[0], negative="a fox")).meter.image_passes == 1
+    assert aimed(lambda: inverter.invert(pictures[0], negative=pictures[1])).budget.image_passes == 2
+    assert aimed(lambda: inverter.invert(pictures[0], negative="a fox")).budget.image_passes == 1
 
 
 @pytest.mark.parametrize(
     ("method", "option"),
-    [("nearest", {"must_include": ("fox",)}), ("pez", {"init_prompt": "a fox"}), ("gcg", {"must_include": ("a",)})],
+    [
+        ("nearest", {"must_include": ("fox",)}),
+        ("pez", {"init_prompt": "a fox"}),
+        ("gcg", {"must_include": ("a",)}),
+        ("pez", {"corpus": ("a fox",)}),
+        ("interrogator-lite-negative", {"corpus": ("a fox",)}),
+        ("interrogator-lite", {"ban": ("fox",)}),
+    ],
 )
 def test_what_a_method_cannot_follow_is_one_sentence(inverter, pictures, method, option):
-    with pytest.raises(InputError, match=f"{method}.*--(must-include|init-prompt)"):
+    with pytest.raises(InputError, match=f"{method}.*`(must_include|init_prompt|corpus|ban)`"):
         inverter.invert(pictures[0], method=method, **option)
 
 
 def test_a_prompt_is_distilled_towards_its_own_latent(inverter, aimed):
     text = "a picture of two owls on a red background"
-    problem = aimed(lambda: inverter.distill(text, seed=5))
-    assert torch.equal(problem.target, text_latent(inverter.clip, text)) and problem.config.seed == 5
-    assert problem.images == () and problem.meter.image_passes == 0
+    task = aimed(lambda: inverter.distill(text, seed=5))
+    assert torch.equal(task.target, text_latent(inverter.clip, text)) and task.config.seed == 5
+    assert task.images == () and task.budget.image_passes == 0
 
 
 def test_the_gap_is_told_apart_from_the_plain_latent_once_it_is_measured(picturebook, pictures, aimed):
-    inverter = Inverter(picturebook)
+    inverter = Inverter(generic_bundle(picturebook))
     assert torch.equal(aimed(lambda: inverter.invert(pictures[0])).target, image_latent(picturebook, pictures[:1]))
     with pytest.raises(InputError, match="needs the mean latents of this model"):
         inverter.invert(pictures[0], target="gap")
-    inverter.measure_gap(pictures)
+    inverter = Inverter(inverter.bundle.with_(gap_images=pictures))
     moved = aimed(lambda: inverter.invert(pictures[0], target="gap")).target
-    torch.testing.assert_close(moved, F.normalize(image_latent(picturebook, pictures[:1]) + inverter.gap, dim=0))
+    torch.testing.assert_close(moved, F.normalize(image_latent(picturebook, pictures[:1]) + inverter.bundle.modality_gap, dim=0))
 
 
 def test_options_go_over_a_configs_fields(inverter, pictures, aimed):
     config = InvertConfig(target="raw", seed=3, top=2)
-    problem = aimed(lambda: inverter.invert(pictures[0], config, seed=4))
-    assert (problem.config.target, problem.config.seed, problem.config.top) == ("raw", 4, 2)
+    task = aimed(lambda: inverter.invert(pictures[0], config, seed=4))
+    assert (task.config.target, task.config.seed, task.config.top) == ("raw", 4, 2)
 
 
 # What is handed back ------------------------------------------------------------------------------
@@ -152,14 +162,14 @@ def test_a_result_is_whole(inverter, pictures, result):
     assert result.score == pytest.approx(inverter.score(result.prompt, target), abs=1e-5)
     assert [token.id for token in result.tokens] == inverter.clip.tokenizer.encode(result.prompt)
     assert "".join(token.text for token in result.tokens) == result.prompt.replace(" ", "")
-    assert {step.stage for step in result.trace} == {"soft", "search"}
+    assert {step.stage for step in result.history} == {"soft", "search"}
     assert len(result.soft_tokens) == 4 and len(result.concepts) == 4 and result.soft_score is not None
     assert (result.method, result.model, result.seed, result.interrupted) == ("invert", "picturebook", 0, False)
     assert result.seconds > 0 and result.image_passes == 1
 
 
 def test_a_prompt_consists_of_words_of_the_vocabulary(inverter, result):
-    words = {word for text in inverter.vocabulary().by_text for word in text.split()}
+    words = {word for text in inverter.bundle.lexicon.index_of for word in text.split()}
     assert set(result.prompt.split()) <= words
 
 
@@ -171,7 +181,7 @@ def test_the_budget_is_spent_and_little_more(inverter, pictures):
 def test_the_same_seed_gives_the_same_result(inverter, pictures, result):
     torch.manual_seed(1234)
     again = inverter.invert(pictures[0], **TINY, top=4)
-    assert again.alternatives == result.alternatives and again.trace == result.trace
+    assert again.alternatives == result.alternatives and again.history == result.history
     assert again.soft_tokens == result.soft_tokens and again.concepts == result.concepts
 
 
@@ -227,7 +237,7 @@ def test_required_words_are_kept_to_without_any_budget_for_a_search(inverter, pi
 
 
 def test_required_words_that_do_not_fit_are_one_sentence(inverter, pictures):
-    with pytest.raises(InputError, match="required words do not fit into one prompt: require fewer, or raise --max-tokens"):
+    with pytest.raises(InputError, match="required words do not fit into one prompt: require fewer, or raise `max_tokens`"):
         inverter.invert(pictures[0], **START, max_tokens=2, must_include=("fox", "owl", "umbrella"))
 
 
@@ -240,7 +250,7 @@ def test_banned_words_are_in_no_prompt_in_whatever_case_they_are_given(inverter,
 
 
 def test_a_banned_phrase_is_not_put_together_from_its_words(inverter):
-    phrase = next(text for text in inverter.vocabulary().by_text if len(text.split()) == 2)
+    phrase = next(text for text in inverter.bundle.lexicon.index_of if len(text.split()) == 2)
     wanted = f"a {phrase} on a red background"
     free = inverter.distill(wanted, InvertConfig(**START, init_prompt=wanted))
     assert holds(free.prompt, phrase)
@@ -250,7 +260,7 @@ def test_a_banned_phrase_is_not_put_together_from_its_words(inverter):
 
 @pytest.mark.parametrize("ban", ["Fox", "fox ", "red fox"])
 def test_what_is_required_and_banned_is_one_sentence(ban):
-    with pytest.raises(InputError, match="is both required and banned: drop it from --must-include or --ban"):
+    with pytest.raises(InputError, match="is both required and banned: drop it from `must_include` or `ban`"):
         InvertConfig(must_include=("a Red fox",), ban=(ban,))
     assert InvertConfig(must_include=("foxes", "fox"), ban=("fox terrier",)).ban
 
@@ -270,12 +280,12 @@ def test_a_corpus_of_ones_own_is_what_the_search_starts_from(inverter):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tokens": 0}, "--tokens is 0: give 1 or more"),
-        ({"max_tokens": 0}, "--max-tokens is 0: give 1 or more"),
-        ({"tokens": 76}, "--tokens is 76, but this model reads 75 tokens: give 75 or fewer"),
-        ({"max_tokens": 100}, "--max-tokens is 100, but this model reads 75"),
-        ({"budget": 0}, "--budget is 0: give more than 0, or leave it out"),
-        ({"seconds": -1.0}, "--seconds is -1.0: give more than 0"),
+        ({"tokens": 0}, "`tokens` is 0: give 1 or more"),
+        ({"max_tokens": 0}, "`max_tokens` is 0: give 1 or more"),
+        ({"tokens": 76}, "`tokens` is 76, but this model reads 75 tokens: give 75 or fewer"),
+        ({"max_tokens": 100}, "`max_tokens` is 100, but this model reads 75"),
+        ({"budget": 0}, "`budget` is 0: give more than 0, or leave it out"),
+        ({"seconds": -1.0}, "`seconds` is -1.0: give more than 0"),
         ({"method": "inverte"}, r"unknown method 'inverte' \(did you mean 'invert'\?\)"),
     ],
 )
@@ -286,12 +296,61 @@ def test_options_that_make_no_sense_are_one_sentence(inverter, pictures, options
 
 def test_no_image_at_all_is_one_sentence(inverter):
     with pytest.raises(InputError, match="there is no image to invert"):
-        inverter.invert([])
+        inverter.invert_joint([])
 
 
-def test_a_vocabulary_is_made_once_for_each_list_of_banned_words(inverter):
-    assert inverter.vocabulary(("fox", "owl")) is inverter.vocabulary(("owl", "fox"))
-    assert inverter.vocabulary() is not inverter.vocabulary(("owl", "fox"))
+def test_a_bundle_is_derived_once_for_each_corpus_and_list_of_banned_words(inverter):
+    def derived(**options) -> ModelBundle:
+        return inverter.bundle_for(InvertConfig(**options))
+
+    assert derived() is inverter.bundle
+    assert derived(ban=("fox", "owl")) is derived(ban=("owl", "fox")) is not inverter.bundle
+    assert derived(corpus=CAPTIONS) is derived(corpus=CAPTIONS) is not derived(corpus=CAPTIONS[:9])
+    for i in range(20):
+        derived(ban=(f"fox{i}",))
+    assert len(inverter._derived) <= 8
+
+
+def test_several_images_for_invert_name_the_two_that_take_them(inverter, pictures):
+    for images in (pictures, tuple(pictures[:1]), []):
+        with pytest.raises(InputError, match=r"takes one image: use `invert_batch` .* or `invert_joint`"):
+            inverter.invert(images)
+    for call in (inverter.invert_batch, inverter.invert_joint):
+        for one in (pictures[0], "picture.png"):
+            with pytest.raises(InputError, match="a single image is no sequence of images: use `invert`"):
+                call(one)
+
+
+def test_a_methods_own_settings_reach_it(inverter, pictures):
+    options = {"method": "pez", "tokens": 4, "target": "raw"}
+    one = inverter.invert(pictures[0], **options, method_config=PezConfig(steps=1))
+    four = inverter.invert(pictures[0], **options, method_config=PezConfig(steps=4))
+    assert (len(one.history), len(four.history)) == (1, 4)
+
+
+def test_another_methods_settings_are_one_sentence(inverter, pictures):
+    with pytest.raises(InputError, match="`method_config` is a GcgConfig, but the method 'pez' takes a PezConfig"):
+        inverter.invert(pictures[0], method="pez", method_config=GcgConfig())
+
+
+@pytest.mark.parametrize("method", ["retrieve", "interrogator-lite-fast"])
+def test_methods_that_start_from_a_corpus_start_from_the_users(inverter, pictures, method):
+    own = ("two owls above a house", "a green umbrella")
+    found = inverter.invert(pictures[0], method=method, corpus=own, top=2)
+    assert found.prompt.startswith(own)
+
+
+def test_retrieval_leaves_out_what_holds_a_banned_word(inverter):
+    own = ("two owls above a house", "a green umbrella", "a fox")
+    found = inverter.distill("a green umbrella", method="retrieve", corpus=own, ban=("umbrella",), top=3)
+    assert sorted(prompt for prompt, _ in found.alternatives) == ["a fox", "two owls above a house"]
+    with pytest.raises(InputError, match="every prompt of the corpus holds a banned word"):
+        inverter.distill("a fox", method="retrieve", corpus=("a fox",), ban=("fox",))
+
+
+def test_a_foreign_model_draws_with_no_generator_unless_it_is_named(picturebook, pictures):
+    with pytest.raises(InputError, match="'picturebook' brings no generator: give one as `generator`"):
+        Inverter(generic_bundle(picturebook)).invert(pictures[0], method="ph2p")
 
 
 # Interrupts ---------------------------------------------------------------------------------------
@@ -314,31 +373,31 @@ def test_an_interrupt_keeps_the_best_prompt_so_far(inverter, pictures, result):
 @pytest.mark.parametrize("method", ["pez", "random"])
 def test_each_of_several_images_gets_its_own_prompt(inverter, pictures, method):
     options = {"method": method, "tokens": 4, "budget": 200, "seed": 1, "target": "raw"}
-    each = inverter.invert_each(pictures, **options)
+    each = inverter.invert_batch(pictures, **options)
     alone = [inverter.invert(picture, **options) for picture in pictures]
     assert [result.prompt for result in each] == [result.prompt for result in alone]
     assert [result.forward_tokens for result in each] == [result.forward_tokens for result in alone]
     assert [result.image_passes for result in each] == [1] * len(pictures)
-    assert inverter.invert_each([], **options) == []
+    assert inverter.invert_batch([], **options) == []
 
 
 def test_an_interrupt_of_several_images_keeps_the_best_prompt_of_each(inverter, pictures, monkeypatch):
-    def interrupted(problems: list[Problem]) -> list[Solution]:
-        for i, problem in enumerate(problems):
-            problem.meter.offer(f"fox {i}", 0.5)
+    def interrupted(tasks: list[InversionTask], config: PezConfig) -> list[InversionOutput]:
+        for i, task in enumerate(tasks):
+            task.history.report_candidate(f"fox {i}", 0.5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("invert.methods.pez.pez_together", interrupted)
-    results = inverter.invert_each(pictures, method="pez", target="raw")
+    monkeypatch.setattr("invert.methods.pez.pez_batch", interrupted)
+    results = inverter.invert_batch(pictures, method="pez", target="raw")
     assert [result.prompt for result in results] == ["fox 0", "fox 1", "fox 2"]
     assert all(result.interrupted for result in results)
 
 
 def test_an_interrupt_before_any_prompt_is_passed_on(inverter, pictures, monkeypatch):
-    def interrupted(problem: Problem) -> Solution:
+    def interrupted(task: InversionTask, config: NoConfig) -> InversionOutput:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("invert.methods.get_method", lambda name: interrupted)
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: Method("invert", 1, NoConfig, interrupted))
     with pytest.raises(KeyboardInterrupt):
         inverter.invert(pictures[0])
 

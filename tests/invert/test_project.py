@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invert.project import COMBINATION_POOL, concepts, nearest_combination, project
-from invert.vocabulary import Vocabulary
+from invert.token_index import TokenIndex
 
 
 def noise(shape: tuple[int, ...], scale: Tensor, seed: int = 0) -> Tensor:
@@ -19,55 +19,60 @@ def noise(shape: tuple[int, ...], scale: Tensor, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def spread(toy_words: Vocabulary) -> Tensor:
-    return toy_words.rows.std()
+def index(toy_bundle) -> TokenIndex:
+    return toy_bundle.token_index
 
 
-def test_a_row_with_a_little_noise_is_its_own_token(toy_words, spread):
-    found = project(toy_words.rows + noise((62, 16), 0.05 * spread), toy_words)
+@pytest.fixture(scope="module")
+def spread(index: TokenIndex) -> Tensor:
+    return index.embeddings.std()
+
+
+def test_a_row_with_a_little_noise_is_its_own_token(index, spread):
+    found = project(index.embeddings + noise((62, 16), 0.05 * spread), index)
     assert [projection.ids for projection in found] == [(i,) for i in range(62)]
     assert all(projection.has_word and projection.distance < spread for projection in found)
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_mean_of_tokens_is_found_as_their_combination(toy_words, spread, size):
+def test_a_mean_of_tokens_is_found_as_their_combination(index, spread, size):
     generator = torch.Generator().manual_seed(size)
     drawn = [sorted(torch.randperm(62, generator=generator)[:size].tolist()) for _ in range(40)]
-    means = torch.stack([toy_words.rows[tokens].mean(0) for tokens in drawn])
-    pool = toy_words.nearest_tokens(means, COMBINATION_POOL)[0].tolist()  # 24 of 62 tokens, in 16 dimensions: not always all
+    means = torch.stack([index.embeddings[tokens].mean(0) for tokens in drawn])
+    pool = index.nearest(means, COMBINATION_POOL)[0].tolist()  # 24 of 62 tokens, in 16 dimensions: not always all
     planted = [tokens for tokens, near in zip(drawn, pool, strict=True) if set(near).issuperset(tokens)]
     assert len(planted) >= 20
-    means = torch.stack([toy_words.rows[tokens].mean(0) for tokens in planted])
-    found = project(means + noise(tuple(means.shape), 0.02 * spread), toy_words)
+    means = torch.stack([index.embeddings[tokens].mean(0) for tokens in planted])
+    found = project(means + noise(tuple(means.shape), 0.02 * spread), index)
     assert [sorted(projection.ids) for projection in found] == planted
     assert all(projection.has_word for projection in found)
 
 
-def test_a_single_token_is_all_that_is_asked_for(toy_words):
-    mean = toy_words.rows[[4, 9]].mean(0, keepdim=True)
-    (found,) = project(mean, toy_words, most=1)
+def test_a_single_token_is_all_that_is_asked_for(index):
+    mean = index.embeddings[[4, 9]].mean(0, keepdim=True)
+    (found,) = project(mean, index, most=1)
     assert found.ids in {(4,), (9,)}
-    assert found.distance == pytest.approx(float((toy_words.rows[4] - mean[0]).norm()), rel=1e-4)
+    assert found.distance == pytest.approx(float((index.embeddings[4] - mean[0]).norm()), rel=1e-4)
 
 
-def test_pairs_are_the_most_that_is_combined_where_two_are_asked_for(toy_words):
-    (found,) = project(toy_words.rows[[4, 9, 30]].mean(0, keepdim=True), toy_words, most=2)
+def test_pairs_are_the_most_that_is_combined_where_two_are_asked_for(index):
+    (found,) = project(index.embeddings[[4, 9, 30]].mean(0, keepdim=True), index, most=2)
     assert len(found.ids) == 2
 
 
-def test_a_point_far_from_all_rows_has_no_word(toy_words, spread):
-    found = project(toy_words.rows[:5] * 10 + 50 * spread, toy_words)
+def test_a_point_far_from_all_rows_has_no_word(index, spread):
+    found = project(index.embeddings[:5] * 10 + 50 * spread, index)
     assert not any(projection.has_word for projection in found)
-    assert all(projection.distance > toy_words.no_word_distance for projection in found)
+    assert all(projection.distance > index.no_word_distance for projection in found)
 
 
-def test_a_combination_is_written_with_hyphens(toy_words):
-    clip = toy_words.clip
-    (single,) = project(toy_words.rows[5:6], toy_words)
-    (pair,) = project(toy_words.rows[[5, 6]].mean(0, keepdim=True), toy_words)
+def test_a_combination_is_written_with_hyphens(index, toy_clip):
+    clip = toy_clip
+    (single,) = project(index.embeddings[5:6], index)
+    (pair,) = project(index.embeddings[[5, 6]].mean(0, keepdim=True), index)
     plain = {token: clip.token_text(token).removesuffix("</w>") for token in (5, 6)}
-    assert single.text(toy_words) == plain[5]
-    assert pair.text(toy_words) == "-".join(plain[token] for token in pair.ids)
+    assert single.text(clip) == plain[5]
+    assert pair.text(clip) == "-".join(plain[token] for token in pair.ids)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 9))
@@ -87,36 +92,36 @@ def test_a_single_row_combines_with_nothing():
 
 
 @pytest.fixture(scope="module")
-def planted(toy_words: Vocabulary, spread: Tensor) -> Tensor:
+def planted(index: TokenIndex, spread: Tensor) -> Tensor:
     """Eight restarts: w3 and w50 in each, w17 in half of them (w3 once more in the others), in any order."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.tensor([[3, 50, 17 if restart % 2 else 3] for restart in range(8)])
     shuffled = torch.stack([row[torch.randperm(3, generator=generator)] for row in tokens])
-    return toy_words.rows[shuffled] + noise((8, 3, 16), 0.02 * spread)
+    return index.embeddings[shuffled] + noise((8, 3, 16), 0.02 * spread)
 
 
-def test_concepts_are_what_the_restarts_agree_on_with_their_shares(toy_words, planted):
-    found = concepts(planted, toy_words, seed=0)
-    shares = {toy_words.words[concept.words[0][0]].text: concept.share for concept in found}
+def test_concepts_are_what_the_restarts_agree_on_with_their_shares(index, planted):
+    found = concepts(planted, index, seed=0)
+    shares = {index.lexicon.words[concept.words[0][0]].text: concept.share for concept in found}
     assert shares == {"w3": 1.0, "w50": 1.0, "w17": 0.5}
     assert [concept.share for concept in found] == [1.0, 1.0, 0.5]
 
 
-def test_a_concepts_words_come_nearest_first_and_each_once(toy_words, planted):
-    for concept in concepts(planted, toy_words, seed=0, words=7):
+def test_a_concepts_words_come_nearest_first_and_each_once(index, planted):
+    for concept in concepts(planted, index, seed=0, words=7):
         distances = [distance for _, distance in concept.words]
         assert distances == sorted(distances) and len(distances) == 7
         assert len({word for word, _ in concept.words}) == 7
-        exact = (toy_words.rows[[word for word, _ in concept.words]] - concept.centroid).norm(dim=1)
+        exact = (index.embeddings[[word for word, _ in concept.words]] - concept.centroid).norm(dim=1)
         torch.testing.assert_close(torch.tensor(distances, dtype=exact.dtype), exact, rtol=1e-3, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_concepts(toy_words, planted):
-    first, again = concepts(planted, toy_words, seed=4), concepts(planted, toy_words, seed=4)
+def test_the_same_seed_gives_the_same_concepts(index, planted):
+    first, again = concepts(planted, index, seed=4), concepts(planted, index, seed=4)
     assert [(c.share, c.words) for c in first] == [(c.share, c.words) for c in again]
 
 
-def test_a_single_restart_has_its_own_positions_as_concepts(toy_words, planted):
-    found = concepts(planted[1:2], toy_words, seed=0)
-    assert {toy_words.words[concept.words[0][0]].text for concept in found} == {"w3", "w50", "w17"}
+def test_a_single_restart_has_its_own_positions_as_concepts(index, planted):
+    found = concepts(planted[1:2], index, seed=0)
+    assert {index.lexicon.words[concept.words[0][0]].text for concept in found} == {"w3", "w50", "w17"}
     assert all(concept.share == 1 for concept in found)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from invert.errors import InputError
-from invert.meter import TraceStep
+from invert.history import HistoryEntry
 from invert.report import Entry, write_report, write_trace
 from invert.result import ConceptWords, SoftToken
 
@@ -68,7 +68,7 @@ def test_prompts_are_escaped(tmp_path, picture, found):
         method="<b>",
         soft_tokens=[SoftToken("<i>", 0.1, True)],
         concepts=[ConceptWords(("<u>",), 1.0)],
-        trace=[TraceStep("search", 0, 0.5, NASTY)],
+        history=[HistoryEntry("search", 0, 0.5, NASTY)],
     )
     text = page(tmp_path, [Entry("a.png", [picture], [result])])
     assert text.count(html.escape(NASTY)) == 2
@@ -95,7 +95,7 @@ def test_a_shortened_text_has_a_page_without_pictures(tmp_path, found):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"trace": []}, {"trace": [TraceStep("search", 0, 0.5, NASTY)]}], ids=["whole", "none", "dollar signs"]
+    "changes", [{}, {"history": []}, {"history": [HistoryEntry("search", 0, 0.5, NASTY)]}], ids=["whole", "none", "dollar signs"]
 )
 def test_a_trace_is_a_png(tmp_path, changes, found):
     write_trace(replace(found, prompt=NASTY, **changes), tmp_path / "trace.png")

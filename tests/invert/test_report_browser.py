@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from invert.meter import TraceStep
+from invert.history import HistoryEntry
 from invert.report import Entry, write_report
 from invert.result import ConceptWords, GeneratedImage, Result, SoftToken
 
@@ -61,7 +61,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     result = replace(
         found,
         prompt=PROMPT,
-        trace=[TraceStep("soft", 0, 0.2), TraceStep("search", 0, 0.5, PROMPT)],
+        history=[HistoryEntry("soft", 0, 0.2), HistoryEntry("search", 0, 0.5, PROMPT)],
         alternatives=[(PROMPT, 0.5), ("a fox", 0.4)],
         soft_tokens=[SoftToken("fox-owl", 0.1, True)] * 16,
         concepts=[ConceptWords(("fox", "wolf") * 8, 0.5)],

@@ -12,7 +12,7 @@ from invert.models.clip import Clip
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.target import KINDS, away_from, corrected, image_latent, modality_gap, text_latent
+from invert.target import KINDS, apply_gap_correction, image_latent, modality_gap, subtract_negative, text_latent
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def picture(text: str):
 def test_every_kind_of_target_is_a_unit_vector(picturebook: Clip, gap: torch.Tensor) -> None:
     latent = image_latent(picturebook, [picture("a fox")])
     for kind in KINDS:
-        target = corrected(picturebook, latent, kind, gap)
+        target = apply_gap_correction(picturebook, latent, kind, gap)
         assert target.shape == latent.shape and abs(float(target.norm()) - 1) < 1e-5
-    assert torch.equal(corrected(picturebook, latent, "raw"), latent)
+    assert torch.equal(apply_gap_correction(picturebook, latent, "raw"), latent)
 
 
 def test_the_empty_target_leans_onto_the_empty_prompt(picturebook: Clip) -> None:
     latent, empty = image_latent(picturebook, [picture("a fox")]), text_latent(picturebook, "")
-    target = corrected(picturebook, latent, "empty")
+    target = apply_gap_correction(picturebook, latent, "empty")
     torch.testing.assert_close(target, F.normalize(latent + empty, dim=0))
     assert target @ empty > latent @ empty
 
@@ -48,7 +48,7 @@ def test_the_empty_target_leans_onto_the_empty_prompt(picturebook: Clip) -> None
 def test_the_gap_target_lies_nearer_to_the_true_captions(picturebook: Clip, gap: torch.Tensor, scenes) -> None:
     latents = picturebook.encode_image(render(scenes))
     texts = picturebook.encode_text([caption(scene) for scene in scenes])
-    moved = torch.stack([corrected(picturebook, latent, "gap", gap) for latent in latents])
+    moved = torch.stack([apply_gap_correction(picturebook, latent, "gap", gap) for latent in latents])
     assert (moved * texts).sum(1).mean() > (latents * texts).sum(1).mean()
 
 
@@ -68,25 +68,25 @@ def test_several_images_average_to_what_they_share(picturebook: Clip) -> None:
     assert ((alone @ mean) > (alone @ alone.T).mean(1)).all()
 
 
-def test_a_negative_takes_the_target_away_from_it(picturebook: Clip) -> None:
+def test_a_negative_takes_the_target_subtract_negative_it(picturebook: Clip) -> None:
     target, negative = text_latent(picturebook, "a fox above a house"), text_latent(picturebook, "a house")
     for weight in (0.2, 0.5, 0.8):
-        moved = away_from(target, negative, weight)
+        moved = subtract_negative(target, negative, weight)
         assert abs(float(moved.norm()) - 1) < 1e-5 and moved @ negative < target @ negative
-    torch.testing.assert_close(away_from(target, negative, 0.0), target)
+    torch.testing.assert_close(subtract_negative(target, negative, 0.0), target)
 
 
 def test_a_negative_that_is_the_target_is_refused(picturebook: Clip) -> None:
     target = text_latent(picturebook, "a fox")
     with pytest.raises(InputError, match="the negative says the same"):
-        away_from(target, target, 1.0)
+        subtract_negative(target, target, 1.0)
 
 
 def test_bad_requests_are_one_sentence(picturebook: Clip) -> None:
     latent = text_latent(picturebook, "a fox")
     with pytest.raises(InputError, match="unknown target 'best': choose one of raw, empty, gap"):
-        corrected(picturebook, latent, "best")
+        apply_gap_correction(picturebook, latent, "best")
     with pytest.raises(InputError, match="needs the mean latents of this model"):
-        corrected(picturebook, latent, "gap")
+        apply_gap_correction(picturebook, latent, "gap")
     with pytest.raises(InputError, match="no image to invert"):
         image_latent(picturebook, [])

@@ -52,7 +52,7 @@ class LightInverter:
         self.found, self.calls = found, 0
         self.answers: dict[int, Any] = {}
 
-    def invert(self, pictures: list[Image.Image], config: Any, **_: Any) -> Result:
+    def invert_joint(self, pictures: list[Image.Image], config: Any, **_: Any) -> Result:
         answer = self.answers.get(self.calls, f"a picture of {pictures[0].width} pixels")
         self.calls += 1
         if isinstance(answer, BaseException):
@@ -64,7 +64,7 @@ class LightInverter:
         return replace(self.found, prompt=answer, alternatives=[(answer, 0.5)], method=config.method, seed=config.seed)
 
     def distill(self, text: str, config: Any, **more: Any) -> Result:
-        return self.invert([Image.new("RGB", (len(text), 1))], config, **more)
+        return self.invert_joint([Image.new("RGB", (len(text), 1))], config, **more)
 
 
 @pytest.fixture

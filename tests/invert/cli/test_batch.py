@@ -140,7 +140,9 @@ def test_a_finished_picture_is_not_kept(run, pictures, monkeypatch, tmp_path, wo
 
 def test_pictures_of_one_prompt_are_held_small(run, light, tmp_path, monkeypatch):
     sizes = []
-    monkeypatch.setattr(light, "invert", lambda images, *_, **__: sizes.extend(image.size for image in images) or light.found)
+    monkeypatch.setattr(
+        light, "invert_joint", lambda images, *_, **__: sizes.extend(image.size for image in images) or light.found
+    )
     for name in "ab":
         Image.new("RGB", (4000, 2000)).save(tmp_path / f"{name}.png")
     assert run(tmp_path / "a.png", tmp_path / "b.png", "--together").status == 0

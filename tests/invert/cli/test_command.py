@@ -36,14 +36,14 @@ class Done:
 
 @pytest.fixture(scope="module")
 def loaded():
-    return Inverter.load("picturebook", "cpu")
+    return Inverter.load("picturebook", device="cpu")
 
 
 @pytest.fixture
 def run(monkeypatch, capsys, loaded):
     """run("image.png", "--json") → Done, in this process, with the bundled model loaded once for all tests."""
     load = Inverter.load
-    monkeypatch.setattr(Inverter, "load", lambda model, device=None: loaded if model == "picturebook" else load(model, device))
+    monkeypatch.setattr(Inverter, "load", lambda model, *rest: loaded if model == "picturebook" else load(model, *rest))
 
     def command(*words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
@@ -195,7 +195,7 @@ def test_objects_are_listed(run):
 
 
 def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
-    def interrupted(self, row):
+    def interrupted(self, prompt, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Search, "expand", interrupted)
@@ -205,7 +205,7 @@ def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
 
 
 def test_an_interrupt_still_writes_the_report_of_what_is_done(run, images, monkeypatch, tmp_path):
-    monkeypatch.setattr(Search, "expand", lambda self, row: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Search, "expand", lambda self, prompt, **_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run(*images, "--report", tmp_path / "a.html", *QUICK).status == 130
     assert "<section>" in (tmp_path / "a.html").read_text()
 
@@ -259,6 +259,6 @@ def test_debug_shows_the_traceback(run):
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_work(run, images, monkeypatch):
-    monkeypatch.setattr(Inverter, "load", lambda *_: pytest.fail("the model is loaded"))
+    monkeypatch.setattr(Inverter, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     done = run(images[0], "--report", "/nowhere/page.html")
     assert done.status == 2 and done.out == "" and "--report" in done.err and "/nowhere" in done.err

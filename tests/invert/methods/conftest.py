@@ -1,13 +1,14 @@
-"""Problems on the bundled model for all tests of methods."""
+"""Tasks on the bundled model for all tests of methods."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from invert.budget import Budget
 from invert.config import InvertConfig
-from invert.meter import Meter
-from invert.methods import Problem
+from invert.history import History
+from invert.methods.task import InversionTask
 from invert.target import image_latent
 
 
@@ -17,13 +18,13 @@ def clip(inverter):
 
 
 @pytest.fixture
-def problem(inverter, pictures):
-    """make(budget, **config) → a Problem on the first picture."""
+def task(inverter, pictures):
+    """make(budget, **config) → a task on the first picture."""
 
-    def make(budget: int | None = None, **options) -> Problem:
+    def make(budget: int | None = None, **options) -> InversionTask:
         config = InvertConfig(target="raw", **{"tokens": 6, **options})
         target = image_latent(inverter.clip, pictures[:1])
-        generator = torch.Generator().manual_seed(config.seed)
-        return Problem(inverter.clip, target, inverter.vocabulary(), config, generator, Meter(budget), tuple(pictures[:1]))
+        rng = torch.Generator().manual_seed(config.seed)
+        return InversionTask(inverter.bundle_for(config), target, config, rng, Budget(budget), History(), tuple(pictures[:1]))
 
     return make

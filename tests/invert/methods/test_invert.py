@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-from invert.corpus import encoded_corpus
-from invert.methods.invert import NEAR, STARTS, content_words, near_captions, starts
-from invert.scorer import text_of
-from invert.search import JOINING
+from invert.lexicon import text_of
+from invert.methods.configs import InvertMethodConfig
+from invert.methods.invert import content_words, initial_prompts, retrieved_prompts, search_config
+from invert.picturebook.bundle import FUNCTION_WORDS
+
+N, STARTS = InvertMethodConfig.n_retrieved, InvertMethodConfig.n_starts
 
 
-def joins(row) -> tuple[str, ...]:
-    return tuple(word.text for word in row if word.text in JOINING)
+def template(prompt) -> tuple[str, ...]:
+    return tuple(word.text for word in prompt if word.text in FUNCTION_WORDS)
 
 
-def test_near_captions_are_the_corpus_nearest_and_say_nothing_banned(problem):
-    posed = problem()
-    near = near_captions(posed)
-    nearest = encoded_corpus(posed.clip).nearest(posed.target, NEAR)
-    assert [text_of(row) for row in near] == [caption for caption, _ in nearest]
-    colour = near[0][-2].text
-    rest = near_captions(problem(ban=(colour,)))
-    assert rest and not any(colour in text_of(row).split() for row in rest)
+def test_retrieved_prompts_are_the_corpus_nearest_and_hold_nothing_banned(task):
+    one = task()
+    retrieved = retrieved_prompts(one, N)
+    nearest = one.bundle.encoded_corpus.nearest(one.target, N)
+    assert [text_of(prompt) for prompt in retrieved] == [caption for caption, _ in nearest]
+    color = retrieved[0][-2].text
+    rest = retrieved_prompts(task(ban=(color,)), N)
+    assert rest and not any(color in text_of(prompt).split() for prompt in rest)
 
 
-def test_the_search_starts_from_captions_that_are_built_differently(problem):
-    posed = problem(init_prompt="a fox", must_include=("umbrella",))
-    near = near_captions(posed)
-    begun = starts(posed, near)
+def test_the_search_starts_from_prompts_of_different_templates(task):
+    one = task(init_prompt="a fox", must_include=("umbrella",))
+    retrieved = retrieved_prompts(one, N)
+    begun = initial_prompts(one, retrieved, STARTS)
     captions = begun[1:-1]
     assert text_of(begun[0]) == "a fox" and text_of(begun[-1]) == "umbrella"
-    assert captions[0] == near[0] and len(captions) == STARTS
-    built = list(dict.fromkeys(joins(row) for row in near))
-    assert [joins(row) for row in captions][: len(built)] == built[:STARTS]
+    assert captions[0] == retrieved[0] and len(captions) == STARTS
+    built = list(dict.fromkeys(template(prompt) for prompt in retrieved))
+    assert [template(prompt) for prompt in captions][: len(built)] == built[:STARTS]
 
 
-def test_the_words_of_near_captions_are_those_that_say_what_is_there(problem):
-    posed = problem()
-    near = near_captions(posed)
-    words = [posed.vocabulary.words[i].text for i in content_words(near, posed.vocabulary)]
-    said = {word.text for row in near for word in row}
-    assert len(set(words)) == len(words) and set(words) == {text for text in said if text not in JOINING}
+def test_the_content_words_of_retrieved_prompts_say_what_is_there(task):
+    one = task()
+    retrieved = retrieved_prompts(one, N)
+    words = [one.bundle.lexicon.words[i].text for i in content_words(retrieved, one.bundle)]
+    said = {word.text for prompt in retrieved for word in prompt}
+    assert len(set(words)) == len(words) and set(words) == {text for text in said if text not in FUNCTION_WORDS}
 
 
-def test_a_short_limit_shortens_the_starts(problem):
-    posed = problem(max_tokens=3)
-    assert all(1 <= sum(len(word.ids) for word in row) <= 3 for row in starts(posed, near_captions(posed)))
+def test_a_short_limit_shortens_the_starts(task):
+    one = task(max_tokens=3)
+    starts = initial_prompts(one, retrieved_prompts(one, N), STARTS)
+    assert all(1 <= sum(len(word.ids) for word in prompt) <= 3 for prompt in starts)
+
+
+def test_the_search_takes_the_runs_and_the_methods_settings(task):
+    found = search_config(task(max_tokens=7, token_penalty=0.1, language_weight=0.2), InvertMethodConfig(beam=5, pairs=3))
+    assert (found.max_tokens, found.token_penalty, found.language_weight) == (7, 0.1, 0.2)
+    assert (found.beam, found.pairs, found.rounds) == (5, 3, InvertMethodConfig.rounds)

@@ -1,0 +1,49 @@
+"""What a method spends, counted alike for every method, and the limit on it.
+
+The unit is the token pass: one position of one prompt through the whole text tower, forward or
+backward. Time and image-encoder passes are counted beside it. A method asks `exhausted` between
+batches and stops by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Budget:
+    """Counts token passes and seconds against their limits.
+
+    Attributes:
+        max_token_passes: forward plus backward; None for no limit.
+        max_seconds: wall time since the budget was made; None for no limit.
+    """
+
+    max_token_passes: int | None = None
+    max_seconds: float | None = None
+    forward_tokens: int = 0
+    backward_tokens: int = 0
+    image_passes: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    def spend(self, forward: int = 0, backward: int = 0, images: int = 0) -> None:
+        """Add what was just run: positions forward and backward, pictures."""
+        self.forward_tokens += forward
+        self.backward_tokens += backward
+        self.image_passes += images
+
+    @property
+    def token_passes(self) -> int:
+        return self.forward_tokens + self.backward_tokens
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the token passes or the seconds are spent."""
+        if self.max_token_passes is not None and self.token_passes >= self.max_token_passes:
+            return True
+        return self.max_seconds is not None and self.seconds >= self.max_seconds

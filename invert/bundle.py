@@ -1,0 +1,195 @@
+"""Everything that belongs to one model: its CLIP, words, prompts, language, labels, judge and generator.
+
+A `ModelBundle` is the only thing of a model that a method is given, so the core knows no world. A bundle
+is found by name in `BUNDLES`; other packages offer theirs under the entry-point group "invert.bundles",
+as a function from a `Clip` to a `ModelBundle`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from torch import Tensor
+
+from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
+from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
+from invert.models.clip import Clip
+from invert.prior import Prior, learn_prior
+from invert.registry import BUNDLES
+from invert.target import modality_gap
+from invert.token_index import TokenIndex
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from invert.methods.labels import LabelTables
+
+T = TypeVar("T")
+END_OF_WORD = "</w>"  # how a byte-pair token of CLIP's says that a word ends with it
+GAP_PROMPTS = 256  # words that the mean text latent is taken from, at most
+DEFAULT_BUNDLE = "generic"  # of models that bring none
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBundle:
+    """A model and what is known of its world.
+
+    Attributes:
+        name: of the bundle.
+        clip: the model that prompts are found on.
+        lexicon: the words that prompts may hold.
+        corpus: prompts to start from; may be empty.
+        labels: tables for CLIP Interrogator's methods; None for the package's own.
+        load_evaluator: loads the model that results are judged by; None where the model judges itself.
+        generator: name of the text-to-image pipeline that draws prompts; None where it has to be asked for.
+        measure_gap: computes the modality gap (E,), mean text latent minus mean image latent; None where
+            it cannot be measured.
+        learn_prior: makes the prior on language.
+    """
+
+    name: str
+    clip: Clip
+    lexicon: Lexicon
+    corpus: Corpus = field(default_factory=Corpus)
+    labels: LabelTables | None = None
+    load_evaluator: Callable[[], Clip] | None = None
+    generator: str | None = None
+    measure_gap: Callable[[], Tensor] | None = None
+    learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def token_index(self) -> TokenIndex:
+        """Nearest-neighbor search among the token embeddings of the lexicon's words."""
+        return TokenIndex(self.clip.token_embeddings, self.lexicon)
+
+    @cached_property
+    def prior(self) -> Prior:
+        """How likely prompts are as language."""
+        return self.learn_prior(self.corpus, self.lexicon)
+
+    @cached_property
+    def encoded_corpus(self) -> EncodedCorpus:
+        """The corpus with its latents.
+
+        Raises:
+            InputError: the corpus is empty.
+        """
+        return encode_corpus(self.clip, self.corpus.prompts)
+
+    @cached_property
+    def modality_gap(self) -> Tensor | None:
+        """Mean text latent minus mean image latent (E,); None where nothing measured it."""
+        return None if self.measure_gap is None else self.measure_gap()
+
+    def evaluator(self) -> Clip:
+        """The model that results are judged by, loaded once."""
+        return self.clip if self.load_evaluator is None else self.once("evaluator", self.load_evaluator)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """What `make` returns, made at the first call with this key and kept as long as the bundle.
+
+        For tables that a method builds once per model. They may depend on the clip and the labels
+        alone: bundles that `with_` derives share them.
+        """
+        if key not in self._shared:
+            self._shared[key] = make()
+        return cast(T, self._shared[key])
+
+    def with_(
+        self,
+        *,
+        corpus: Iterable[str] | None = None,
+        ban: Iterable[str] = (),
+        gap_images: Sequence[Image.Image] | None = None,
+    ) -> ModelBundle:
+        """This bundle with some of it exchanged; what stays the same is computed once for both.
+
+        Args:
+            corpus: prompts that take the place of the bundle's own; a prior is learned from them.
+            ban: words that no prompt may hold, in any case.
+            gap_images: pictures that the modality gap is measured on.
+
+        Raises:
+            InputError: every word is banned.
+        """
+        changes: dict[str, Any] = {}
+        banned = tuple(ban)
+        if corpus is not None:
+            changes["corpus"] = Corpus(as_prompts(corpus))
+        if banned:
+            changes["lexicon"] = self.lexicon.without(banned)
+        if gap_images is not None:
+            pictures = list(gap_images)
+            changes["measure_gap"] = lambda: gap_by_words(self.clip, self.lexicon, pictures)
+        derived = replace(self, **changes)
+        object.__setattr__(derived, "_shared", self._shared)
+        stale = {name for name, parts in DEPENDS_ON.items() if not changes.keys().isdisjoint(parts)}
+        derived.__dict__.update({name: self.__dict__[name] for name in DEPENDS_ON.keys() - stale if name in self.__dict__})
+        return derived
+
+
+# Cached property → the fields that it is computed from, the clip aside.
+DEPENDS_ON = {
+    "token_index": {"lexicon"},
+    "prior": {"lexicon", "corpus"},
+    "encoded_corpus": {"corpus"},
+    "modality_gap": {"measure_gap"},
+}
+
+
+def gap_by_words(clip: Clip, lexicon: Lexicon, images: Sequence[Image.Image]) -> Tensor:
+    """The modality gap (E,) from images and from prompts that name single words of the lexicon."""
+    words = lexicon.words[:: max(1, len(lexicon) // GAP_PROMPTS)]
+    return modality_gap(clip, images, [f"a picture of a {word.text}" for word in words])
+
+
+def load_bundle(clip: Clip, name: str | None = None) -> ModelBundle:
+    """The bundle of that name for a model; by default the model's own, or the generic one where it has none.
+
+    Raises:
+        InputError: there is no such bundle.
+    """
+    if name is None:
+        name = clip.name if clip.name in BUNDLES else DEFAULT_BUNDLE
+    bundle: ModelBundle = BUNDLES.get(name)(clip)
+    return bundle
+
+
+def generic_bundle(clip: Clip) -> ModelBundle:
+    """What a model gets that brings nothing: whole words of one token, and ImageNet's classes to start from."""
+    words = single_token_words(clip)
+    return ModelBundle(
+        name=DEFAULT_BUNDLE,
+        clip=clip,
+        lexicon=Lexicon(words, ENGLISH_FUNCTION_WORDS, clip.tokenizer.encode),
+        corpus=Corpus(imagenet_phrases(), teaches_prior=False),
+    )
+
+
+def single_token_words(clip: Clip) -> tuple[Word, ...]:
+    """Tokens that are whole lower-case ASCII words ("fox</w>"): readable, and free of byte debris.
+
+    A token whose embedding is zero was never trained and is left out.
+    """
+    trained = clip.token_embeddings.any(1).tolist()
+    words = []
+    for token in range(len(clip.token_embeddings)):
+        if token in (clip.start_id, clip.end_id) or not trained[token]:
+            continue
+        raw = clip.token_text(token)
+        text = raw.removesuffix(END_OF_WORD)
+        if raw.endswith(END_OF_WORD) and re.fullmatch(r"[a-z]{2,}|a", text):
+            words.append(Word(text, (token,)))
+    return tuple(words)
+
+
+def imagenet_phrases() -> tuple[str, ...]:
+    """The 1,000 ImageNet classes that open_clip ships, each as a short prompt."""
+    from open_clip import IMAGENET_CLASSNAMES
+
+    return tuple(dict.fromkeys(f"a photo of a {name}" for name in IMAGENET_CLASSNAMES))

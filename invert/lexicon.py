@@ -1,0 +1,168 @@
+"""The words that a prompt may hold, and sentences cut into them.
+
+A `Word` is what a reader sees: a whole word, or a fixed phrase ("palm tree") that a bundle treats as
+one. A `Lexicon` is the words of one bundle with its function words, the ones that join others and say
+nothing of what a picture shows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+from invert.errors import InputError
+
+# English words that join others: articles, prepositions, conjunctions, pronouns and auxiliaries.
+ENGLISH_FUNCTION_WORDS = frozenset(
+    """
+    a an the this that these those of to on in into onto at by for from with without within over under above below
+    beneath beside between behind near around through across along against up down off out and or but nor as than while
+    is are was were be been being am has have had do does did will would can could should may might must not no it its
+    he she they him his her their there here which who whom whose what where when how some any each every both all
+    """.split()  # noqa: SIM905
+)
+
+
+class Word(NamedTuple):
+    """A word or fixed phrase and its token ids. A tuple, because a search hashes millions of them."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+Prompt = tuple[Word, ...]
+
+
+def text_of(prompt: Iterable[Word]) -> str:
+    return " ".join([word.text for word in prompt])
+
+
+def ids_of(prompt: Iterable[Word]) -> tuple[int, ...]:
+    return tuple(itertools.chain.from_iterable(word.ids for word in prompt))
+
+
+def token_count(prompt: Iterable[Word]) -> int:
+    """Tokens of a prompt, special tokens not counted."""
+    return sum([len(word.ids) for word in prompt])
+
+
+def contains_phrase(prompt: Prompt, phrases: Iterable[str]) -> bool:
+    """Whether the prompt holds one of the lower-case phrases as whole words."""
+    return any(f" {phrase} " in f" {text_of(prompt)} " for phrase in phrases)
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """The words allowed in a prompt.
+
+    Attributes:
+        words: each once.
+        function_words: texts that carry grammar and no content.
+        encode: text → token ids, for words of the user's that are not in `words`.
+    """
+
+    words: tuple[Word, ...]
+    function_words: frozenset[str]
+    encode: Callable[[str], Sequence[int]]
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            raise InputError("the vocabulary is empty: ban fewer words, or give a list that the model can read")
+
+    @classmethod
+    def of_texts(
+        cls,
+        texts: Iterable[str],
+        function_words: frozenset[str],
+        encode: Callable[[str], Sequence[int]],
+        trained_token_ids: Iterable[int] | None = None,
+    ) -> Lexicon:
+        """The lexicon of the given words and phrases.
+
+        Args:
+            texts: words or phrases; repeats, and those without any token, are dropped.
+            function_words: see the class.
+            encode: text → token ids.
+            trained_token_ids: drop words with any other token; None keeps all.
+
+        Raises:
+            InputError: no word is left.
+        """
+        trained = None if trained_token_ids is None else set(trained_token_ids)
+        words = (Word(text, tuple(encode(text))) for text in dict.fromkeys(texts))
+        kept = (word for word in words if word.ids and (trained is None or trained.issuperset(word.ids)))
+        return cls(tuple(kept), function_words, encode)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def without(self, banned: Iterable[str]) -> Lexicon:
+        """This lexicon without words that are, or hold, a banned word; case does not matter.
+
+        Raises:
+            InputError: no word is left.
+        """
+        texts = {text.strip().lower() for text in banned}
+        kept = (word for word in self.words if word.text not in texts and texts.isdisjoint(word.text.split()))
+        return replace(self, words=tuple(kept))
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """A word's text → its index in `words`."""
+        return {word.text: i for i, word in enumerate(self.words)}
+
+    @cached_property
+    def words_with_token(self) -> dict[int, list[int]]:
+        """Token id → indices of the words that hold it, those of fewest tokens first."""
+        found: dict[int, list[int]] = {}
+        for i, word in sorted(enumerate(self.words), key=lambda pair: len(pair[1].ids)):
+            for token in word.ids:
+                found.setdefault(token, []).append(i)
+        return found
+
+    def word(self, text: str) -> Word:
+        """The word of that text; one that the lexicon lacks is encoded by the model's tokenizer.
+
+        Raises:
+            InputError: the tokenizer finds no token in it.
+        """
+        if text in self.index_of:
+            return self.words[self.index_of[text]]
+        ids = tuple(self.encode(text))
+        if not ids:
+            raise InputError(f"{text!r} holds nothing that the model's tokenizer can read: use letters or digits")
+        return Word(text, ids)
+
+    def segment(self, sentence: str) -> Prompt:
+        """The sentence as words, by longest match; what the lexicon lacks becomes single words."""
+        rest = re.findall(r"[^\s,.]+", sentence.lower())
+        words: list[Word] = []
+        while rest:
+            fits = (parts for parts in self._phrases.get(rest[0], ()) if rest[: len(parts)] == parts)
+            parts = next(fits, rest[:1])
+            words.append(self.word(" ".join(parts)))
+            rest = rest[len(parts) :]
+        return tuple(words)
+
+    @cached_property
+    def _phrases(self) -> dict[str, list[list[str]]]:
+        """First word → the entries that begin with it, split, the longest first."""
+        found: dict[str, list[list[str]]] = {}
+        for parts in sorted((word.text.split() for word in self.words), key=len, reverse=True):
+            found.setdefault(parts[0], []).append(parts)
+        return found
+
+    def is_function_word(self, word: Word) -> bool:
+        return word.text in self.function_words
+
+    def template(self, prompt: Prompt) -> Prompt:
+        """The prompt's function words in order: how it is built, whatever it names."""
+        return tuple(word for word in prompt if word.text in self.function_words)
+
+    def content(self, prompt: Prompt) -> list[str]:
+        """The texts of the prompt's other words, in order."""
+        return [word.text for word in prompt if word.text not in self.function_words]

@@ -1,0 +1,93 @@
+"""picturebook as a `ModelBundle`: its words, captions, labels, judge and generator.
+
+The corpus holds captions of training scenes, drawn by seed; a held-out scene's own caption is never
+among them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from invert.bundle import ModelBundle
+from invert.corpus import Corpus
+from invert.lexicon import Lexicon
+from invert.methods.labels import LabelTables
+from invert.models.clip import Clip
+from invert.models.open_clip import from_open_clip
+from invert.picturebook import models
+from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
+from invert.picturebook.render import render
+from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, draw_scenes, objects
+from invert.target import modality_gap
+
+NAME, JUDGE = "picturebook", "picturebook-judge"
+CORPUS_SIZE, CORPUS_SEED = 8_192, 1  # scenes of the training split
+GAP_SCENES, GAP_SEED = 256, 0
+# Words of the grammar that join others, and those that say how things lie or how many they are.
+FUNCTION_WORDS = frozenset(
+    """
+    a an the of to on in and with at two left right above below small large picture background
+    """.split()  # noqa: SIM905
+)
+
+
+def load(clip: Clip) -> ModelBundle:
+    """The bundle around picturebook's CLIP, which is loaded already."""
+    return ModelBundle(
+        name=NAME,
+        clip=clip,
+        lexicon=Lexicon.of_texts(terms(), FUNCTION_WORDS, clip.tokenizer.encode, models.known_tokens()),
+        corpus=Corpus(captions(CORPUS_SIZE, CORPUS_SEED)),
+        labels=labels(),
+        load_evaluator=partial(load_judge, clip.device),
+        generator=NAME,
+        measure_gap=partial(measure_gap, clip),
+    )
+
+
+def captions(n: int, seed: int) -> tuple[str, ...]:
+    """Distinct captions of n training scenes."""
+    return tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(n, seed)))
+
+
+def load_model(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
+    """The CLIP that prompts are found on."""
+    return from_open_clip(NAME, models.load("clip").to(device, dtype), models.preprocess())
+
+
+def load_judge(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
+    """The CLIP of another architecture that no method optimizes."""
+    return from_open_clip(JUDGE, models.load("judge").to(device, dtype), models.preprocess())
+
+
+def measure_gap(clip: Clip) -> Tensor:
+    """The modality gap (E,), from scenes of the training split with their captions."""
+    scenes = draw_scenes(GAP_SCENES, GAP_SEED)
+    pictures = render(scenes, clip.image_size, clip.device)
+    return modality_gap(clip, pictures, [caption(scene) for scene in scenes])
+
+
+def labels() -> LabelTables:
+    """Everything that a caption can say, as phrases of the captions themselves."""
+    things = objects()
+    single = [with_article(thing.name) if thing.countable else thing.name for thing in things]
+    doubled = [f"two {thing.plural}" for thing in things if thing.plural]
+    styles = [form.replace("{}", " ").strip(", ") for forms in STYLE_FORMS.values() for form in forms]
+    styles = [style.removesuffix(" of") for style in styles if style]
+    corners = [f"in the {corner} corner" for corner in CORNERS]
+    layouts = ["small", "two", "to the left of", "to the right of", "above", "below", *corners]
+    pairs = [" and ".join(pair) for pair in itertools.combinations(COLOURS, 2)]
+    patterned = [f"{pattern} {pair}" for pattern in PATTERNS[1:] for pair in pairs]
+    backgrounds = [f"on {with_article(f'{look} background')}" for look in [*COLOURS, *patterned]]
+    return LabelTables(
+        artists=tuple(layouts),
+        flavors=tuple(dict.fromkeys([*single, *doubled])),
+        mediums=tuple(dict.fromkeys(styles)),
+        movements=tuple(COLOURS),
+        trendings=tuple(backgrounds),
+        negative=tuple(style for style in STYLE_FORMS if style != "plain"),
+    )
