@@ -16,9 +16,11 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from clustering import meanshift_fused as fused
 from clustering.arrays import compute_dtype, largest, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
 from clustering.lloyd import assign
+from clustering.meanshift_fused import Clusters
 from clustering.merging import heaviest, merge_points
 from clustering.neighbors import check_algorithm
 from clustering.pairwise import FEW_FEATURES, distance_chunks
@@ -98,14 +100,53 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
         points = read_points(self, x, reset=True)
         with threads_of(self.n_jobs):
             data, origin = self._center(points)
-            for moved in self._steps(data):  # noqa: B007
-                pass
-            centers = self._modes(data, moved)
-            labels, _ = assign(data, centers)
-        used, labels = labels.unique(return_inverse=True)
-        self.cluster_centers_ = to_input_type((centers[used] + origin).to(points.dtype), x)
+            found = self._find_fused(data)
+            if found is None:
+                found = self._find(data)
+        centers, labels, moved = found
+        self.cluster_centers_ = to_input_type((centers + origin).to(points.dtype), x)
         self.labels_, self.shifted_ = to_input_type(labels, x), to_input_type((moved + origin).to(points.dtype), x)
         return self
+
+    def _find(self, data: Tensor) -> Clusters:
+        """Centers, labels and where the points rest, on any device."""
+        for moved in self._steps(data):  # noqa: B007
+            pass
+        return self._label(data, moved)
+
+    def _label(self, data: Tensor, moved: Tensor) -> Clusters:
+        """The same from where the points rest."""
+        centers = self._modes(data, moved)
+        used, labels = assign(data, centers)[0].unique(return_inverse=True)
+        return Clusters(centers[used], labels, moved)
+
+    def _find_fused(self, data: Tensor) -> Clusters | None:
+        """The same by kernels that need no host between steps; None where they do not apply."""
+        kind, k = self._check(len(data))
+        kernel, cell = self._kernel(kind)
+        if not self.bandwidth_ or not fused.is_applicable(data, kind, bool(cell), self.blurring):
+            return None
+        walk = fused.Walk(kernel, self.lr, self.tol, self.max_iter, self.blurring)
+        if kind == "random":
+            rest = fused.walk_random(data, walk, k, self.batch_size, generator_on(data.device, self.random_state))
+        elif cell:
+            found = fused.walk_merging(data, walk, cell, k if kind == "nearest" else None, self.algorithm)
+            if found is None:
+                return None
+            rest = found
+        else:
+            rest = fused.walk_nearest(data, walk, k) if kind == "nearest" else fused.walk_all(data, walk)
+        self.n_iter_ = rest.n_iter
+        clusters = fused.find_clusters(data, rest, self.bandwidth_) if self.blurring else None
+        if clusters is None:
+            clusters = self._label(data, rest.points if rest.inverse is None else rest.points[rest.inverse])
+        return clusters
+
+    def _kernel(self, kind: str) -> tuple[Kernel, float]:
+        """The kernel, and the side of the cells in which points merge, 0 where they do not."""
+        bias = self.bias if self.bias is not None else SAMPLED_BIAS * (kind == "random")
+        resolution = self.resolution if self.resolution is not None else NEAREST_RESOLUTION * (kind == "nearest")
+        return Kernel(self.kernel, self.bandwidth_, bias), resolution * self.bandwidth_
 
     def predict(self, x: Any) -> Any:
         """Labels (N,) of the nearest centers."""
@@ -147,10 +188,7 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
             self.n_iter_ = 1
             yield data
             return
-        bias = self.bias if self.bias is not None else SAMPLED_BIAS * (kind == "random")
-        kernel = Kernel(self.kernel, self.bandwidth_, bias)
-        resolution = self.resolution if self.resolution is not None else NEAREST_RESOLUTION * (kind == "nearest")
-        cell = resolution * self.bandwidth_
+        kernel, cell = self._kernel(kind)
         weights, inverse = torch.ones_like(data[:, 0]), torch.arange(len(data), device=data.device)
         if cell:
             data, weights, inverse = merge_points(data, weights, cell)

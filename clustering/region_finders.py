@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clustering import regions_fused
 from clustering.arrays import sum_dtype
 from clustering.buckets import Neighborhoods
 from clustering.engines import Brute, in_main_memory
@@ -36,6 +37,11 @@ class RegionFinder(Protocol):
 
 def find_regions(points: Tensor, eps: float, algorithm: str) -> RegionFinder:
     """The way that suits the points' number of features, their device and the algorithm that the user asks for."""
+    if algorithm == "auto" and regions_fused.is_applicable(points):
+        try:
+            return regions_fused.FusedRegions(points, eps)
+        except OverflowError:
+            pass  # the general way needs no grid
     in_memory = points.device.type == "cpu"
     if algorithm == "kd_tree" or (algorithm == "auto" and in_memory and points.shape[1] <= TREE_FEATURES):
         return TreeRegions(points, eps)

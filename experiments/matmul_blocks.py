@@ -1,8 +1,9 @@
 """Why do 256 CUDA threads as 16×16, 1×256 or 256×1 differ tenfold in the lesson's matrix product?
 
 The thread's table of block shapes, for (50000×784)·(784×10) and its transpose, beside what a count of memory
-transactions predicts (`_transactions`) and, on a GPU, beside our own times. Without a GPU it is the prediction
-alone that stands beside the thread. Source: the fast.ai Part 2 2022 thread on numba's block sizes.
+transactions predicts (`harness.memory_traffic`) and, on a GPU, beside our own times. Without a GPU it is the prediction
+alone that stands beside the thread. Two blocks were predicted before they were measured: PREDICTED.
+Source: the fast.ai Part 2 2022 thread on numba's block sizes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 
 import torch
 
-from experiments.harness.memory_traffic import Block, traffic
+from experiments.harness.memory_traffic import ASSUMED, H200, Block, traffic
 from experiments.harness.runner import Context
 
 PRODUCTS = {"product": (50_000, 784, 10), "transpose": (10, 784, 50_000)}
 BLOCKS: list[Block] = [(1 << i, 256 >> i) for i in range(9)]  # (x over rows, y over columns)
+PREDICTED: dict[str, Block] = {"product": (16, 10), "transpose": (10, 16)}  # no thread without a number to compute
 # The thread's times, on its own card. Of its two for 1×256 we read the second as the transpose's; the others are the product's.
 THREAD_MS: dict[str, dict[Block, float]] = {
     "product": {(16, 16): 5.5, (1, 256): 14.6, (256, 1): 39.8},
@@ -44,14 +46,16 @@ def run(context: Context) -> dict[str, Any]:
 def predict(name: str) -> list[dict[str, Any]]:
     """The model's count for every block."""
     rows = []
-    for block in BLOCKS:
+    for block in [*BLOCKS, PREDICTED[name]]:
         found = traffic(*PRODUCTS[name], block)
         rows.append(
             {
                 "product": name,
                 "block": list(block),
-                "predicted_clocks": found.clocks,
-                "limit": found.limit,
+                "predicted_clocks": found.clocks(ASSUMED),
+                "limit": found.limit(ASSUMED),
+                "h200_model_ms": found.clocks(H200) / (H200.clocks_per_ms or 1),
+                "h200_limit": found.limit(H200),
                 "requested_sectors": found.requested,
                 "fetched_sectors": found.fetched,
                 "threads_working": found.working,
@@ -68,9 +72,10 @@ def measure(name: str, device: torch.device, seed: int) -> dict[Block, float]:
     from kernels.timing import interleaved_time
 
     a, b = operands(*PRODUCTS[name], torch.float32, device, seed)
-    calls = {str(block): partial(matmul, a, b, "numba-cuda-naive", block=block) for block in BLOCKS}
+    blocks = [*BLOCKS, PREDICTED[name]]
+    calls = {str(block): partial(matmul, a, b, "numba-cuda-naive", block=block) for block in blocks}
     seconds = interleaved_time(calls, device, budget=10)
-    return {block: seconds[str(block)] for block in BLOCKS}
+    return {block: seconds[str(block)] for block in blocks}
 
 
 def ranking(rows: list[dict[str, Any]], name: str, key: str) -> list[Block]:
@@ -80,7 +85,7 @@ def ranking(rows: list[dict[str, Any]], name: str, key: str) -> list[Block]:
 
 
 def draw(rows: list[dict[str, Any]], context: Context) -> None:
-    """Predicted time of every block as a multiple of 16×16's; the thread's and our measured times likewise."""
+    """Predicted time of every block as a multiple of 16×16's; the H200 model's, the thread's and our times likewise."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
@@ -90,6 +95,7 @@ def draw(rows: list[dict[str, Any]], context: Context) -> None:
         square = next(row for row in own if row["block"] == [16, 16])
         for place, row in enumerate(own):
             axis.bar(place, row["predicted_clocks"] / square["predicted_clocks"], color=colours[row["limit"]], width=0.7)
+            axis.plot(place, row["h200_model_ms"] / square["h200_model_ms"], "k_", markersize=18)
             if row["thread_ms"]:
                 axis.plot(place, row["thread_ms"] / THREAD_MS["product"][16, 16], "kD", markersize=6)
             if "measured_ms" in row:
@@ -101,7 +107,9 @@ def draw(rows: list[dict[str, Any]], context: Context) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("time, 16×16 = 1")
     marks: list[Any] = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
-    labels = [f"predicted; the limit is {limit}" for limit in colours]
+    labels = [f"assumed card; the limit is {limit}" for limit in colours]
+    marks.append(plt.Line2D([], [], color="k", marker="_", markersize=12, linestyle=""))
+    labels.append("model fitted to an H200")
     marks.append(plt.Line2D([], [], color="k", marker="D", linestyle=""))
     labels.append("the thread's time")
     if "measured_ms" in rows[0]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,6 +32,7 @@ class Backend:
     devices: tuple[str, ...]  # torch device types that it takes
     dtypes: tuple[str, ...] = FLOATS  # torch dtype names that it takes
     needs: str | None = None  # importable module it cannot do without
+    imports: str | None = None  # what its file imports of that, and what has to succeed
     extra: str | None = None  # extra of prompt-inversion that brings that module
     emulator: str | None = None  # environment variable that lets it take CPU tensors, without a GPU
     differentiable: bool = False  # whether torch's autograd sees through it
@@ -40,6 +42,7 @@ class Backend:
 _NUMBA_CUDA: dict[str, Any] = {
     "devices": ("cuda",),
     "needs": "numba_cuda",
+    "imports": "numba.cuda",
     "extra": "gpu",
     "emulator": "NUMBA_ENABLE_CUDASIM",
 }
@@ -52,7 +55,7 @@ BACKENDS: dict[str, Backend] = {
     "numpy": Backend("numpy_blas", "NumPy's BLAS", ("cpu",)),
     "numba": Backend("numba_cpu", "packed blocks that fit the caches, tiles that fit the registers", ("cpu",)),
     "torch": Backend("torch_blas", "the vendor's library: oneDNN or MKL on CPU, cuBLAS on CUDA", **_TORCH),
-    "jax": Backend("jax_xla", "compiled by XLA", ("cpu", "cuda"), needs="jax", extra="jax"),
+    "jax": Backend("jax_xla", "compiled by XLA", ("cpu", "cuda"), needs="jax", imports="jax", extra="jax"),
     "numba-cuda-naive": Backend("cuda_naive", "one CUDA thread for each element", takes_block=True, **_NUMBA_CUDA),
     "numba-cuda-tiled": Backend("cuda_tiled", "tiles shared by a thread block", takes_block=True, **_NUMBA_CUDA),
     "numba-cuda": Backend("cuda_blocked", "8 x 8 results in each thread's registers, 16-byte loads", **_NUMBA_CUDA),
@@ -62,6 +65,7 @@ BACKENDS: dict[str, Backend] = {
         ("cuda",),
         dtypes=HALF + SINGLE,
         needs="triton",
+        imports="triton",
         extra="gpu",
         emulator="TRITON_INTERPRET",
     ),
@@ -76,7 +80,7 @@ def emulated(backend: Backend) -> bool:
 def unavailable_reason(name: str, device: str) -> str | None:
     """None if backend `name` can take tensors of this device type here, else one sentence that says why not."""
     backend = BACKENDS[name]
-    if backend.needs and not emulated(backend) and find_spec(backend.needs) is None:
+    if backend.needs and not emulated(backend) and not is_installed(backend.needs):
         return (
             f"backend {name!r} needs {backend.needs.replace('_', '-')}, which is not installed: "
             f"pip install 'prompt-inversion[{backend.extra}]'"
@@ -85,6 +89,31 @@ def unavailable_reason(name: str, device: str) -> str | None:
         return None if device == "cpu" else f"backend {name!r} is emulated here ({backend.emulator}=1) and takes CPU arrays"
     if device not in backend.devices:
         return f"backend {name!r} takes {' and '.join(backend.devices)} tensors, not {device}"
+    if backend.imports and (error := import_error(backend.imports)) is not None:
+        return (
+            f"backend {name!r} cannot import {backend.imports}, which is installed but does not fit what else is "
+            f"({error}): pip install --upgrade 'prompt-inversion[{backend.extra}]'"
+        )
+    return None
+
+
+@cache
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing it; looked up once, as a look takes as long as a small product."""
+    return find_spec(module) is not None
+
+
+@cache
+def import_error(module: str) -> str | None:
+    """None if a module can be imported, else what its import raised and the NumPy beside it, in a few words.
+
+    A module that is installed may still fail: numba-cuda does beside a NumPy that has dropped what it calls.
+    """
+    try:
+        import_module(module)
+    except Exception as error:  # whatever another package raises while it is imported
+        words = str(error).split("\n")[0]
+        return f"{type(error).__name__}: {words}; NumPy {version('numpy')}"
     return None
 
 

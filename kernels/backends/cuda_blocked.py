@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kernels.arrays import dtype_name, upcast_16bit
 from kernels.backends import cuda_skinny
-from kernels.backends.cuda_launch import SIMULATED, flat, kernel_for, launch
+from kernels.backends.cuda_launch import SIMULATED, flat, kernel_for, launch, multiprocessors
 from kernels.backends.cuda_memory import BYTES, copy16
 
 
@@ -33,6 +33,7 @@ class Tile:
     side: int
     depth: int
     each: int
+    resident: int = 2  # blocks of a multiprocessor: one multiplies while the other waits at its barrier
 
     @property
     def threads_across(self) -> int:
@@ -44,6 +45,7 @@ class Tile:
 
 
 # A double takes two registers, and 255 are all that a thread can have.
+LEAST_SPAN = 64  # of k for one block: below, writing and adding up the parts costs more than it saves
 TILES = {"float32": Tile(side=128, depth=16, each=8), "float64": Tile(side=64, depth=16, each=4)}
 
 
@@ -126,8 +128,10 @@ def kernel_of(tile: Tile, dtype: str, a_along: str, b_along: str) -> Any:
                 for v in range(each):
                     sums[u * each + v] += left[u] * right[v]
 
-    @kernel_for(tile.threads, blocks=2)  # so that one block multiplies while the other waits at its barrier
-    def product(a, a_row, a_k, b, b_k, b_column, c, rows, depths, columns):  # type: ignore[no-untyped-def]
+    @kernel_for(tile.threads, blocks=tile.resident)
+    def product(a, a_row, a_k, b, b_k, b_column, c, rows, depths, columns, span):  # type: ignore[no-untyped-def]
+        first_k = cuda.blockIdx.y * span  # blocks along y share out k, and write a result each
+        depths = min(depths, first_k + span)
         tiles_down = (rows + side - 1) // side  # blocks that run together go down, and share columns of b in L2
         row0, column0 = cuda.blockIdx.x % tiles_down * side, cuda.blockIdx.x // tiles_down * side
         thread = cuda.threadIdx.x
@@ -140,13 +144,13 @@ def kernel_of(tile: Tile, dtype: str, a_along: str, b_along: str) -> Any:
         sums = cuda.local.array(results, number)
         for i in range(results):
             sums[i] = zero
-        fetch_a(a, row0, rows, a_row, 0, depths, a_k, thread, next_a)
-        fetch_b(b, column0, columns, b_column, 0, depths, b_k, thread, next_b)
+        fetch_a(a, row0, rows, a_row, first_k, depths, a_k, thread, next_a)
+        fetch_b(b, column0, columns, b_column, first_k, depths, b_k, thread, next_b)
         put_a(next_a, shared, 0, thread)
         put_b(next_b, shared, 2 * buffer, thread)
         cuda.syncthreads()
         now = 0
-        for k0 in range(depth, depths, depth):
+        for k0 in range(first_k + depth, depths, depth):
             fetch_a(a, row0, rows, a_row, k0, depths, a_k, thread, next_a)
             fetch_b(b, column0, columns, b_column, k0, depths, b_k, thread, next_b)
             multiply(shared, now, 2 * buffer + now, tx, ty, sums)
@@ -155,24 +159,34 @@ def kernel_of(tile: Tile, dtype: str, a_along: str, b_along: str) -> Any:
             put_b(next_b, shared, 2 * buffer + now, thread)
             cuda.syncthreads()
         multiply(shared, now, 2 * buffer + now, tx, ty, sums)
+        part = cuda.blockIdx.y * rows * columns
         for u in range(each):  # one number at a time: 16-byte stores here make the compiler spill registers above
             row = row0 + u // lanes * across * lanes + ty * lanes + u % lanes
             for v in range(each):
                 column = column0 + v // lanes * across * lanes + tx * lanes + v % lanes
                 if row < rows and column < columns:
-                    c[row * columns + column] = sums[u * each + v]
+                    c[part + row * columns + column] = sums[u * each + v]
 
     return product
 
 
-def blocked(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
-    """a (M, K) times b (K, N), float32 or float64 on CUDA, in the given tiles."""
+def choose_splits(rows: int, depths: int, columns: int, tile: Tile, processors: int) -> int:
+    """Into how many parts to share out k, so that every multiprocessor has its blocks; 1 where the result has tiles enough."""
+    tiles = -(-rows // tile.side) * -(-columns // tile.side)
+    return max(1, min(tile.resident * processors // tiles, depths // LEAST_SPAN))
+
+
+def blocked(a: Tensor, b: Tensor, tile: Tile, splits: int = 1) -> Tensor:
+    """a (M, K) times b (K, N), float32 or float64 on CUDA, in the given tiles, k shared out among so many blocks."""
     (rows, depths), columns = a.shape, b.shape[1]
-    c = a.new_empty(rows, columns)
+    span = -(-depths // (splits * tile.depth)) * tile.depth
+    splits = -(-depths // span)
+    c = a.new_empty(splits, rows, columns)
     kernel = kernel_of(tile, dtype_name(c), layout(a, k_dim=1), layout(b, k_dim=0))
     blocks = -(-rows // tile.side) * -(-columns // tile.side)
-    launch(kernel, blocks, tile.threads, flat(a), *a.stride(), flat(b), *b.stride(), flat(c), rows, depths, columns)
-    return c
+    sizes = (rows, depths, columns, span)
+    launch(kernel, (blocks, splits), tile.threads, flat(a), *a.stride(), flat(b), *b.stride(), c.view(-1), *sizes)
+    return c[0] if splits == 1 else c.sum(0)
 
 
 @upcast_16bit
@@ -182,4 +196,5 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         return cuda_skinny.matmul(a, b)
     if cuda_skinny.is_applicable(b.T, a.T):
         return cuda_skinny.matmul(b.T, a.T).T
-    return blocked(a, b, TILES[dtype_name(a)])
+    tile = TILES[dtype_name(a)]
+    return blocked(a, b, tile, choose_splits(a.shape[0], a.shape[1], b.shape[1], tile, multiprocessors(a.device)))

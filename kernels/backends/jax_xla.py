@@ -1,7 +1,7 @@
 """The product compiled by XLA, the compiler behind Nx's EXLA notebooks and JAX.
 
 In: a (M, K), b (K, N) on a device that JAX has too; out: (M, N). The tensors cross over by DLPack, without a
-copy where XLA takes their layout. Precision is "highest", so that float32 means float32 on GPUs too.
+copy where XLA takes their layout and alignment. Precision is "highest", so that float32 means float32 on GPUs too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import torch
 from torch import Tensor
+
+ALIGNMENT = 16  # bytes; XLA's kernels for CUDA refuse memory that begins elsewhere, such as a view with an odd offset
 
 
 @jax.jit
@@ -25,4 +27,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _to_jax(tensor: Tensor) -> jax.Array:
-    return jax.dlpack.from_dlpack(tensor.detach().contiguous())  # XLA's runtime takes row-major arrays only
+    tensor = tensor.detach().contiguous()  # XLA's runtime takes row-major arrays only
+    if tensor.data_ptr() % ALIGNMENT:
+        tensor = tensor.clone()
+    return jax.dlpack.from_dlpack(tensor)

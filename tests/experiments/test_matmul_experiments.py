@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness.memory_traffic import L1, LINE, SECTOR, WARP, count, loads_of, traffic
+from experiments.harness.memory_traffic import H200, L1, LINE, SECTOR, WARP, count, loads_of, traffic
 from experiments.matmul_blocks import BLOCKS, THREAD_MS
 from experiments.matmul_ladder import speed_ups
 from kernels.bench import Row
@@ -51,6 +51,25 @@ def test_lines_that_do_not_fit_l1_are_fetched_at_every_step() -> None:
     assert traffic(50_000, 784, 10, (16, 16)).fetched < traffic(50_000, 784, 10, (16, 16)).requested / 10
 
 
+def test_lines_and_steps_are_those_of_warps_that_compute() -> None:
+    column = traffic(32, 64, 1, (32, 1))
+    assert column.lines == 64 * (32 + 1)  # a row of a spans two lines and more, so that every thread reads another
+    assert column.steps == 64
+    assert traffic(50_000, 784, 10, (16, 16)).steps == 3125 * 5 * 784  # 10 of 16 columns: 5 of 8 warps
+    assert traffic(50_000, 784, 10, (16, 10)).steps == 3125 * 5 * 784
+    assert traffic(10, 784, 50_000, (16, 16)).steps == 3125 * 8 * 784  # every warp has 10 of its 16 rows to compute
+
+
+def test_the_fitted_card_explains_what_was_measured_on_it_within_a_quarter() -> None:
+    measured = {  # ms on an H200, 2026-11-26
+        (50_000, 784, 10): {(1, 256): 2.11, (4, 64): 1.10, (8, 32): 0.878, (16, 16): 0.780, (64, 4): 1.095, (256, 1): 1.264},
+        (10, 784, 50_000): {(1, 256): 0.652, (4, 64): 0.758, (16, 16): 0.999, (32, 8): 1.918, (256, 1): 2.162},
+    }
+    for shape, times in measured.items():
+        for block, ms in times.items():
+            assert traffic(*shape, block).clocks(H200) / H200.clocks_per_ms == pytest.approx(ms, rel=0.25)
+
+
 def test_sectors_are_counted_by_address() -> None:
     assert count([0, 4, 31], 32) == 1 and count([31, 32], 32) == 2 and count([], 32) == 0
 
@@ -75,7 +94,7 @@ def test_the_model_ranks_the_thread_s_blocks_as_the_thread_measured_them(tmp_pat
     assert ran.returncode == 0, ran.stderr
     found = json.loads((tmp_path / "matmul-blocks.json").read_text())
     assert (tmp_path / "matmul-blocks-blocks.png").stat().st_size > 10_000
-    assert len(found["rows"]) == 2 * len(BLOCKS)
+    assert len(found["rows"]) == 2 * (len(BLOCKS) + 1)
     assert found["predicted_ranking"]["product"] == found["thread_ranking"] == [[16, 16], [1, 256], [256, 1]]
     times = {(row["product"], tuple(row["block"])): row["predicted_clocks"] for row in found["rows"]}
     assert THREAD_MS["transpose"][1, 256] < THREAD_MS["product"][16, 16]

@@ -54,7 +54,7 @@ def test_register_blocks_stay_in_registers_two_blocks_to_a_multiprocessor(
 ) -> None:
     tile, flat = cuda_blocked.TILES[dtype], types.Array(NUMBERS[dtype], 1, "C")
     kernel = cuda_blocked.kernel_of(tile, dtype, a_along, b_along)
-    ptx = ptx_of(kernel, flat, int64, int64, flat, int64, int64, flat, int64, int64, int64)
+    ptx = ptx_of(kernel, flat, int64, int64, flat, int64, int64, flat, int64, int64, int64, int64)
     loads = re.findall(r"ld\.global\.(\S+)", ptx)
     assert loads and set(loads) == {WORD[dtype]}
     assert set(re.findall(r"ld\.shared\.(\S+)", ptx)) == {WORD[dtype]}

@@ -19,7 +19,12 @@ HERE = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("switch", "cases"),
-    [("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"), ("TRITON_INTERPRET", "triton_cases.py"), ("TRITON_INTERPRET", "lloyd_cases.py")],
+    [
+        ("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"),
+        ("TRITON_INTERPRET", "triton_cases.py"),
+        ("TRITON_INTERPRET", "lloyd_cases.py"),
+        ("TRITON_INTERPRET", "shift_cases.py"),
+    ],
 )
 def test_kernels_are_right_without_a_gpu(switch: str, cases: str) -> None:
     command = [sys.executable, "-m", "pytest", str(HERE / cases), "-p", "no:cacheprovider", "-rs", "--no-header"]

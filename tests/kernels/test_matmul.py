@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from kernels import BACKENDS, BackendUnavailable, available, matmul
 from kernels.accuracy import LAYOUTS, error_share, laid_out
-from kernels.registry import unavailable_reason
+from kernels.registry import import_error, is_installed, unavailable_reason
 
 CPU = available("cpu")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -118,6 +120,17 @@ def test_bad_backends_and_blocks_are_named_in_one_sentence() -> None:
         matmul(a.detach().double(), a.detach().double(), "triton")
 
 
+@pytest.fixture
+def no_memory_of_imports() -> Iterator[None]:
+    """What was found out about modules is forgotten before and after."""
+    for found_out in (import_error, is_installed):
+        found_out.cache_clear()
+    yield
+    for found_out in (import_error, is_installed):
+        found_out.cache_clear()
+
+
+@pytest.mark.usefixtures("no_memory_of_imports")
 def test_a_backend_that_cannot_run_here_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendUnavailable, match="'triton' takes cuda tensors, not cpu"):
         matmul(torch.ones(2, 2), torch.ones(2, 2), "triton")
@@ -127,3 +140,27 @@ def test_a_backend_that_cannot_run_here_says_what_it_needs(monkeypatch: pytest.M
     )
     assert "pip install 'prompt-inversion[gpu]'" in str(unavailable_reason("numba-cuda", "cuda"))
     assert available("cpu") == [name for name in BACKENDS if BACKENDS[name].needs is None]
+
+
+@pytest.mark.usefixtures("no_memory_of_imports")
+def test_a_backend_whose_import_fails_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(module: str) -> None:
+        raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+    monkeypatch.setattr("kernels.registry.import_module", fail)
+    monkeypatch.setattr("kernels.registry.find_spec", lambda module: object())
+    reason = str(unavailable_reason("numba-cuda", "cuda"))
+    assert reason.startswith("backend 'numba-cuda' cannot import numba.cuda") and "\n" not in reason
+    assert "no attribute 'row_stack'; NumPy" in reason and "pip install --upgrade 'prompt-inversion[gpu]'" in reason
+    assert "numba-cuda" not in available("cpu")  # and what takes no CPU tensors is not imported to find that out
+
+
+def test_jax_is_given_memory_that_begins_at_a_multiple_of_16_bytes() -> None:
+    pytest.importorskip("jax")
+    from kernels.backends.jax_xla import _to_jax
+
+    odd = torch.arange(13.0)[1:].view(3, 4)
+    assert odd.data_ptr() % 16
+    array = _to_jax(odd)
+    assert array.unsafe_buffer_pointer() % 16 == 0 and array.tolist() == odd.tolist()
+    assert torch.equal(matmul(odd, odd.T.contiguous(), "jax"), odd @ odd.T)
