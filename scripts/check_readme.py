@@ -32,7 +32,7 @@ EXTRAS = {
     "interrogator,": ("clip_interrogator", "compare"),
 }
 ELSEWHERE = ("--model ViT", "--model hf:", "path/to/")  # weights that are not here: nothing is downloaded for a check
-PATIENCE = 900  # seconds after which a command counts as hanging
+PATIENCE = 1800  # seconds after which a command counts as hanging
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SMALL = cuda_blocked.Tile(side=16, depth=8, each=4)  # 16 threads, so that the s
 
 
 @pytest.mark.parametrize("backend", ["numba-cuda-naive", "numba-cuda-tiled"])
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(st.tuples(SIZES, SIZES, SIZES), st.sampled_from(DTYPES), LAID, LAID, BLOCKS, st.integers(0, 2**31))
 def test_one_thread_an_element_is_right_in_every_block_shape(
     backend: str, shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, block: tuple[int, int], seed: int
@@ -35,6 +35,7 @@ def test_one_thread_an_element_is_right_in_every_block_shape(
     assert error_share(c, a, b) <= 1
 
 
+@settings(max_examples=8)
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.sampled_from(DTYPES[2:]), LAID, LAID, st.integers(0, 2**31))
 def test_register_blocks_are_right_across_the_edges_of_tiles(
     shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
@@ -60,7 +61,7 @@ def test_the_tiles_that_a_gpu_runs_are_right_too(dtype: str) -> None:
     assert error_share(cuda_blocked.blocked(a, b, tile), a, b) <= 1
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.integers(0, 20), st.integers(1, 70), st.integers(1, 4), st.sampled_from(DTYPES[2:]), LAID, st.integers(0, 2**31))
 def test_tall_times_narrow_is_right(extra: int, groups: int, n: int, dtype: torch.dtype, lb: str, seed: int) -> None:
     a, b = laid_out("rows", n + 1 + extra, 4 * groups, dtype, seed), laid_out(lb, 4 * groups, n, dtype, seed + 1)

@@ -20,14 +20,13 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ("switch", "cases"),
     [
-        ("NUMBA_ENABLE_CUDASIM", "cuda_cases.py"),
-        ("TRITON_INTERPRET", "triton_cases.py"),
-        ("TRITON_INTERPRET", "lloyd_cases.py"),
-        ("TRITON_INTERPRET", "shift_cases.py"),
+        ("NUMBA_ENABLE_CUDASIM", ("cuda_cases.py",)),
+        ("TRITON_INTERPRET", ("triton_cases.py", "lloyd_cases.py", "shift_cases.py")),
     ],
 )
-def test_kernels_are_right_without_a_gpu(switch: str, cases: str) -> None:
-    command = [sys.executable, "-m", "pytest", str(HERE / cases), "-p", "no:cacheprovider", "-rs", "--no-header"]
+def test_kernels_are_right_without_a_gpu(switch: str, cases: tuple[str, ...]) -> None:
+    files = [str(HERE / file) for file in cases]
+    command = [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider", "-p", "no:xdist", "-rs", "--no-header"]
     ran = subprocess.run(command, env={**os.environ, switch: "1"}, capture_output=True, text=True, cwd=HERE.parent.parent)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     last = ran.stdout.strip().splitlines()[-1]

@@ -64,12 +64,25 @@ def images(tmp_path) -> list[Path]:
     return paths
 
 
-def test_the_installed_command_prints_the_prompt_and_nothing_else_and_the_same_one_again(images):
+def test_the_installed_command_prints_the_prompt_and_nothing_else_and_the_same_one_again(run, images):
     command = [Path(sys.executable).with_name("invert"), str(images[0]), *QUICK]
-    first, second = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
-    assert first.returncode == 0, first.stderr
-    assert len(first.stdout.splitlines()) == 1 and first.stdout.strip()
-    assert second.stdout == first.stdout
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 and done.stdout.strip()
+    assert run(images[0], *QUICK).out == done.stdout
+
+
+def test_compare_prints_a_table_with_a_row_for_every_method(run, images):
+    done = run(images[0], "--method", "random", "--compare", "pez,gcg", "--budget", "600", "--seed", "1")
+    assert done.status == 0
+    assert all(method in done.out for method in ("random", "pez", "gcg", "token passes"))
+
+
+def test_an_unknown_method_is_told_before_the_model_is_loaded(run, monkeypatch):
+    monkeypatch.setattr(Inverter, "load", None)
+    done = run("scene.png", "--method", "interogator")
+    assert done.status == 2
+    assert "did you mean interrogator" in done.err.replace("'", "")
 
 
 def test_several_images_are_printed_with_their_paths(run, images):
