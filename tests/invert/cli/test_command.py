@@ -72,12 +72,6 @@ def test_the_installed_command_prints_the_prompt_and_nothing_else_and_the_same_o
     assert run(images[0], *QUICK).out == done.stdout
 
 
-def test_compare_prints_a_table_with_a_row_for_every_method(run, images):
-    done = run(images[0], "--method", "random", "--compare", "pez,gcg", "--budget", "600", "--seed", "1")
-    assert done.status == 0
-    assert all(method in done.out for method in ("random", "pez", "gcg", "token passes"))
-
-
 def test_an_unknown_method_is_told_before_the_model_is_loaded(run, monkeypatch):
     monkeypatch.setattr(Inverter, "load", None)
     done = run("scene.png", "--method", "interogator")
