@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -38,13 +38,16 @@ class Tile(NamedTuple):
         return self.vectors * self.vector_bytes // itemsize
 
 
-def host_tile() -> Tile:
-    """The tile that fits this machine's registers."""
-    features = llvm.get_host_cpu_features()
-    return Tile(*next(shape for name, shape in SHAPES.items() if not name or features.get(name)))
+def target_tile() -> Tile:
+    """The tile that fits the registers of the processor numba compiles for: this one, unless NUMBA_CPU_FEATURES says another."""
+    if config.CPU_FEATURES is None:
+        features = {name for name, has in llvm.get_host_cpu_features().items() if has}
+    else:
+        features = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    return Tile(*next(shape for name, shape in SHAPES.items() if not name or name in features))
 
 
-TILE = host_tile()
+TILE = target_tile()
 
 
 class VectorCode:
@@ -121,8 +124,6 @@ def keep_smallest(code: VectorCode, scores: list[list[Any]], two: bool) -> None:
     def larger(a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", a, b), b, a)
 
-    base = builder.trunc(code.arguments[4], I32)
-    best, index = code.pointer(5, code.vector), code.pointer(6, code.indices)
     best, index = code.pointer(5, code.vector), code.pointer(6, code.indices)
     runners_up = code.pointer(7, code.vector) if two else None
     base = builder.trunc(code.arguments[4], I32)
