@@ -1,4 +1,4 @@
-"""k-means, mean shift, DBSCAN and nearest neighbors on tensors of any device, with scikit-learn's estimator contract.
+"""k-means, mean shift, DBSCAN, HDBSCAN and nearest neighbors on tensors of any device, with scikit-learn's estimator contract.
 
 In: NumPy arrays, lists or tensors (N, D); out: results of the same kind, on the same device, in the same dtype.
 Importing the package compiles nothing and loads neither torch nor plotting: what is used is loaded when it is
@@ -15,6 +15,7 @@ from clustering.installation import check_kernels
 if TYPE_CHECKING:
     from clustering.bandwidth import estimate_bandwidth as estimate_bandwidth
     from clustering.dbscan import DBSCAN as DBSCAN
+    from clustering.hdbscan import HDBSCAN as HDBSCAN
     from clustering.kmeans import KMeans as KMeans
     from clustering.meanshift import MeanShift as MeanShift
     from clustering.minibatch import MiniBatchKMeans as MiniBatchKMeans
@@ -29,6 +30,7 @@ check_kernels()
 _HOME = {
     "Chunks": "stream",
     "DBSCAN": "dbscan",
+    "HDBSCAN": "hdbscan",
     "KMeans": "kmeans",
     "MeanShift": "meanshift",
     "MiniBatchKMeans": "minibatch",
@@ -41,6 +43,7 @@ _HOME = {
 __all__ = [
     "Chunks",
     "DBSCAN",
+    "HDBSCAN",
     "KMeans",
     "MeanShift",
     "MiniBatchKMeans",

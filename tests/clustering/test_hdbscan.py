@@ -1,0 +1,136 @@
+"""HDBSCAN: scikit-learn's labels up to renaming, its probabilities, and new points where their neighbors are."""
+
+import numpy as np
+import pytest
+import sklearn.cluster
+import torch
+from sklearn.datasets import make_blobs, make_moons
+from sklearn.metrics import adjusted_rand_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from clustering import HDBSCAN
+from clustering.spanning import prim_on_device, spanning_tree
+
+TEST_DATA = StandardScaler().fit_transform(make_blobs(n_samples=200, random_state=10)[0])  # scikit-learn's own
+
+
+def same(ours, theirs):
+    """Labels equal up to renaming, noise for noise."""
+    assert np.array_equal(ours == -1, theirs == -1)
+    pairs = set(zip(ours.tolist(), theirs.tolist(), strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def fitted_by_scikit_learn(x, options):
+    """Theirs; where clusters are merged up to epsilon some of its versions cannot read their own tree with NumPy 2."""
+    try:
+        return sklearn.cluster.HDBSCAN(**options, copy=True).fit(x)
+    except TypeError:
+        assert options["cluster_selection_epsilon"] > 0
+        pytest.skip("scikit-learn fails here itself")
+
+
+def mixture(seed):
+    rng = np.random.default_rng(seed)
+    d, k = int(rng.integers(1, 7)), int(rng.integers(2, 7))
+    parts = [rng.normal(rng.normal(size=d) * 6, rng.uniform(0.2, 1.5), (int(rng.integers(20, 90)), d)) for _ in range(k)]
+    return np.concatenate([*parts, rng.uniform(-12, 12, (40, d))])
+
+
+def test_scikit_learns_own_checks_pass():
+    results = check_estimator(HDBSCAN(), on_skip=None)
+    assert {r["check_name"] for r in results if r["status"] != "passed"} <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize("method", ["eom", "leaf"])
+@pytest.mark.parametrize("options", [{}, {"min_cluster_size": 12}, {"min_samples": 2}, {"cluster_selection_epsilon": 0.4}])
+@pytest.mark.parametrize("single", [False, True])
+def test_labels_and_probabilities_are_scikit_learns_on_its_own_data(method, options, single):
+    options = {**options, "cluster_selection_method": method, "allow_single_cluster": single}
+    theirs = fitted_by_scikit_learn(TEST_DATA, options)
+    ours = HDBSCAN(**options).fit(TEST_DATA)
+    same(ours.labels_, theirs.labels_)
+    np.testing.assert_allclose(ours.probabilities_, theirs.probabilities_)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_are_scikit_learns_on_random_sets(seed):
+    x = mixture(seed)
+    options = {
+        "min_cluster_size": 4 + seed % 9,
+        "min_samples": [None, 1, 3, 8][seed % 4],
+        "cluster_selection_method": ["eom", "leaf"][seed % 2],
+        "cluster_selection_epsilon": [0.0, 0.0, 0.7][seed % 3],
+        "max_cluster_size": [None, 60][seed % 5 == 0],
+    }
+    theirs = fitted_by_scikit_learn(x, options)
+    ours = HDBSCAN(**options).fit(x)
+    same(ours.labels_, theirs.labels_)
+    np.testing.assert_allclose(ours.probabilities_, theirs.probabilities_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("least", [1, 4])
+def test_both_ways_find_trees_of_the_same_edges(seed, least):
+    x = mixture(seed)
+    brute, tree = (HDBSCAN(10, least, algorithm=algorithm).fit(x) for algorithm in ("brute", "kd_tree"))
+    assert adjusted_rand_score(brute.labels_, tree.labels_) > 0.95
+    points = torch.from_numpy(x)
+    core = brute._core
+    lengths = [np.sort(HDBSCAN(10, least, algorithm=way)._hierarchy(points, least)[1][2]) for way in ("brute", "kd_tree")]
+    np.testing.assert_allclose(lengths[0], lengths[1])
+    on_device = prim_on_device(points, core)[2]
+    np.testing.assert_allclose(np.sort(on_device), np.sort(spanning_tree(points, core, None)[2]))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_new_points_join_their_neighbors_and_fitted_ones_keep_their_labels(metric):
+    x = make_blobs(300, 3, centers=4, cluster_std=0.5, random_state=2)[0]
+    model = HDBSCAN(8, metric=metric).fit(x)
+    assert np.array_equal(model.predict(x), model.labels_)
+    labels, strength = model.approximate_predict(x + 1e-7)
+    assert np.mean(labels == model.labels_) > 0.98
+    np.testing.assert_allclose(strength[labels >= 0].min() > 0, True)
+    if metric == "euclidean":
+        assert model.predict([[500.0, 0, 0]])[0] == -1
+
+
+def test_the_cosine_metric_is_scikit_learns():
+    x = np.random.default_rng(0).normal(size=(200, 4)) + np.repeat(np.eye(4)[:2] * 9, 100, 0)
+    theirs = sklearn.cluster.HDBSCAN(metric="cosine", min_cluster_size=20, copy=True).fit(x)
+    assert adjusted_rand_score(HDBSCAN(20, metric="cosine").fit(x * 5).labels_, theirs.labels_) > 0.98
+
+
+@pytest.mark.parametrize("method", ["eom", "leaf"])
+def test_epsilon_merges_what_parts_at_smaller_distances(method):
+    x = np.concatenate([np.random.default_rng(0).normal(c, 0.1, (50, 2)) for c in ((0, 0), (1, 0), (10, 0), (11, 0))])
+    fine, coarse = (HDBSCAN(20, 3, epsilon, cluster_selection_method=method).fit(x).labels_ for epsilon in (0.0, 2.0))
+    assert adjusted_rand_score(fine, np.arange(200) // 50) > 0.9
+    assert adjusted_rand_score(coarse, np.arange(200) // 100) > 0.9
+    assert HDBSCAN(20, 3, 50.0, cluster_selection_method=method, allow_single_cluster=True).fit(x).labels_.max() == 0
+
+
+def test_outliers_score_higher_than_members():
+    x = np.concatenate([make_blobs(200, 2, centers=2, cluster_std=0.3, random_state=0)[0], [[30.0, 30.0]]])
+    scores = HDBSCAN(10).fit(x).outlier_scores_
+    assert scores.argmax() == 200
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+
+
+def test_moons_duplicates_single_points_and_kinds():
+    x, truth = make_moons(300, noise=0.04, random_state=0)
+    model = HDBSCAN().fit(torch.from_numpy(x).float())
+    assert adjusted_rand_score(model.labels_, truth) > 0.98
+    assert isinstance(model.labels_, torch.Tensor)
+    assert isinstance(HDBSCAN().fit(x.tolist()).probabilities_, np.ndarray)
+    copies = np.repeat(np.eye(3), 20, 0)
+    assert len(set(HDBSCAN().fit(copies).labels_)) == 3
+    with pytest.raises(ValueError, match="min_samples"):
+        HDBSCAN().fit(x[:3])
+    assert HDBSCAN(min_samples=1).fit(x[:1]).labels_.tolist() == [-1]
+    bad = {"min_cluster_size": 1, "metric": "manhattan", "cluster_selection_method": "all", "min_samples": 0}
+    for name, value in bad.items():
+        with pytest.raises(ValueError, match=name):
+            HDBSCAN(**{name: value}).fit(x)
