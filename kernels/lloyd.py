@@ -45,8 +45,7 @@ class Lloyd:
         self.graph_limit: float | None = None
         self.offset = self._offset()
         few = self.d <= tiles.FEW_FEATURES and power_of_two(k) * (self.d + 1) <= tiles.FEW_NUMBERS
-        small = self.d <= tiles.ONE_HOT_FEATURES and k <= tiles.ONE_HOT_CLUSTERS
-        self.kind = "few" if few else "one-hot" if small else "many"
+        self.kind = "few" if few else "many"
         if self.kind == "many":
             self._make_many(tile)
         else:
@@ -65,16 +64,14 @@ class Lloyd:
         return self.x[:: max(1, self.n // SAMPLE)].mean(0, dtype=torch.float64).float()
 
     def _make_few(self) -> None:
-        few = self.kind == "few"
-        self.kp = power_of_two(self.k, 1 if few else 16)
-        self.dp = power_of_two(self.d + 1, 1 if few else 16)
-        self.set_few(*(tiles.FEW if few else tiles.ONE_HOT))
+        self.kp, self.dp = power_of_two(self.k), power_of_two(self.d)
+        self.set_few(*tiles.FEW)
 
     def set_few(self, block: int, warps: int, each: int) -> None:
         """Points a program reads at a time, its warps, and programs a multiprocessor."""
         self.block, self.warps = block, warps
         self.programs = max(1, min(self.multiprocessors * each, triton.cdiv(self.n, block)))
-        self.partial = self._new(self.programs, self.kp, self.dp)
+        self.partial, self.masses = self._new(self.programs, self.kp, self.dp), self._new(self.programs, self.kp)
 
     def _make_many(self, tile: LabelTile | None) -> None:
         self.assignment = Assignment(self.x, self.k, self.offset, self.state, tile)
@@ -137,8 +134,7 @@ class Lloyd:
     def step(self, limit: float, sums: Tensor | None = None, counts: Tensor | None = None) -> None:
         """Queue one iteration; where `sums` and `counts` are given they are filled, and the centers stay."""
         if self.kind != "many":
-            self.few_pass()
-            self.few_finish(limit, sums, counts)
+            self.few_step(limit, sums, counts)
             return
         self.assignment.label(self.labels)
         torch.sort(self.labels, out=(self.ordered, self.order))
@@ -149,29 +145,15 @@ class Lloyd:
                 self.moved, self.centers, self.shifts, self.state, self.k, self.k * self.d, limit, BLOCK=1024, num_warps=4,
             )  # fmt: skip
 
-    def _shape(self) -> dict[str, int]:
-        return {"K": self.k, "KP": self.kp, "D": self.d, "DP": self.dp}
-
-    def few_pass(self) -> None:
-        """Labels and sums of few clusters, each program its own."""
+    def few_step(self, limit: float, sums: Tensor | None = None, counts: Tensor | None = None) -> None:
+        """`step` for few clusters."""
         weights, weighted = (self.x, False) if self.weights is None else (self.weights, True)
-        if self.kind == "few":
-            sums_triton.few_kernel[(self.programs,)](
-                self.x, weights, self.centers, self.partial, self.state, self.n, *self.x.stride(), **self._shape(),
-                BLOCK=self.block, WEIGHTED=weighted, PAIRS=self.d == 2 and self.x.is_contiguous(), num_warps=self.warps,
-            )  # fmt: skip
-            return
-        sums_triton.one_hot_kernel[(self.programs,)](
-            self.x, weights, self.offset, self.centers, self.partial, self.state, self.n, *self.x.stride(), **self._shape(),
-            BLOCK=self.block, WEIGHTED=weighted, WIDEN=INTERPRETED, num_warps=self.warps, num_stages=1,
-        )  # fmt: skip
-
-    def few_finish(self, limit: float, sums: Tensor | None = None, counts: Tensor | None = None) -> None:
-        """The programs' sums together: new centers, or the totals."""
-        step = max(1, min(power_of_two(self.programs), 4096 // (self.kp * self.dp)))
-        sums_triton.few_finish_kernel[(1,)](
-            self.partial, self.centers, sums, counts, self.state, self.programs, limit, **self._shape(), STEP=step,
-            NORMALIZE=self.normalize, TOTALS=sums is not None, num_warps=8,
+        together = min(power_of_two(self.programs), max(1, 4096 // (self.kp * self.dp)))  # programs whose sums are added at once
+        sums_triton.few_kernel[(self.programs,)](
+            self.x, weights, self.centers, self.partial, self.masses, sums, counts, self.state, self.n, limit,
+            *self.x.stride(), K=self.k, KP=self.kp, D=self.d, DP=self.dp, BLOCK=self.block, STEP=together, WEIGHTED=weighted,
+            PAIRS=self.d == 2 and self.x.is_contiguous(), NORMALIZE=self.normalize, TOTALS=sums is not None,
+            WIDEN=INTERPRETED, num_warps=self.warps,
         )  # fmt: skip
 
     def gather(self) -> None:

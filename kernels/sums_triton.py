@@ -5,7 +5,8 @@ Sums are taken about each cluster's present center, so float32 keeps its digits 
 added in float64 in a fixed order. No atomics add numbers. Every kernel returns at once when `state` says that the
 run is over, so iterations can be queued ahead of the host.
 
-state (4,) int32: 0 running, 1 the centers rest, 2 a cluster is empty; iterations made; whether one is empty now; unused.
+state (4,) int32: 0 running, 1 the centers rest, 2 a cluster is empty; iterations made; whether one is empty now; programs
+of `few_kernel` that have finished.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.backends.triton_tiles import multiply
 from kernels.labels_triton import coordinates, round_to_tf32
+
+
+@triton.jit
+def _is_equal(a, b):  # type: ignore[no-untyped-def]
+    """1.0 where a == b, else 0.0, in one instruction instead of a comparison and a choice."""
+    return tl.inline_asm_elementwise("set.eq.f32.f32 $0, $1, $2;", "=f,f,f", [a, b], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
 def _few_sums(  # type: ignore[no-untyped-def]
     x, weights, centers, points, x_row, x_dim,
     K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
-    WEIGHTED: tl.constexpr, PAIRS: tl.constexpr, TIES: tl.constexpr,
+    WEIGHTED: tl.constexpr, PAIRS: tl.constexpr, TIES: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """A program's sums of x - c and of the weights, (KP, BLOCK) each, and how many points each lane has seen.
 
@@ -65,8 +71,11 @@ def _few_sums(  # type: ignore[no-untyped-def]
         if TIES:
             label = tl.min(tl.where(value == least[None, :], ks[:, None], KP - 1), axis=0)
             own = tl.where(ks[:, None] == label[None, :], one[None, :], 0.0)
-        else:
+        elif WIDEN:
             own = tl.where(value == least[None, :], one[None, :], 0.0)
+        else:
+            least = tl.where(row < points, least, -1.0)  # which no square is
+            own = _is_equal(value, tl.broadcast_to(least[None, :], value.shape))
         mass += own
         s0 += own * d0
         if D > 1:
@@ -80,25 +89,66 @@ def _few_sums(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def few_kernel(  # type: ignore[no-untyped-def]
-    x, weights, centers, partial, state, points, x_row, x_dim,
-    K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    WEIGHTED: tl.constexpr, PAIRS: tl.constexpr,
+def _few_finish(  # type: ignore[no-untyped-def]
+    partial, masses, centers, sums, counts, state, programs, limit,
+    K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, STEP: tl.constexpr,
+    NORMALIZE: tl.constexpr, TOTALS: tl.constexpr,
 ):  # fmt: skip
-    """Labels and sums of few clusters of at most four features in one read of the points, all in registers.
+    """What the programs found, added in their order: the new centers and whether they rest, or the TOTALS.
 
-    partial (programs, KP, DP): sums of x - c and, in column D, of the weights. Each lane keeps its own sums, which meet once, at
-    the end. Ties are rare and looking for them costs a sixth, so a program first counts without and does its points again
-    if a point was counted twice. PAIRS: D = 2 and rows lie together, so a lane loads both coordinates at once.
+    Short on purpose: one program runs it once, so the time goes into fetching its instructions. The sums are about the
+    present centers, where float32 has digits to spare; counts are added in float64.
+    """
+    ks, ds, flat = tl.arange(0, KP), tl.arange(0, DP), tl.arange(0, KP * DP)
+    total, count = tl.zeros((STEP, KP * DP), tl.float32), tl.zeros((STEP, KP), tl.float64)
+    for first in range(0, programs, STEP):
+        some = (first + tl.arange(0, STEP))[:, None]
+        total += tl.load(partial + some * (KP * DP) + flat[None, :], mask=some < programs, other=0.0, cache_modifier=".cg")
+        count += tl.load(masses + some * KP + ks[None, :], mask=some < programs, other=0.0, cache_modifier=".cg").to(tl.float64)
+    away, mass = tl.reshape(tl.sum(total, axis=0), (KP, DP)), tl.sum(count, axis=0)
+    at, mask = ks[:, None] * D + ds[None, :], (ks < K)[:, None] & (ds < D)[None, :]
+    old = tl.load(centers + at, mask=mask, other=0.0)
+    if TOTALS:
+        tl.store(sums + at, away + mass[:, None] * old.to(tl.float64), mask=mask)
+        tl.store(counts + ks, mass, mask=ks < K)
+    else:
+        share = tl.where(mass > 0, mass, 1.0).to(tl.float32)
+        new = tl.where(mask, old + away / share[:, None], 0.0)
+        if NORMALIZE:
+            new /= tl.maximum(tl.sqrt(tl.sum(new * new, axis=1)), 1e-12)[:, None]
+        moved = (new - old) * (new - old)
+        if tl.max(((mass <= 0) & (ks < K)).to(tl.int32), axis=0) > 0:
+            tl.store(state, 2)
+        else:
+            tl.store(centers + at, new, mask=mask)
+            tl.store(state + 1, tl.load(state + 1) + 1)
+            if tl.sum(tl.reshape(moved, (KP * DP,)), axis=0) <= limit:
+                tl.store(state, 1)
+
+
+@triton.jit
+def few_kernel(  # type: ignore[no-untyped-def]
+    x, weights, centers, partial, masses, sums, counts, state, points, limit, x_row, x_dim,
+    K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    WEIGHTED: tl.constexpr, PAIRS: tl.constexpr, NORMALIZE: tl.constexpr, TOTALS: tl.constexpr, WIDEN: tl.constexpr,
+):  # fmt: skip
+    """An iteration with few clusters of at most four features: one read of the points, sums in registers, one launch.
+
+    partial (programs, KP, DP): sums of x - c; masses (programs, KP): of the weights. Each lane keeps its own sums, which meet
+    once, at the end. Ties are rare and looking for them costs a sixth, so a program first counts without and does its points
+    again if a point was counted twice. PAIRS: D = 2 and rows lie together, so a lane loads both coordinates at once. The
+    program that is last to arrive at state[3] adds up what all have written; in which order they came does not matter.
     """
     if tl.load(state) != 0:
         return
-    s0, s1, s2, s3, mass, seen = _few_sums(x, weights, centers, points, x_row, x_dim, K, KP, D, BLOCK, WEIGHTED, PAIRS, WEIGHTED)
+    s0, s1, s2, s3, mass, seen = _few_sums(
+        x, weights, centers, points, x_row, x_dim, K, KP, D, BLOCK, WEIGHTED, PAIRS, WEIGHTED, WIDEN
+    )
     if not WEIGHTED:
         twice = tl.max((tl.sum(mass, axis=0) != seen).to(tl.int32), axis=0)
         if twice != 0:
             s0, s1, s2, s3, mass, seen = _few_sums(
-                x, weights, centers, points, x_row, x_dim, K, KP, D, BLOCK, WEIGHTED, PAIRS, True
+                x, weights, centers, points, x_row, x_dim, K, KP, D, BLOCK, WEIGHTED, PAIRS, True, WIDEN
             )
     out = partial + tl.program_id(0) * (KP * DP) + tl.arange(0, KP) * DP
     tl.store(out, tl.sum(s0, axis=1))
@@ -108,87 +158,12 @@ def few_kernel(  # type: ignore[no-untyped-def]
         tl.store(out + 2, tl.sum(s2, axis=1))
     if D > 3:
         tl.store(out + 3, tl.sum(s3, axis=1))
-    tl.store(out + D, tl.sum(mass, axis=1))
-
-
-@triton.jit
-def one_hot_kernel(  # type: ignore[no-untyped-def]
-    x, weights, offset, centers, partial, state, points, x_row, x_dim,
-    K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    WEIGHTED: tl.constexpr, WIDEN: tl.constexpr,
-):  # fmt: skip
-    """Labels and sums of up to 64 clusters of up to 16 features in one read: a product with the labels' one-hot rows.
-
-    partial (programs, KP, DP) as in `few_kernel`. KP and DP: at least 16, for the tensor cores; DP > D. float32 by three
-    TF32 products.
-    """
-    if tl.load(state) != 0:
-        return
-    ks, ds = tl.arange(0, KP), tl.arange(0, DP)
-    away = tl.load(offset + ds, mask=ds < D, other=0.0)
-    shifted = tl.load(centers + ks[:, None] * D + ds[None, :], mask=(ks < K)[:, None] & (ds < D)[None, :], other=0.0)
-    shifted = tl.where((ks < K)[:, None], shifted - away[None, :], 0.0)
-    halves = tl.where(ks < K, tl.sum(shifted * shifted, axis=1) / 2, float("inf"))
-    right = tl.trans(shifted)
-    total = tl.zeros((KP, DP), tl.float32)
-    for first in range(tl.program_id(0) * BLOCK, points, tl.num_programs(0) * BLOCK):
-        row = first + tl.arange(0, BLOCK)
-        inside = row < points
-        at = x + row.to(tl.int64)[:, None] * x_row + ds[None, :] * x_dim
-        mask = inside[:, None] & (ds < D)[None, :]
-        value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
-        product = multiply(tl.where(mask, value - away[None, :], 0.0), right, tl.zeros((BLOCK, KP), tl.float32), "tf32x3", WIDEN)
-        score = halves[None, :] - product
-        least = tl.min(score, axis=1)
-        label = tl.min(tl.where(score == least[:, None], ks[None, :], KP - 1), axis=1)
-        value -= tl.load(centers + label[:, None] * D + ds[None, :], mask=mask, other=0.0)
-        value = tl.where(ds[None, :] == D, 1.0, value)  # column D counts
-        if WEIGHTED:
-            value *= tl.load(weights + row, mask=inside, other=0.0)[:, None]
-        own = ((ks[:, None] == label[None, :]) & inside[None, :]).to(tl.float32)
-        total = multiply(own, value, total, "tf32x3", WIDEN)
-    tl.store(partial + tl.program_id(0) * (KP * DP) + ks[:, None] * DP + ds[None, :], total)
-
-
-@triton.jit
-def few_finish_kernel(  # type: ignore[no-untyped-def]
-    partial, centers, sums, counts, state, programs, limit,
-    K: tl.constexpr, KP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, STEP: tl.constexpr,
-    NORMALIZE: tl.constexpr, TOTALS: tl.constexpr,
-):  # fmt: skip
-    """What the programs found, added in float64 by one program: the new centers and whether they rest, or the TOTALS."""
-    if tl.load(state) != 0:
-        return
-    numbers: tl.constexpr = KP * DP
-    flat = tl.arange(0, numbers)
-    total = tl.zeros((STEP, numbers), tl.float64)
-    for first in range(0, programs, STEP):
-        some = first + tl.arange(0, STEP)
-        total += tl.load(partial + some[:, None] * numbers + flat[None, :], mask=(some < programs)[:, None], other=0.0).to(
-            tl.float64
-        )
-    total = tl.reshape(tl.sum(total, axis=0), (KP, DP))
-    ks, ds = tl.arange(0, KP), tl.arange(0, DP)
-    mask = (ks < K)[:, None] & (ds < D)[None, :]
-    count = tl.sum(tl.where(ds[None, :] == D, total, 0.0), axis=1)
-    old = tl.load(centers + ks[:, None] * D + ds[None, :], mask=mask, other=0.0)
-    if TOTALS:
-        tl.store(sums + ks[:, None] * D + ds[None, :], total + count[:, None] * old.to(tl.float64), mask=mask)
-        tl.store(counts + ks, count, mask=ks < K)
-    else:
-        empty = tl.sum(((count <= 0) & (ks < K)).to(tl.int32), axis=0)
-        new = (old.to(tl.float64) + total / tl.where(count > 0, count, 1.0)[:, None]).to(tl.float32)
-        new = tl.where(mask, new, 0.0)
-        if NORMALIZE:
-            new /= tl.maximum(tl.sqrt(tl.sum(new * new, axis=1)), 1e-12)[:, None]
-        shift = tl.sum(tl.sum((new - old) * (new - old), axis=1), axis=0)
-        if empty > 0:
-            tl.store(state, 2)
-        else:
-            tl.store(centers + ks[:, None] * D + ds[None, :], new, mask=mask)
-            tl.store(state + 1, tl.load(state + 1) + 1)
-            if shift <= limit:
-                tl.store(state, 1)
+    tl.store(masses + tl.program_id(0) * KP + tl.arange(0, KP), tl.sum(mass, axis=1))
+    tl.debug_barrier()  # all threads have written before one of them says so
+    programs = tl.num_programs(0)
+    if tl.atomic_add(state + 3, 1, sem="acq_rel") == programs - 1:
+        tl.store(state + 3, 0)
+        _few_finish(partial, masses, centers, sums, counts, state, programs, limit, K, KP, D, DP, STEP, NORMALIZE, TOTALS)
 
 
 @triton.jit

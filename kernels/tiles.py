@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 FEW_FEATURES = 4  # up to here `few_kernel`'s lanes hold whole points
 FEW_NUMBERS = 48  # most numbers of (clusters, features + 1), padded, that a lane sums in registers
-ONE_HOT_FEATURES, ONE_HOT_CLUSTERS = 16, 64  # up to here the sums are a product with one-hot rows
-FEW = (256, 8, 3)  # of `few_kernel`: points at a time, warps, programs a multiprocessor
-ONE_HOT = (64, 4, 4)  # of `one_hot_kernel`, likewise
+FEW = (256, 4, 4)  # of `few_kernel`: points at a time, warps, programs a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,8 @@ def label_tile(features: int, clusters: int, itemsize: int, capability: tuple[in
         return LabelTile(128, min(128, most), depth, 8, 2)
     if itemsize == 2:
         return LabelTile(128, min(128, most), 64, 8, 3, tensor=True)
-    if depth <= 64:
-        # points are split into TF32 halves once; 64 centers at a time cost 15 % more
-        return LabelTile(128, min(128, most), depth, 8, 2)
-    # halves of 128 features fill the registers, so features are walked too: the wider the tile, the less is read again
-    return LabelTile(128, min(256, most), 32, 8, 3, tensor=True)
+    # float32's two halves fill the registers, so features are walked too; the wider the tile, the less is read again
+    return LabelTile(128, min(256, most), min(depth, 32), 8, 2 if depth <= 64 else 3, tensor=True)
 
 
 def rows_each(points: int, multiprocessors: int) -> int:

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from kernels.lloyd import Lloyd
-from kernels.tiles import ONE_HOT_CLUSTERS, ONE_HOT_FEATURES, LabelTile, power_of_two
+from kernels.tiles import LabelTile, power_of_two
 
 SMALL = 1 << 14  # points that compile the same code as a million: sizes that 16 divides
 
@@ -77,44 +77,43 @@ def label_tiles(shape: Shape) -> Iterator[LabelTile]:
             yield LabelTile(128, 128, depth, 8, 2, tensor=tensor)
             yield LabelTile(128, 64, depth, 8, 3, tensor=tensor)
             yield LabelTile(64, 128, depth, 4, 2, tensor=tensor)
-            yield LabelTile(128, 256, depth, 8, 2, tensor=tensor)
-        yield LabelTile(128, 64, depth, 8, 2)
-        yield LabelTile(128, 64, depth, 8, 3, lanes=64)
-        yield LabelTile(64, 64, depth, 4, 3)
+        yield LabelTile(128, 64, depth, 8, 2, tensor=True)
         yield LabelTile(128, 128, depth, 4, 2)
-        yield LabelTile(256, 128, depth, 8, 2, tensor=True)
     elif depth <= 128:
         for tensor in (False, True):
             yield LabelTile(128, 64, depth, 8, 2, tensor=tensor)
             yield LabelTile(64, 64, depth, 4, 2, tensor=tensor)
-            yield LabelTile(64, 32, depth, 4, 2, tensor=tensor)
             yield LabelTile(128, 128, depth, 8, 2, tensor=tensor)
         yield LabelTile(128, 64, depth, 8, 1)
-        yield LabelTile(64, 64, depth, 4, 1)
-        yield LabelTile(64, 64, depth, 4, 3)
+        for warps, points in ((8, 128), (4, 64)):
+            yield LabelTile(points, 256, 32, warps, 3, tensor=True)
+            yield LabelTile(points, 256, 32, warps, 2, tensor=True)
+            yield LabelTile(points, 128, 32, warps, 3, tensor=True)
+            yield LabelTile(points, 128, 32, warps, 4, tensor=True)
+            yield LabelTile(points, 64, 32, warps, 3, tensor=True)
     else:
         for depth in (32, 64):
             yield LabelTile(128, 128, depth, 8, 3 if depth == 32 else 2, tensor=True)
             yield LabelTile(128, 64, depth, 8, 3 if depth == 32 else 2, tensor=True)
-            yield LabelTile(128, 64, depth, 4, 3 if depth == 32 else 2, tensor=True)
-            yield LabelTile(64, 64, depth, 4, 3 if depth == 32 else 2, tensor=True)
         yield LabelTile(128, 128, 32, 8, 3)
-        yield LabelTile(128, 64, 32, 8, 3)
         yield LabelTile(128, 256, 32, 8, 3, tensor=True)
+        yield LabelTile(128, 256, 32, 8, 4, tensor=True)
+        yield LabelTile(128, 256, 32, 8, 2, tensor=True)
+        yield LabelTile(64, 256, 32, 4, 3, tensor=True)
         yield LabelTile(64, 128, 32, 4, 3, tensor=True)
 
 
 def candidates(shape: Shape) -> Iterator[tuple[str, dict[str, Any]]]:
     """What to measure: a stage of the iteration and its setting."""
-    if shape.features <= ONE_HOT_FEATURES and shape.clusters <= ONE_HOT_CLUSTERS:
-        for block, warps in ((64, 1), (128, 2), (256, 4), (128, 4), (64, 2), (256, 8)):
-            for each in (4, 6, 8, 16):
-                yield "pass", {"block": block, "warps": warps, "each": each * 4 // warps}
+    if shape.features == 2:
+        for block, warps in ((64, 1), (256, 4), (128, 4), (256, 8), (512, 8), (512, 16), (1024, 16)):
+            for warps_each in (12, 16, 24, 32):
+                yield "pass", {"block": block, "warps": warps, "each": warps_each // warps}
         return
     for tile in label_tiles(shape):
         yield "labels", {"tile": asdict(tile)}
-    for share in (128, 256, 512, 1024):
-        for rows, warps in ((32, 4), (16, 4), (16, 2), (8, 1)):
+    for share in (128, 512, 1024, 2048):
+        for rows, warps in ((16, 4), (16, 2), (32, 8)):
             yield "sums", {"share": share, "rows": rows, "warps": warps}
 
 
@@ -137,9 +136,9 @@ def prepare(shape: Shape, stage: str, setting: dict[str, Any], x: torch.Tensor) 
 
 
 def points_of(shape: Shape) -> torch.Tensor:
-    """Blobs, so that clusters are of unequal sizes as they are in data."""
+    """Blobs that overlap, so that clusters are of unequal sizes, as they are in data, and none is empty."""
     generator = torch.Generator("cuda").manual_seed(0)
-    middles = torch.randn(shape.clusters, shape.features, device="cuda", generator=generator) * 3
+    middles = torch.randn(shape.clusters, shape.features, device="cuda", generator=generator) / 2
     x = torch.empty(shape.points, shape.features, dtype=shape.dtype, device="cuda")
     for rows in x.split(1 << 20):
         owner = torch.randint(shape.clusters, (len(rows),), device="cuda", generator=generator)
@@ -147,9 +146,9 @@ def points_of(shape: Shape) -> torch.Tensor:
     return x
 
 
-def compile_part(part: int, parts: int) -> None:
+def compile_part(shapes: Sequence[Shape], part: int, parts: int) -> None:
     """Compile every `parts`-th candidate from `part` on."""
-    for shape in SHAPES:
+    for shape in shapes:
         x = points_of(replace(shape, points=SMALL))
         for number, (stage, setting) in enumerate(candidates(shape)):
             if number % parts == part:
@@ -178,18 +177,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--top", type=int, default=6, help="rows to print for each stage")
     parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shapes", type=int, nargs="*", help="numbers of the shapes to measure, from 0: " + "; ".join(map(str, SHAPES))
+    )
     arguments = parser.parse_args()
+    chosen = range(len(SHAPES)) if arguments.shapes is None else arguments.shapes
+    shapes = [SHAPES[number] for number in chosen]
     if not torch.cuda.is_available():
         raise SystemExit("kernels.tune: needs a CUDA device")
     if arguments.part:
-        return compile_part(*arguments.part)
+        return compile_part(shapes, *arguments.part)
     parts = max(1, (os.cpu_count() or 2) - 2)
-    command = [sys.executable, "-m", "kernels.tune", "--part"]
+    command = [sys.executable, "-m", "kernels.tune", "--shapes", *map(str, chosen), "--part"]
     workers = [subprocess.Popen([*command, str(part), str(parts)]) for part in range(parts)]
     for worker in workers:
         worker.wait()
     rows = []
-    for shape in SHAPES:
+    for shape in shapes:
         found = measure(shape)
         rows += found
         print(shape)

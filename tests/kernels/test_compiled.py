@@ -131,9 +131,11 @@ def test_labels_use_hopper_s_tensor_cores_and_nothing_but_labels_is_stored(numbe
 @pytest.mark.parametrize(("k", "features"), [(8, 2), (8, 1), (4, 4)])
 def test_sums_of_few_clusters_stay_in_registers(k: int, features: int, tmp_path: Path) -> None:
     block, warps, _ = tiles.FEW
-    pointers = dict.fromkeys(("x", "weights", "centers", "partial"), "*fp32") | {"state": "*i32"}
-    constants = {"K": k, "KP": k, "D": features, "DP": tiles.power_of_two(features + 1), "BLOCK": block}
-    constants |= {"WEIGHTED": False, "PAIRS": features == 2, "x_dim": 1}
+    pointers = dict.fromkeys(("x", "weights", "centers", "partial", "masses"), "*fp32") | {"state": "*i32", "limit": "fp32"}
+    pointers |= dict.fromkeys(("sums", "counts"), "*fp64")
+    constants = {"K": k, "KP": k, "D": features, "DP": tiles.power_of_two(features), "BLOCK": block}
+    constants |= {"WEIGHTED": False, "PAIRS": features == 2, "x_dim": 1, "STEP": 128}
+    constants |= {"NORMALIZE": False, "TOTALS": False, "WIDEN": False}
     ptx = triton_ptx(sums_triton.few_kernel, pointers, constants, warps, 1)
-    assert ".local" not in ptx and "atom" not in ptx
+    assert ".local" not in ptx and not re.search(r"(atom|red)\S*\.f(32|64)", ptx)
     assert "0 bytes spill stores, 0 bytes spill loads" in assembled(ptx, tmp_path, 255, "sm_90a")
