@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -37,7 +38,7 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     results: Annotated[Path, typer.Option(help="Where JSON and pictures go.")] = runner.RESULTS,
 ) -> None:
-    """Run experiments and write their JSON and pictures."""
+    """Run experiments and write their JSON and pictures; exit status 1 where one of them found that something fails."""
     known = runner.names()
     for name in names:
         if name not in known:
@@ -48,8 +49,12 @@ def run(
         chosen = pick_device(device)
     except InputError as error:
         fail(str(error))
+    failed = False
     for name in names:
-        print(runner.run(name, quick, seed, chosen, results))
+        path = runner.run(name, quick, seed, chosen, results)
+        print(path)
+        failed |= json.loads(path.read_text()).get("failed", False)
+    raise typer.Exit(int(failed))
 
 
 @app.command("golden")

@@ -20,7 +20,7 @@ from invert.diffusion.generator import Generator
 
 @dataclass(frozen=True)
 class PseudoTokens:
-    """Learnt token embeddings (L, D), float32, and the loss of every step."""
+    """Learned token embeddings (L, D), float32, and the loss of every step."""
 
     embeddings: Tensor
     losses: list[float]

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from invert.errors import InputError
+from invert.escape import escaped
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; invert)", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
@@ -64,7 +65,7 @@ def is_address(text: str) -> bool:
 def shown(text: str) -> str:
     """A name as one printable line: control characters escaped, a password left out."""
     text = re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "…@", text)
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return escaped(text)
 
 
 def download(url: str, limits: DownloadLimits | None = None) -> bytes:

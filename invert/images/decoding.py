@@ -7,7 +7,11 @@ factor by which a large picture is reduced is applied while decoding (JPEG) or b
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import IO
 
@@ -31,6 +35,7 @@ KEPT_PIXELS = 1 << 22  # larger pictures are reduced; models look at 224 to 512 
 KEPT_SIDE = 256  # of the short side, at least, after reduction
 DECODED_TWICE = {"WEBP": 17, "AVIF": 16, "HEIF": 10}  # bytes a pixel, measured: planes, canvases and copies of their libraries
 STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel of Pillow's modes; all others take 4
+_QUIET_LOCK = threading.Lock()
 
 
 class PictureTooLarge(ValueError):
@@ -65,8 +70,30 @@ def read_stream(stream: IO[bytes], n_bytes: int) -> Image.Image:
             if image.format in ("JPEG", "MPO") and factor > 1:
                 scale = 1 << min(3, factor.bit_length() - 1)  # the decoder's own steps: 2, 4, 8
                 image.draft(None, (image.width // scale, image.height // scale))
-            image.load()
+            with _quiet(image.format == "TIFF"):
+                image.load()
             return _finished(image, layout)
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """libtiff writes its remarks to the process's standard error itself, where they would stand beside our sentence."""
+    if not wanted:
+        yield
+        return
+    with _QUIET_LOCK:
+        try:
+            kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        except OSError:  # standard error is closed
+            yield
+            return
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def read_opened(image: Image.Image) -> Image.Image:

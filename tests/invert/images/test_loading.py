@@ -290,3 +290,14 @@ def test_heic_is_read_or_the_package_for_it_is_named(photo: Image.Image, tmp_pat
     else:
         path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
         assert "pillow-heif" in refusal(path)
+
+
+def test_a_damaged_tiff_is_one_sentence_and_nothing_on_stderr(tmp_path: Path, refusal: Refusal, capfd) -> None:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(content, "tiff", compression="tiff_adobe_deflate")
+    spoiled = bytearray(content.getvalue())
+    spoiled[2000:2100] = bytes(100)
+    (tmp_path / "spoiled.tiff").write_bytes(spoiled)
+    assert "damaged" in refusal(tmp_path / "spoiled.tiff")
+    assert capfd.readouterr().err == ""
