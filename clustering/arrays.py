@@ -59,7 +59,15 @@ def read_points(estimator: BaseEstimator, x: Any, reset: bool = False, at_least:
 
 
 def native(x: Any) -> Any:
-    """Arrays of foreign byte order in this machine's, in the same dtype; anything else as it is."""
+    """Arrays of foreign byte order in this machine's, in the same dtype; anything else as it is.
+
+    Raises ValueError for text, which NumPy would turn into numbers where it looks like some.
+    """
+    first = x
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if isinstance(first, str | bytes) or (isinstance(first, np.ndarray) and first.dtype.kind in "US"):
+        raise ValueError("dtype='numeric' is not compatible with arrays of bytes/strings: convert the points to numbers first")
     if isinstance(x, np.ndarray) and not x.dtype.isnative:
         return x.astype(x.dtype.newbyteorder("="))
     return x

@@ -8,6 +8,7 @@ stays (scikit-learn's). What a step looks at is in `shift`. Source: Cheng (1995)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from clustering import meanshift_fused as fused
 from clustering.arrays import compute_dtype, largest, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
+from clustering.exact import by_differences
 from clustering.lloyd import assign
 from clustering.meanshift_fused import Clusters
 from clustering.merging import heaviest, merge_points
@@ -33,7 +35,9 @@ NEAREST_RESOLUTION = 0.1  # bandwidths within which points move as one, where ea
 SAME_MODE = 0.01  # bandwidths within which two points at rest have reached the same place
 GOLDEN = 0.618034  # steps of the merging grid's offset: never the same border twice
 BANDWIDTHS = (1e-150, 1e150)
-WIDEST = {True: 2e3, False: 50.0}  # bandwidths from the mean up to which float32 serves, by whether features are few
+FARTHEST = 2.0**50  # bandwidths from the median beyond which float64 tells no bandwidth any more
+EXPANDED = 1e6  # bandwidths from the median up to which the expansion of squared distances serves in float64
+WIDEST = {True: 2e3, False: 50.0}  # bandwidths from the median up to which float32 serves, by whether features are few
 
 
 class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
@@ -117,7 +121,7 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
     def _label(self, data: Tensor, moved: Tensor) -> Clusters:
         """The same from where the points rest."""
         centers = self._modes(data, moved)
-        used, labels = assign(data, centers)[0].unique(return_inverse=True)
+        used, labels = self._nearest(data, centers).unique(return_inverse=True)
         return Clusters(centers[used], labels, moved)
 
     def _find_fused(self, data: Tensor) -> Clusters | None:
@@ -152,7 +156,14 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
         points = squarable(read_points(self, x))
-        return to_input_type(assign(points, torch.as_tensor(self.cluster_centers_).to(points))[0], x)
+        return to_input_type(self._nearest(points, torch.as_tensor(self.cluster_centers_).to(points)), x)
+
+    def _nearest(self, points: Tensor, centers: Tensor) -> Tensor:
+        """Labels (N,) of the nearest centers; from the differences where a distant one would drown the others."""
+        widest = EXPANDED if centers.dtype == torch.float64 else WIDEST[centers.shape[1] <= FEW_FEATURES]
+        if largest(centers) > widest * self.bandwidth_ > 0:
+            return by_differences(centers, points, 1)[1][:, 0]
+        return assign(points, centers)[0]
 
     def steps(self, x: Any) -> Iterator[Any]:
         """The moved points (N, D) after each step, for animations and for stopping where one likes."""
@@ -161,21 +172,29 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
         return (to_input_type((moved + origin).to(points.dtype), x) for moved in self._steps(data))
 
     def _center(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Points about their mean, in a dtype that can tell a bandwidth's fractions there, and the mean (D,) in float64.
+        """Points about their median, in a dtype that can tell a bandwidth's fractions there, and the median (D,) in float64.
+
+        The mean would not do: one coordinate of 1e30 would move all others there, where they are alike.
 
         Sets bandwidth_.
         """
         self._check(len(points))
         wide = sum_dtype(points.device)
         points = squarable(points)
-        origin = points.mean(0, dtype=wide)
+        origin = points.median(0).values.to(wide)
         data = torch.cat([(rows.to(wide) - origin).to(compute_dtype(points[:0]).dtype) for rows in points.split(1 << 16)])
         if self.bandwidth is None:
             self.bandwidth_ = estimate_bandwidth(data, "third", self.kernel, random_state=self.random_state)
         else:
             self.bandwidth_ = float(self.bandwidth)
+        most = largest(data)
+        if most > FARTHEST * self.bandwidth_ > 0:
+            raise ValueError(
+                f"the points reach {most:.3g} from their median, where no float64 tells a bandwidth of "
+                f"{self.bandwidth_:.3g}: remove those points, or give a larger bandwidth"
+            )
         narrow = data.dtype == torch.float32 and self.bandwidth_ > 0
-        least = max(largest(data) / WIDEST[data.shape[1] <= FEW_FEATURES], 1e-12)
+        least = max(most / WIDEST[data.shape[1] <= FEW_FEATURES], 1e-12)
         if narrow and not least <= self.bandwidth_ <= 1e12:
             data = points.to(wide) - origin
         return data, origin
@@ -189,6 +208,7 @@ class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
             yield data
             return
         kernel, cell = self._kernel(kind)
+        kernel = replace(kernel, exact=largest(data) > EXPANDED * self.bandwidth_)
         weights, inverse = torch.ones_like(data[:, 0]), torch.arange(len(data), device=data.device)
         if cell:
             data, weights, inverse = merge_points(data, weights, cell)

@@ -8,6 +8,7 @@ center, of which the best is kept, as in their own implementation.
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -44,7 +45,11 @@ def kmeans_plusplus(
     tensor([0., 9.])
     """
     points = read_points(BaseEstimator(), x, reset=True)
-    if not 1 <= n_clusters <= len(points):
+    if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or n_clusters < 1:
+        raise ValueError(
+            f"The 'n_clusters' parameter of kmeans_plusplus must be an int of at least 1. Got {n_clusters!r} instead."
+        )
+    if n_clusters > len(points):
         raise ValueError(f"n_samples={len(points)} should be >= n_clusters={n_clusters}.")
     weights = read_weights(sample_weight, points)
     trials = None if n_local_trials is None else max(1, int(n_local_trials))

@@ -26,11 +26,13 @@ class Kernel:
 
     name: "gaussian" (bandwidth is its σ), "triangular" or "flat" (bandwidth is where they end). bias: added to every
     weight of the triangular kernel, so that a point none of whose samples is near does not divide by nothing.
+    exact: the points reach so far that distances are to be taken from their differences.
     """
 
     name: str
     bandwidth: float
     bias: float = 0.0
+    exact: bool = False
 
     def weights(self, squares: Tensor) -> Tensor:
         """Weights from squared distances of any shape; the argument is overwritten."""
@@ -56,9 +58,12 @@ def shift_targets_all(moving: Tensor, data: Tensor, weights: Tensor, kernel: Ker
     """Targets from all the data, a batch of moving points at a time: batch × N distances and one matrix product."""
     heavy = torch.cat([data * weights[:, None], weights[:, None]], 1)  # one product gives both the sums and the totals
     name = choose_formulation(moving, data)
+    block = BLOCK // len(data)
+    if name == "matmul" and kernel.exact:
+        name, block = "feature", block // data.shape[1]
     formulation = expansion if name == "matmul" else FORMULATIONS[name]
     parts = []
-    for rows in moving.split(batch or max(1, BLOCK // len(data))):
+    for rows in moving.split(batch or max(1, block)):
         found = kernel.weights(formulation(rows, data)) @ heavy
         parts.append(mean_where_any(found[:, :-1], found[:, -1], rows))
     return torch.cat(parts)

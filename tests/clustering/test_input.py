@@ -217,3 +217,16 @@ def test_the_stopping_rule_is_scikit_learns():
     for tol in (1e-2, 1e-4, 0.0):
         options = {"n_clusters": 5, "init": BASE[:5], "n_init": 1, "tol": tol}
         assert KMeans(**options).fit(BASE).n_iter_ == sklearn.cluster.KMeans(**options).fit(BASE).n_iter_
+
+
+@pytest.mark.parametrize("model", [KMeans(2), MiniBatchKMeans(2), MeanShift(), DBSCAN(), NearestNeighbors()], ids=str)
+@pytest.mark.parametrize("text", [BASE.astype("U8"), BASE.astype("S8"), [["1", "2"], ["3", "4"]]], ids=["str", "bytes", "list"])
+def test_text_that_looks_like_numbers_is_refused(model, text):
+    with pytest.raises(ValueError, match="bytes/strings"):
+        model.fit(text)
+
+
+@pytest.mark.parametrize("n_clusters", [2.5, "3", None, True, 0, -1, 81, float("nan")])
+def test_seeding_takes_whole_numbers_only(n_clusters):
+    with pytest.raises(ValueError, match="n_clusters"):
+        kmeans_plusplus(BASE, n_clusters)

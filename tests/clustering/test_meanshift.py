@@ -240,3 +240,22 @@ def test_where_most_points_coincide_each_value_is_a_cluster():
         assert model.bandwidth_ == 0
         assert sorted(np.bincount(model.labels_)) == [2, 3, 3]
         assert sorted(np.asarray(model.cluster_centers_)[:, 0]) == sorted({float(v) for v in x[:, 0]})
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 8])
+@pytest.mark.parametrize("far", [1e6, -1e9, 1e14])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_one_distant_point_changes_nothing_for_the_others(features: int, far: float, dtype: str) -> None:
+    blobs = np.arange(90) % 3
+    x = 20.0 * blobs[:, None] * np.eye(1, features) + np.random.default_rng(0).uniform(-0.3, 0.3, (90, features))
+    x[5, -1] = far
+    found = MeanShift(bandwidth=5.0, kernel="flat").fit(x.astype(dtype))
+    labels = found.labels_
+    assert (found.predict(x.astype(dtype)) == labels).all()
+    others = np.arange(90) != 5
+    assert len(set(labels)) == 4 and len(set(zip(blobs[others], labels[others], strict=True))) == 3
+
+
+def test_a_point_so_distant_that_nothing_is_told_is_refused() -> None:
+    with pytest.raises(ValueError, match="from their median"):
+        MeanShift(bandwidth=5.0).fit(np.array([[0.0], [1.0], [1e30]]))
