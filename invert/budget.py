@@ -42,8 +42,13 @@ class Budget:
         return time.perf_counter() - self.began
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the seconds are spent."""
+        return self.max_seconds is not None and self.seconds >= self.max_seconds
+
+    @property
     def exhausted(self) -> bool:
         """Whether the token passes or the seconds are spent."""
         if self.max_token_passes is not None and self.token_passes >= self.max_token_passes:
             return True
-        return self.max_seconds is not None and self.seconds >= self.max_seconds
+        return self.out_of_time

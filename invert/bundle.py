@@ -81,6 +81,19 @@ class ModelBundle:
         """
         return encode_corpus(self.clip, self.corpus.prompts)
 
+    def corpus_within(self, exhausted: Callable[[], bool]) -> EncodedCorpus:
+        """`encoded_corpus`, but only as much of it as is encoded before time is up.
+
+        Raises:
+            InputError: the corpus is empty.
+        """
+        if "encoded_corpus" in self.__dict__:
+            return self.encoded_corpus
+        found = encode_corpus(self.clip, self.corpus.prompts, exhausted)
+        if len(found.prompts) == len(self.corpus.prompts):
+            self.__dict__["encoded_corpus"] = found
+        return found
+
     @cached_property
     def modality_gap(self) -> Tensor | None:
         """Mean text latent minus mean image latent (E,); None where nothing measured it."""

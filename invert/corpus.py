@@ -5,13 +5,12 @@ A corpus is encoded once per model and kept on disk, as the token index is; no i
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from invert.cache import cache_folder, write_whole
 from invert.corpus_file import read_corpus as read_corpus
+from invert.encoding import encode_prompts
 from invert.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,31 +46,21 @@ class EncodedCorpus:
         return [(self.prompts[i], score) for score, i in zip(scores.tolist(), order.tolist(), strict=True)]
 
 
-def encode_corpus(clip: Clip, prompts: Sequence[str]) -> EncodedCorpus:
-    """The prompts with their latents, read back from disk if the model encoded them before.
+def encode_corpus(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool] = lambda: False) -> EncodedCorpus:
+    """The prompts with their latents, read back from disk where the model encoded them before.
+
+    Args:
+        clip: the model.
+        prompts: at least one.
+        exhausted: whether time is up; the prompts that were not reached are then left out.
 
     Raises:
         InputError: there are no prompts.
     """
-    from safetensors.torch import load_file, save_file
-
     if not prompts:
         raise InputError("this model comes without prompts to start from: give a `corpus`")
-    file = cache_folder() / f"{_digest(clip, prompts)}.corpus.safetensors"
-    try:
-        latents = load_file(file)["latents"].to(clip.device)
-        if len(latents) != len(prompts):
-            raise ValueError("the file is of another corpus")
-    except Exception:  # not there, damaged or misplaced: made again
-        latents = clip.encode_text(prompts).float()
-        write_whole(file, lambda path: save_file({"latents": latents.cpu().contiguous()}, path))
-    return EncodedCorpus(tuple(prompts), latents)
-
-
-def _digest(clip: Clip, prompts: Sequence[str]) -> str:
-    """Of what the latents depend on: the prompts, and the model as seen in a few of their latents."""
-    probe = clip.encode_text(prompts[:4]).float().cpu()
-    return hashlib.sha256("\n".join(prompts).encode() + (probe * 1e4).round().int().numpy().tobytes()).hexdigest()[:16]
+    indices, latents = encode_prompts(clip, prompts, exhausted)
+    return EncodedCorpus(tuple(prompts[i] for i in indices), latents)
 
 
 def as_prompts(lines: Iterable[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Nearest-neighbor search among the token embeddings that a lexicon uses.
 
-The FAISS index is cached on disk under the table's hash, with each token's distance to its nearest
-other token: an embedding farther from every token than those are from each other has no word.
+Each token's distance to its nearest other token is cached on disk under the table's hash: an embedding
+farther from every token than those are from each other has no word. The FAISS index itself is the table,
+and made faster than it is read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invert.cache import cache_folder, write_whole
+from invert.cache import cached_arrays
 from invert.lexicon import Lexicon
 
 NO_WORD_PERCENTILE = 95  # of the tokens' own nearest-neighbor distances
@@ -71,20 +72,16 @@ class TokenIndex:
 
 
 def cached_index(rows: np.ndarray) -> tuple[faiss.Index, np.ndarray]:
-    """The exact L2 index of rows (T, D) and each row's distance to its nearest other row, from disk where known."""
-    digest = hashlib.sha256(repr(rows.shape).encode() + rows.tobytes()).hexdigest()[:16]
-    folder = cache_folder()
-    index_file, distances_file = folder / f"{digest}.faiss", folder / f"{digest}.npy"
-    try:
-        index, distances = faiss.read_index(str(index_file)), np.load(distances_file)
-        if (index.ntotal, index.d) == rows.shape and distances.shape == (len(rows),):
-            return index, distances
-    except (RuntimeError, OSError, ValueError, EOFError):
-        pass  # not there, or damaged: made again below
+    """The exact L2 index of rows (T, D) and each row's distance to its nearest other row, which is kept on disk."""
     index = faiss.IndexFlatL2(rows.shape[1])
     index.add(rows)
-    squared, _ = index.search(rows, min(2, len(rows)))
-    distances = np.sqrt(np.maximum(squared[:, -1], 0))
-    write_whole(index_file, lambda path: faiss.write_index(index, path))
-    write_whole(distances_file, lambda path: np.save(path, distances))
-    return index, distances
+
+    def nearest_others() -> dict[str, np.ndarray]:
+        squared, _ = index.search(rows, min(2, len(rows)))
+        return {"distances": np.sqrt(np.maximum(squared[:, -1], 0))}
+
+    digest = hashlib.sha256(repr(rows.shape).encode() + rows.tobytes()).hexdigest()[:16]
+    kept = cached_arrays(
+        f"{digest}.tokens", ("distances",), nearest_others, lambda arrays: arrays["distances"].shape == (len(rows),)
+    )
+    return index, kept["distances"]

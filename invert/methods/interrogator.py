@@ -110,7 +110,7 @@ def interrogate(task: InversionTask, mode: str) -> InversionOutput:
     model.begin(task, sign)
     options = {}
     if captioned and sign > 0:
-        options["caption"] = task.bundle.encoded_corpus.nearest(task.target, 1)[0][0]
+        options["caption"] = task.encoded_corpus().nearest(task.target, 1)[0][0]
     try:
         with quietly():
             prompt = getattr(package, mode)(task.images[0], **options)

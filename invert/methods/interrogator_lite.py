@@ -108,7 +108,7 @@ class Lite:
     @cached_property
     def caption(self) -> str:
         """The corpus's nearest prompt, in place of a captioner's."""
-        return self.task.bundle.encoded_corpus.nearest(self.target, 1)[0][0]
+        return self.task.encoded_corpus().nearest(self.target, 1)[0][0]
 
     def top(self, table: str, k: int = 1) -> list[str]:
         return self.tables[table].rank(self.target, k)

@@ -127,7 +127,7 @@ def prepare(bundle: ModelBundle) -> None:
 
 def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:
     """Of the n prompts of the corpus nearest to the target those that hold nothing banned, nearest first."""
-    nearest = task.bundle.encoded_corpus.nearest(task.target, n)
+    nearest = task.encoded_corpus().nearest(task.target, n)
     prompts = (task.bundle.lexicon.segment(text) for text, _ in nearest)
     return [prompt for prompt in prompts if not contains_phrase(prompt, task.banned())]
 

@@ -15,7 +15,7 @@ def retrieve(task: InversionTask, config: NoConfig) -> InversionOutput:
     Raises:
         InputError: every prompt holds something banned.
     """
-    corpus, banned, top = task.bundle.encoded_corpus, task.banned(), task.config.top
+    corpus, banned, top = task.encoded_corpus(), task.banned(), task.config.top
     found = corpus.nearest(task.target, len(corpus.prompts) if banned else top)
     if banned:
         found = [pair for pair in found if not contains_phrase(task.bundle.lexicon.segment(pair[0]), banned)][:top]

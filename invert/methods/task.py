@@ -12,6 +12,7 @@ from torch import Tensor
 from invert.budget import Budget
 from invert.bundle import ModelBundle
 from invert.config import InvertConfig
+from invert.corpus import EncodedCorpus
 from invert.history import History
 from invert.models.clip import Clip
 from invert.project import Concept, Projection
@@ -48,6 +49,12 @@ class InversionTask:
     def scorer(self) -> PromptScorer:
         """A scorer on the task's target that spends the task's budget."""
         return PromptScorer(self.clip, self.target, self.budget)
+
+    def encoded_corpus(self) -> EncodedCorpus:
+        """The corpus with its latents; of a user's corpus as much as is encoded within the run's seconds."""
+        if self.config.corpus:
+            return self.bundle.corpus_within(lambda: self.budget.out_of_time)
+        return self.bundle.encoded_corpus
 
     def randint(self, n: int) -> int:
         """An integer in 0..n-1 from the task's rng."""

@@ -152,6 +152,15 @@ def test_a_bundle_that_nobody_holds_is_forgotten(picturebook):
     assert gone() is None
 
 
+def test_a_corpus_is_encoded_as_far_as_time_allows_and_kept_once_it_is_whole(picturebook_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    own = picturebook_bundle.with_(corpus=[f"a fox above {n} houses" for n in range(600)])
+    part = own.corpus_within(lambda: True)
+    assert 0 < len(part.prompts) < 600 and len(part.latents) == len(part.prompts)
+    whole = own.corpus_within(lambda: False)
+    assert len(whole.prompts) == 600 and own.encoded_corpus is whole is own.corpus_within(lambda: True)
+
+
 def test_an_empty_corpus_is_nothing_to_start_from(toy):
     with pytest.raises(InputError, match="comes without prompts to start from: give a `corpus`"):
         _ = toy.encoded_corpus
