@@ -205,13 +205,13 @@ class Selector:
 
 def home_of_clusters(tree: Condensed, chosen: list[int]) -> np.ndarray:
     """For each cluster, from the root on, the position in chosen of itself or the one above it that was chosen, or −1."""
-    clusters = tree.clusters()
-    home = np.full(int(tree.parent.max()) + 1 - tree.root, -1)
+    clusters, root = tree.clusters(), tree.root
+    home = np.full(int(tree.parent.max()) + 1 - root, -1)
     position = {cluster: k for k, cluster in enumerate(chosen)}
-    home[0] = position.get(tree.root, -1)
+    home[0] = position.get(root, -1)
     for parent, child in zip(clusters.parent.tolist(), clusters.child.tolist(), strict=True):  # parents come first
-        if child - tree.root < len(home):
-            home[child - tree.root] = position.get(child, home[parent - tree.root])
+        if child - root < len(home):
+            home[child - root] = position.get(child, home[parent - root])
     return home
 
 
@@ -245,10 +245,10 @@ def label_points(tree: Condensed, chosen: list[int], epsilon: float, allow_singl
 def outlier_scores(tree: Condensed) -> np.ndarray:
     """GLOSH (N,): 0 for points that stay until the last of their cluster and those below it, towards 1 for those gone first."""
     last = deaths(tree)
-    clusters = tree.clusters()
+    clusters, root = tree.clusters(), tree.root
     for parent, child in zip(clusters.parent[::-1].tolist(), clusters.child[::-1].tolist(), strict=True):  # children first
-        if child - tree.root < len(last):
-            last[parent - tree.root] = max(last[parent - tree.root], last[child - tree.root])
+        if child - root < len(last):
+            last[parent - root] = max(last[parent - root], last[child - root])
     points = tree.child < tree.root
     rates, most = tree.rate[points], last[tree.parent[points] - tree.root]
     scores = np.zeros(tree.root)

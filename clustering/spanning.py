@@ -82,21 +82,27 @@ def least_core_of_nodes(tree, core):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def nearest_outside(tree, core, least, root, component, best, best_from, best_to):  # type: ignore[no-untyped-def]
-    """Lower best (N,) of every component, at its root, to its shortest edge to another component, and remember the edge."""
+def nearest_outside(tree, core, least, root, component, bound, best, best_from, best_to):  # type: ignore[no-untyped-def]
+    """Lower best (N,) of every component, at its root, to its shortest edge to another component, and remember the edge.
+
+    bound: (N,) below which no point outside its component lies; components only grow, so it holds ever after.
+    """
     leaves, depth = len(tree.first) // 2, tree.points.shape[0]
     stack, bounds, lanes, query = np.empty(DEEPEST, np.int64), np.empty(DEEPEST), np.empty(LEAF), np.empty(depth)
     for place in range(len(tree.order)):
         point = tree.order[place]
         own, own_core = root[point], core[point]
-        if own_core >= best[own]:
+        if bound[point] >= best[own]:
             continue
         query[:] = tree.points[:, place]
-        stack[0], bounds[0], held = 0, 0.0, 1
+        found, stack[0], bounds[0], held = np.inf, 0, 0.0, 1
         while held:
             held -= 1
             node = stack[held]
-            if bounds[held] >= best[own] or component[node] == own:
+            if component[node] == own:
+                continue
+            if bounds[held] >= best[own]:
+                found = min(found, bounds[held])
                 continue
             if node >= leaves:
                 n = leaf_squares(tree, node, query, lanes)
@@ -104,6 +110,7 @@ def nearest_outside(tree, core, least, root, component, best, best_from, best_to
                     other = tree.order[tree.first[node] + lane]
                     if root[other] != own:
                         reach = max(own_core, core[other], np.sqrt(lanes[lane]))
+                        found = min(found, reach)
                         if reach < best[own]:
                             best[own], best_from[own], best_to[own] = reach, point, other
                 continue
@@ -115,6 +122,7 @@ def nearest_outside(tree, core, least, root, component, best, best_from, best_to
             stack[held], bounds[held] = far, to_far
             stack[held + 1], bounds[held + 1] = near, to_near
             held += 2
+        bound[point] = found
 
 
 @njit(nogil=True, cache=True)
@@ -122,14 +130,13 @@ def boruvka(tree, core, start, end, weight):  # type: ignore[no-untyped-def]
     """Edges of the tree: in each round every component takes its shortest edge to another."""
     n, edges = len(core), 0
     parent, root = np.arange(n), np.arange(n)
-    component, least = np.empty(len(tree.first), np.int64), least_core_of_nodes(tree, core)
-    best, best_from, best_to = np.empty(n), np.empty(n, np.int64), np.empty(n, np.int64)
+    component, least, bound = np.empty(len(tree.first), np.int64), least_core_of_nodes(tree, core), core.copy()
+    best, best_from, best_to = np.full(n, np.inf), np.full(n, -1, np.int64), np.full(n, -1, np.int64)
     while edges < n - 1:
         component_of_nodes(tree, root, component)
-        best[:] = np.inf
-        nearest_outside(tree, core, least, root, component, best, best_from, best_to)
+        nearest_outside(tree, core, least, root, component, bound, best, best_from, best_to)
         for own in range(n):
-            if root[own] == own and best[own] < np.inf:
+            if root[own] == own and best_to[own] >= 0:
                 a, b = best_from[own], best_to[own]
                 if find(parent, a) != find(parent, b):
                     unite(parent, a, b)
@@ -137,6 +144,20 @@ def boruvka(tree, core, start, end, weight):  # type: ignore[no-untyped-def]
                     edges += 1
         for point in range(n):
             root[point] = find(parent, point)
+        start_from_known(root, best, best_from, best_to)
+
+
+@njit(nogil=True, cache=True)
+def start_from_known(root, best, best_from, best_to):  # type: ignore[no-untyped-def]
+    """For the next round: the shortest edges of former components that still lead out of the one they have become."""
+    n = len(root)
+    lengths, origins, targets = best.copy(), best_from.copy(), best_to.copy()
+    best[:], best_to[:] = np.inf, -1
+    for former in range(n):
+        if targets[former] >= 0 and root[origins[former]] != root[targets[former]]:
+            own = root[origins[former]]
+            if lengths[former] < best[own]:
+                best[own], best_from[own], best_to[own] = lengths[former], origins[former], targets[former]
 
 
 def spanning_tree(points: Tensor, core: Tensor, tree: Tree | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
