@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import pytest
@@ -21,6 +22,7 @@ from invert.cli.options import TARGETS, Options, parser
 from invert.cli.table import comparison
 from invert.escape import escaped
 from invert.methods import method_names
+from invert.methods.configs import InvertMethodConfig, PezConfig
 from invert.target import KINDS
 
 NASTY = [
@@ -246,3 +248,35 @@ def test_a_signal_while_importing_is_one_sentence(pictures, name, status, word):
     code = IMPORTING.format(signal=name, picture=str(pictures[0]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == status and done.stderr == f"invert: {word} before there was a prompt\n" and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--set", "pezz.lr=1"], "unknown method 'pezz' (did you mean 'pez'?)"),
+        (["--method", "pez", "--set", "pez.rate=1"], "the method 'pez' has no setting 'rate'"),
+        (["--method", "pez", "--set", "pez.lr=fast"], "--set pez.lr is 'fast': give a number"),
+        (["--method", "pez", "--set", "pez.steps=0"], "--set pez.steps is 0: give a number of at least 1"),
+        (["--set", "gcg.topk=9"], "--set names the method 'gcg', which does not run: choose it with --method or --compare"),
+        (["--set", "beam=9"], "sets nothing: write METHOD.FIELD=VALUE"),
+        (["--bundle", "picturbook"], "unknown bundle 'picturbook' (did you mean 'picturebook'?)"),
+    ],
+)
+def test_settings_and_bundles_that_are_not_there_are_told_before_anything_is_loaded(run, light, pictures, words, sentence):
+    done = run(pictures[0], *words)
+    assert done.status == 2 and sentence in done.err and len(done.sentences) == 1 and light.calls == 0
+
+
+def test_the_settings_of_every_method_that_runs_reach_it(run, light, pictures, monkeypatch):
+    given = []
+    found = light.invert_joint
+
+    def invert_joint(images, config, **more):
+        given.append((config.method, config.method_config))
+        return found(images, config, **more)
+
+    monkeypatch.setattr(light, "invert_joint", invert_joint)
+    light.bundle = SimpleNamespace(evaluator=lambda: None)
+    monkeypatch.setattr("invert.cli.batch.Job.judged", lambda *_: [0.5, 0.5])
+    run(pictures[0], "--compare", "pez", "--set", "pez.lr=0.2", "--set", "invert.beam=3")
+    assert given == [("invert", InvertMethodConfig(beam=3)), ("pez", PezConfig(lr=0.2))]
