@@ -93,15 +93,3 @@ def note_unwritable(folder: str, reason: str) -> None:
         folder,
         reason,
     )
-
-
-def write_whole(path: Path, write: Callable[[str], object]) -> None:
-    """Have `write` fill a temporary file, and put its content in the place of path; nothing is raised."""
-    with tempfile.TemporaryDirectory() as folder:
-        partial = os.path.join(folder, path.name)
-        try:
-            write(partial)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, Path(partial).read_bytes())
-        except (OSError, RuntimeError) as error:
-            note_unwritable(str(path.parent), str(error))

@@ -22,6 +22,7 @@ try:
 except ImportError:  # not on Windows, where leftovers stay
     fcntl = None  # type: ignore[assignment]
 
+ATTEMPTS = 3
 PARTIAL = ".partial"  # ending of what is not yet whole
 SPECIAL_FOLDERS = ("/dev/", "/proc/")  # where a name may stand for an open descriptor
 
@@ -33,6 +34,14 @@ def write_file(path: str | Path, content: bytes) -> None:
         _write_into(name, content)
         return
     target = os.path.realpath(name)  # a link stays a link
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):  # another writer took ours for a leftover before it was locked
+            return _replace(target, content)
+    _replace(target, content)
+
+
+def _replace(target: str, content: bytes) -> None:
+    """Write a partial file and put it in the target's place."""
     remove_leftovers(target)
     try:
         partial = _partial_name(target)

@@ -22,9 +22,6 @@ from invert.registry import BUNDLES, resolve
 SELECTIONS = ("score", "generator")
 CANDIDATES = 8  # prompts that the generator chooses among, at least
 MAX_GENERATED = 1000  # images of a prompt
-EXTRA_OF_METHOD = {"ph2p": "diffusers", "textual-inversion": "diffusers"} | {
-    name: "clip_interrogator" for name in method_names() if name.startswith("interrogator") and "lite" not in name
-}
 
 
 def run_command(words: list[str]) -> int:
@@ -89,9 +86,7 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
 def check_names(options: Options) -> None:
     """Methods and the target are known, and the packages that they need are installed."""
     for name in (options.method, *listed(options.compare or "")):
-        get_method(name)
-        if name in EXTRA_OF_METHOD:
-            require(EXTRA_OF_METHOD[name], f"the method {name!r}")
+        get_method(name).check_extra()
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
     check_settings(options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
+from invert.extras import require
 from invert.methods import configs
 from invert.registry import Registry, resolve
 
@@ -42,6 +43,7 @@ class Method:
         options: those of SELECTIVE_OPTIONS that it follows.
         gives_soft_prompt: whether its output holds the embeddings that it optimized.
         prepare: builds what the method needs once per model; None where there is nothing.
+        requires: the module of an extra that it cannot run without; "" where it needs none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Method:
     options: frozenset[str] = frozenset()
     gives_soft_prompt: bool = False
     prepare: Callable[[ModelBundle], object] | None = None
+    requires: str = ""
 
     def config_of(self, config: InvertConfig) -> MethodConfig:
         """The settings that the run asks for, or the defaults.
@@ -66,8 +69,14 @@ class Method:
             raise InputError(f"`method_config` is a {given}, but the method {self.name!r} takes a {self.config_type.__name__}")
         return config.method_config
 
+    def check_extra(self) -> None:
+        """MissingExtraError where the method needs an extra that is not installed."""
+        if self.requires:
+            require(self.requires, f"the method {self.name!r}")
+
     def check_options(self, config: InvertConfig) -> None:
-        """InputError where the config asks for something that the method cannot do."""
+        """InputError where the config asks for something that the method cannot do, or its extra is not installed."""
+        self.check_extra()
         for option in SELECTIVE_OPTIONS:
             if getattr(config, option) and option not in self.options:
                 able = [name for name in METHODS.names() if option in get_method(name).options]
@@ -93,6 +102,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
         run=Deferred(f"invert.methods.{module}:{mode}"),
         options=frozenset() if mode == "negative" else frozenset({"corpus"}),  # a negative prompt needs no caption
         prepare=Deferred(f"invert.methods.{module}:prepare"),
+        requires="clip_interrogator" if module == "interrogator" else "",
     )
 
 
@@ -133,7 +143,7 @@ _BUILTIN = (
         options=frozenset({"corpus", "ban"}),
         prepare=Deferred("invert.methods.retrieve:prepare"),
     ),
-    Method("ph2p", 1, configs.Ph2pConfig, Deferred("invert.methods.ph2p:ph2p"), options=frozenset({"ban"})),
+    Method("ph2p", 1, configs.Ph2pConfig, Deferred("invert.methods.ph2p:ph2p"), options=frozenset({"ban"}), requires="diffusers"),
     Method(
         "textual-inversion",
         revision=1,
@@ -141,6 +151,7 @@ _BUILTIN = (
         run=Deferred("invert.methods.textual_inversion:textual_inversion"),
         options=frozenset({"ban", "init_prompt"}),
         gives_soft_prompt=True,
+        requires="diffusers",
     ),
     *(_interrogator("interrogator", mode, f"interrogator{ending}") for ending, mode in _MODES.items()),
     *(_interrogator("interrogator_lite", mode, f"interrogator-lite{ending}") for ending, mode in _MODES.items()),

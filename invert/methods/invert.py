@@ -104,7 +104,7 @@ def searched(
     search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
-    found = search.run(initial_prompts(task, retrieved, config.n_starts))
+    found = search.run(startable(search, initial_prompts(task, retrieved, config.n_starts)))
     return output(task, stage, search, [candidate for candidate in found if not search.missing(candidate.words)])
 
 
@@ -142,6 +142,22 @@ def initial_prompts(task: InversionTask, retrieved: Sequence[Prompt], n: int) ->
     prompts = [lexicon.segment(task.config.init_prompt), *chosen, required(task)]
     short = dict.fromkeys(shortened(prompt, limit) for prompt in prompts)
     return [prompt for prompt in short if prompt] or [(min(lexicon.words, key=lambda word: len(word.ids)),)]
+
+
+def startable(search: Search, prompts: list[Prompt]) -> list[Prompt]:
+    """The prompts, if any may begin a search; else those that may without their repeated words; else one short word.
+
+    Raises:
+        InputError: no word may begin.
+    """
+    if any(map(search.allowed, prompts)):
+        return prompts
+    distinct = [prompt for prompt in (tuple(dict.fromkeys(prompt)) for prompt in prompts) if search.allowed(prompt)]
+    shortest = sorted(search.lexicon.words, key=lambda word: len(word.ids))
+    word = next((word for word in shortest if search.allowed((word,))), None)
+    if not distinct and word is None:
+        raise InputError("no word may begin the prompt: drop some of `ban`, or raise `max_tokens`")
+    return distinct or [(word,)]  # type: ignore[list-item]
 
 
 def content_words(prompts: Sequence[Prompt], bundle: ModelBundle) -> list[int]:

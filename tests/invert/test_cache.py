@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invert import cache, files
+from invert import files
 from invert.cache import cache_folder, cached_arrays, note_unwritable
 
 TABLE = np.arange(600, dtype=np.float32).reshape(30, 20)
@@ -133,8 +133,3 @@ def test_a_user_without_a_home_has_a_folder_too(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user that is in no table
     assert cache_folder().is_absolute() and str(os.getuid()) in cache_folder().name
-
-
-def test_a_file_that_a_library_writes_is_put_in_place_whole(folder):
-    cache.write_whole(folder / "a.bin", lambda path: Path(path).write_bytes(b"whole"))
-    assert (folder / "a.bin").read_bytes() == b"whole"

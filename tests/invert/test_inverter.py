@@ -407,3 +407,18 @@ def test_every_better_prompt_is_told_with_its_value(inverter, pictures, result):
     inverter.invert(pictures[0], **TINY, top=4, on_best=lambda prompt, value: told.append((prompt, value)))
     values = [value for _, value in told]
     assert values == sorted(set(values)) and told[-1][0] == result.prompt
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        ("a red fox, a red hat and a red umbrella",),
+        ("fox fox fox",),
+        ("the the a a",),
+        ("?!", "…"),
+        ("fox " * 200,),
+    ],
+)
+def test_a_corpus_none_of_whose_lines_may_start_a_search_gives_a_prompt_all_the_same(inverter, pictures, corpus):
+    found = inverter.invert(pictures[0], **TINY, corpus=corpus)
+    assert found.prompt and -1 <= found.score <= 1

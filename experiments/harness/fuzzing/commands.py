@@ -37,26 +37,23 @@ class QuickInverter:
     """The bundled model's inverter, but it knows the prompt: a real result, renamed."""
 
     def __init__(self, real: Inverter) -> None:
-        self.clip = real.clip
+        self.clip, self.bundle = real.clip, real.bundle
         config = InvertConfig(restarts=1, soft_steps=1, seconds=2.0, tokens=4)
         self._found: Result = real.invert(Image.new("RGB", (64, 64), "teal"), config)
 
-    def invert(self, pictures: Any, config: Any, **_: Any) -> Result:
+    def invert_joint(self, pictures: Any, config: Any, **_: Any) -> Result:
         config.check_context(self.clip.context_length)
         prompts = [f"a picture of {pictures[0].width} pixels, number {i}" for i in range(min(config.top, MAX_TOP))]
         alternatives = [(prompt, 0.5) for prompt in prompts]
         return replace(self._found, prompt=prompts[0], alternatives=alternatives, method=config.method, seed=config.seed)
 
     def distill(self, text: str, config: Any, **more: Any) -> Result:
-        return self.invert([Image.new("RGB", (len(text), 1))], config, **more)
-
-    def measure_gap(self, images: Any) -> None:
-        """Nothing is measured."""
+        return self.invert_joint([Image.new("RGB", (len(text), 1))], config, **more)
 
 
 def run(count: int, seed: int) -> Part:
     """The verdict on that many command lines, one in fifty a process of its own."""
-    real = Inverter.load("picturebook", "cpu")
+    real = Inverter.load("picturebook", device="cpu")
     quick = QuickInverter(real)
     with tempfile.TemporaryDirectory() as folder, standing_in(quick):
         return watch("commands", seed, cases(count, seed, Path(folder)), memory=1000)
@@ -67,9 +64,9 @@ def standing_in(quick: QuickInverter) -> Iterator[None]:
     """The command loads the stand-in wherever it would load the bundled models; other names are looked for offline."""
     load = Inverter.load
 
-    def loaded(name: str = "picturebook", device: str | None = None, **more: Any) -> Any:
+    def loaded(name: str = "picturebook", bundle: str | None = None, device: str | None = None) -> Any:
         pick_device(device)
-        return quick if name == "picturebook" else load(name, device, **more)
+        return quick if (name, bundle) == ("picturebook", None) else load(name, bundle, device)
 
     drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, _: result)
     with (
