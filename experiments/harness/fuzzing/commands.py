@@ -71,7 +71,7 @@ def standing_in(quick: QuickInverter) -> Iterator[None]:
     drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, _: result)
     with (
         mock.patch.object(Inverter, "load", loaded),
-        mock.patch("invert.cli.loading.loaded_judge", lambda clip, name: clip),
+        mock.patch("invert.cli.loading.loaded_judge", lambda *_: quick.clip),
         mock.patch("invert.cli.loading.round_trip", lambda *_, **__: drawing),
         mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}),
     ):
