@@ -81,9 +81,9 @@ PROBLEMS = (
 )
 BASE = Problem(1_000_000, 64, 256, torch.float16)
 GROWTH = {
-    "points": [replace(BASE, n=n) for n in (10_000, 100_000, 1_000_000, 8_000_000)],
+    "points": [replace(BASE, n=n) for n in (100_000, 1_000_000, 8_000_000)],
     "clusters": [replace(BASE, k=k) for k in (16, 256, 4096, 65_536)],
-    "features": [replace(BASE, d=d) for d in (2, 16, 64, 256, 1024)],
+    "features": [replace(BASE, d=d) for d in (4, 16, 64, 256, 1024)],
 }
 
 

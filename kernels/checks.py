@@ -99,6 +99,38 @@ def nearest_centers_needs_no_matrix() -> str:
     return f"{grown / 1e6:.1f} MB beside points and centers"
 
 
+def k_means_is_exact_and_repeats() -> str:
+    """Sums agree with float64 near the origin and far from it, in every kind of pass, and the same call gives the same bits."""
+    from kernels.lloyd import Lloyd  # loads triton
+
+    shapes = [(100_003, 8, 2, torch.float32, 0.0), (100_003, 8, 2, torch.float32, 1e6), (50_000, 100, 3, torch.float32, 1e6)]
+    shapes += (
+        (100_003, 1024, 128, torch.float16, 0.0),
+        (20_001, 300, 33, torch.float32, 1e4),
+        (20_001, 100, 600, torch.bfloat16, 0.0),
+    )
+    worst = 0.0
+    for n, k, d, dtype, far in shapes:
+        x = (3 * torch.randn(n, d, device=DEVICE) + far).to(dtype)
+        centers = x[:k].float()
+        lloyd = Lloyd(x, None, k)
+        (sums, counts), again = lloyd.accumulate(centers), lloyd.accumulate(centers)
+        assert torch.equal(sums, again[0]) and torch.equal(counts, again[1]), f"{n} x {d}, k = {k}: two calls differ"
+        labels = torch.cat(
+            [torch.cdist(rows.double(), centers.double()).argmin(1) for rows in x.split(1 << 14)]
+            if far == 0
+            else [(rows.double()[:, None] - centers.double()).square().sum(2).argmin(1) for rows in x.split(1 << 10)]
+        )
+        exact = torch.zeros_like(sums).index_add_(0, labels, x.double())
+        sizes = torch.bincount(labels, minlength=k)
+        error = ((sums / counts.clamp(min=1)[:, None] - exact / sizes.clamp(min=1)[:, None]).abs().max() / 3).item()
+        worst = max(worst, error)
+        assert error < 1e-3 and bool(((counts - sizes).abs() <= 1 + sizes / 1e4).all()), (
+            f"{n} x {d}, k = {k}: means off by {error:.1e}"
+        )
+    return f"means within {worst:.0e} of the points' spread"
+
+
 def speed_targets() -> str:
     """The project's aims, each as a ratio of one run: skinny and blocked float32, bfloat16 on the tensor cores."""
     torch.set_float32_matmul_precision("highest")
@@ -123,6 +155,7 @@ CHECKS: tuple[Callable[[], str], ...] = (
     kernels_run_on_the_current_stream,
     no_operand_is_copied,
     nearest_centers_needs_no_matrix,
+    k_means_is_exact_and_repeats,
     speed_targets,
 )
 
