@@ -7,6 +7,7 @@ factor by which a large picture is reduced is applied while decoding (JPEG) or b
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -36,6 +37,7 @@ KEPT_SIDE = 256  # of the short side, at least, after reduction
 DECODED_TWICE = {"WEBP": 17, "AVIF": 16, "HEIF": 10}  # bytes a pixel, measured: planes, canvases and copies of their libraries
 STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel of Pillow's modes; all others take 4
 _QUIET_LOCK = threading.Lock()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors would be printed where nobody listens
 
 
 class PictureTooLarge(ValueError):
