@@ -26,7 +26,9 @@ from invert.token_index import TokenIndex
 if TYPE_CHECKING:
     from PIL import Image
 
+    from invert.lexicon import Prompt
     from invert.methods.labels import LabelTables
+    from invert.search import Search
 
 T = TypeVar("T")
 END_OF_WORD = "</w>"  # how a byte-pair token of CLIP's says that a word ends with it
@@ -49,6 +51,8 @@ class ModelBundle:
         measure_gap: computes the modality gap (E,), mean text latent minus mean image latent; None where
             it cannot be measured.
         learn_prior: makes the prior on language.
+        compose: writes initial prompts for a search and its target (E,), best first; None where the corpus's
+            nearest prompts are all that a search starts from.
     """
 
     name: str
@@ -60,6 +64,7 @@ class ModelBundle:
     generator: str | None = None
     measure_gap: Callable[[], Tensor] | None = None
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
+    compose: Callable[[Search, Tensor], list[Prompt]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

@@ -87,5 +87,9 @@ def resolve(path: str) -> Any:
 BUNDLES: Registry[Any] = Registry(
     "bundle",
     "invert.bundles",
-    {"picturebook": "invert.picturebook.bundle:load", "generic": "invert.bundle:generic_bundle"},
+    {
+        "picturebook": "invert.picturebook.bundle:load",
+        "generic": "invert.bundle:generic_bundle",
+        "english": "invert.english.bundle:load",
+    },
 )

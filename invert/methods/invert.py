@@ -17,7 +17,7 @@ import torch
 from invert.bundle import ModelBundle
 from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
-from invert.lexicon import Prompt, contains_phrase
+from invert.lexicon import Lexicon, Prompt, contains_phrase
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import soft_prompts
 from invert.methods.task import InversionOutput, InversionTask
@@ -104,7 +104,7 @@ def searched(
     search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
-    found = search.run(startable(search, initial_prompts(task, retrieved, config.n_starts)))
+    found = search.run(startable(search, initial_prompts(task, search, config.n_starts)))
     return output(task, stage, search, [candidate for candidate in found if not search.missing(candidate.words)])
 
 
@@ -132,13 +132,10 @@ def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:
     return [prompt for prompt in prompts if not contains_phrase(prompt, task.banned())]
 
 
-def initial_prompts(task: InversionTask, retrieved: Sequence[Prompt], n: int) -> list[Prompt]:
-    """Where the search begins: the user's own prompt, n retrieved ones of different templates, the required words."""
-    lexicon, limit = task.bundle.lexicon, task.config.max_tokens
-    by_template: dict[Prompt, Prompt] = {}
-    for prompt in retrieved:
-        by_template.setdefault(lexicon.template(prompt), prompt)
-    chosen = [*by_template.values(), *retrieved][:n]
+def initial_prompts(task: InversionTask, search: Search, n: int) -> list[Prompt]:
+    """Where the search begins: the user's own prompt, n composed or retrieved ones, the required words."""
+    lexicon, limit, compose = task.bundle.lexicon, task.config.max_tokens, task.bundle.compose
+    chosen = (different_templates_first(search.retrieved, lexicon) if compose is None else compose(search, task.target))[:n]
     prompts = [lexicon.segment(task.config.init_prompt), *chosen, required(task)]
     short = dict.fromkeys(shortened(prompt, limit) for prompt in prompts)
     return [prompt for prompt in short if prompt] or [(min(lexicon.words, key=lambda word: len(word.ids)),)]
@@ -158,6 +155,14 @@ def startable(search: Search, prompts: list[Prompt]) -> list[Prompt]:
     if not distinct and word is None:
         raise InputError("no word may begin the prompt: drop some of `ban`, or raise `max_tokens`")
     return distinct or [(word,)]  # type: ignore[list-item]
+
+
+def different_templates_first(prompts: Sequence[Prompt], lexicon: Lexicon) -> list[Prompt]:
+    """The first prompt of each template, then all in their order."""
+    by_template: dict[Prompt, Prompt] = {}
+    for prompt in prompts:
+        by_template.setdefault(lexicon.template(prompt), prompt)
+    return [*by_template.values(), *prompts]
 
 
 def content_words(prompts: Sequence[Prompt], bundle: ModelBundle) -> list[int]:

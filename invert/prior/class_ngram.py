@@ -39,9 +39,7 @@ class ClassNgramPrior:
         self.lexicon, self.order = lexicon, order
         prompts = [lexicon.segment(sentence) for sentence in corpus]
         sentences = [[word.text for word in prompt] for prompt in prompts]
-        counts = Counter(text for sentence in sentences for text in sentence)
-        self.class_by_text = word_classes(sentences, counts)
-        self.unseen = newest_class(counts, self.class_by_text)
+        self.class_by_text, self.unseen = self.assign_classes(sentences)
         self.followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         structures = Counter(tuple(self.class_by_text[text] for text in sentence) for sentence in sentences)
         for classes, n in structures.items():
@@ -49,13 +47,19 @@ class ClassNgramPrior:
                 for shorter in range(len(context) + 1):
                     self.followers[context[shorter:]][c] += n
         self.totals = {context: counts.total() for context, counts in self.followers.items()}
-        self.classes = sorted({*self.class_by_text.values(), UNSEEN})
+        self.classes = sorted({*self.class_by_text.values(), self.unseen, UNSEEN})
         number = {name: i for i, name in enumerate(self.classes)}
         self.word_class = torch.tensor([number[self.class_of(word)] for word in lexicon.words])  # (W,)
         self._probabilities: dict[tuple[tuple[str, ...], str], float] = {}
         self._steps: dict[tuple[tuple[str, ...], str], float] = {}
         self._log_probs: dict[tuple[str, ...], float] = {}
         self._per_token = self._mean_per_token(prompts[:SAMPLE_SIZE])
+
+    def assign_classes(self, sentences: Sequence[Sequence[str]]) -> tuple[dict[str, str], str]:
+        """Word → class for the sentences' words, and the class of words not met."""
+        counts = Counter(text for sentence in sentences for text in sentence)
+        class_by_text = word_classes(sentences, counts)
+        return class_by_text, newest_class(counts, class_by_text)
 
     def _mean_per_token(self, prompts: Sequence[Prompt]) -> float:
         tokens = sum(map(token_count, prompts))

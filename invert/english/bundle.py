@@ -1,0 +1,74 @@
+"""The bundle of every model that brings nothing: English words, a corpus of prompts, their language, and starts.
+
+For a model whose training vocabulary is known (embeddings of tokens that it never met are zero), only words made of
+tokens that it met are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invert.bundle import ModelBundle
+from invert.corpus import Corpus
+from invert.english.categories import ADJECTIVE_TABLES, category
+from invert.english.compose import Composer
+from invert.english.corpus import PromptWriter
+from invert.english.tables import entries, phrases
+from invert.errors import InputError
+from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
+from invert.models.clip import Clip
+from invert.prior import Prior
+from invert.prior.category_ngram import CategoryNgramPrior
+
+NAME = "english"
+CORPUS_SIZE = 50_000  # prompts to start from
+PRIOR_SIZE = 16_384  # of them, those that the prior is learned from: more change no class's statistics
+MAX_STYLE_WORDS = 3  # of an entry of the phrase tables that counts as one adjective
+
+
+def load(clip: Clip) -> ModelBundle:
+    """The English bundle of a model.
+
+    Raises:
+        InputError: the model met no English noun in training.
+    """
+    knows = trained_words(clip)
+    writer = PromptWriter(knows)
+    if not writer.nouns:
+        raise InputError(f'the model {clip.name!r} met no English noun in training: use `bundle` "generic"')
+    texts = [*ENGLISH_FUNCTION_WORDS, *(entry.text for entry in entries()), *style_phrases()]
+    return ModelBundle(
+        name=NAME,
+        clip=clip,
+        lexicon=Lexicon.of_texts(filter(knows, texts), ENGLISH_FUNCTION_WORDS, clip.tokenizer.encode),
+        corpus=Corpus(writer.prompts(CORPUS_SIZE)),
+        learn_prior=learn_prior,
+        compose=Composer(clip, writer).prompts,
+    )
+
+
+def trained_words(clip: Clip) -> Callable[[str], bool]:
+    """Tells whether the model has met every token of a text in training."""
+    trained = clip.token_embeddings.any(1).tolist()
+    known: dict[str, bool] = {}
+
+    def knows(text: str) -> bool:
+        if text not in known:
+            ids = clip.tokenizer.encode(text)
+            known[text] = bool(ids) and all(trained[token] for token in ids)
+        return known[text]
+
+    return knows
+
+
+def style_phrases() -> list[str]:
+    """Phrases of the tables that stand as one adjective does: "pixel art", "award winning"."""
+    told = (phrase for table in ADJECTIVE_TABLES for phrase in phrases()[table])
+    return [
+        phrase for phrase in told if len(phrase.split()) <= MAX_STYLE_WORDS and ENGLISH_FUNCTION_WORDS.isdisjoint(phrase.split())
+    ]
+
+
+def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
+    """The class n-gram of English classes."""
+    return CategoryNgramPrior(corpus.prompts[:PRIOR_SIZE], lexicon, category)

@@ -1,0 +1,143 @@
+"""Starts for a search, composed slot by slot: what is there, before what, in which medium, in what colors.
+
+A retrieved prompt is seldom near a picture that nobody described yet. So a description is put together from its parts:
+the nouns nearest to the picture, alone and in pairs, then a background, a place, a medium and colors, each tried on the
+few best descriptions so far (beam search over slots). Prompts are judged by the search's own objective.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from invert.encoding import encode_prompts
+from invert.english.corpus import PromptWriter, with_article
+from invert.english.tables import Entry
+from invert.lexicon import Prompt
+from invert.models.clip import Clip
+from invert.search import Search
+
+BEAM = 6  # descriptions kept from slot to slot
+N_NOUNS = 40  # nouns tried alone, those nearest to the target
+N_ANCHORS = 12  # of them, the best in their first trial: tried in pairs
+N_RETRIED = 32  # nouns tried again once the rest of the description stands
+ROUNDS = 2
+BATCH = 128  # descriptions scored before the budget is looked at
+
+
+@dataclass(frozen=True)
+class Description:
+    """A description by its slots; the noun slots are indices of the composer's nouns."""
+
+    noun: int
+    color: str = ""
+    size: str = ""
+    relation: str = ""
+    other: int | None = None
+    other_color: str = ""
+    place: str = ""
+    pattern: str = ""
+    ground: str = ""
+    second_ground: str = ""
+    medium: str = ""
+
+
+class Composer:
+    """Composes descriptions of one model's targets; the nouns are encoded once."""
+
+    def __init__(self, clip: Clip, writer: PromptWriter) -> None:
+        self.clip, self.writer = clip, writer
+        singular = [(noun, False) for noun in writer.nouns]
+        plural = [(noun, True) for noun in writer.nouns if noun.plural and writer.knows(noun.plural) and writer.knows("two")]
+        self.nouns: list[tuple[Entry, bool]] = [*singular, *plural]
+
+    @cached_property
+    def noun_latents(self) -> Tensor:
+        """(N, E): each noun in a short prompt of its own."""
+        prompts = [f"a picture of {self.text(Description(i))}" for i in range(len(self.nouns))]
+        return encode_prompts(self.clip, prompts)[1]
+
+    def prompts(self, search: Search, target: Tensor) -> list[Prompt]:
+        """Descriptions of the target (E,), best first, as prompts of the search's lexicon."""
+        nearest = (self.noun_latents @ target).topk(min(N_NOUNS, len(self.nouns))).indices.tolist()
+        run = _Beam(self, search)
+        alone = run.best([Description(i) for i in nearest], N_ANCHORS)
+        pairs = [replace(a, relation="and", other=b.noun) for a, b in itertools.permutations(alone, 2)]
+        run.keep([*alone, *pairs] if "and" in self.writer.relations else alone)
+        writer, tables = self.writer, self.writer.tables
+        run.vary("ground", writer.colors)
+        for turn in range(ROUNDS):
+            run.vary("second_ground", ["", *writer.colors], lambda d: bool(d.ground))
+            run.vary("pattern", ["", *writer.patterns], lambda d: bool(d.ground))
+            if turn == 0:
+                run.vary("medium", ["", *tables["mediums"], *self.plain_mediums])
+            run.vary("color", ["", *writer.colors])
+            run.vary("other_color", ["", *writer.colors], lambda d: d.other is not None)
+            run.vary("relation", writer.relations, lambda d: d.other is not None)
+            run.vary("size", ["", *writer.sizes])
+            run.vary("noun", nearest[:N_RETRIED])
+            run.vary("other", [None, *nearest[:N_RETRIED]], lambda d: bool(d.relation))
+            if turn == 0:
+                run.vary("place", ["", *writer.positions, *tables["places"]])
+            run.vary("ground", ["", *writer.colors])
+        return [search.lexicon.segment(self.text(description)) for description in run.beam]
+
+    @cached_property
+    def plain_mediums(self) -> list[str]:
+        """ "a blurry picture": the commonest medium with each adjective of the tables."""
+        return [with_article(f"{adjective} picture") for adjective in dict.fromkeys(self.writer.modifiers)]
+
+    def text(self, d: Description) -> str:
+        parts = [self._noun_phrase(d.noun, d.size, d.color)]
+        if d.other is not None:
+            parts += [d.relation, self._noun_phrase(d.other, "", d.other_color)]
+        parts.append(d.place)
+        if d.ground:
+            colors = f"{d.ground} and {d.second_ground}" if d.second_ground else d.ground
+            parts.append("on " + with_article(" ".join(filter(None, [d.pattern, colors, "background"]))))
+        scene = " ".join(filter(None, parts))
+        return f"{d.medium} of {scene}" if d.medium else scene
+
+    def _noun_phrase(self, i: int, size: str, color: str) -> str:
+        noun, many = self.nouns[i]
+        words = " ".join(filter(None, [size, color, noun.plural if many else noun.text]))
+        if many:
+            return f"two {words}"
+        if noun.plural:
+            return with_article(words)
+        return f"the {words}" if noun.kinds[0].endswith("-name") else words
+
+
+class _Beam:
+    """The few best descriptions so far."""
+
+    def __init__(self, composer: Composer, search: Search) -> None:
+        self.composer, self.search = composer, search
+        self.objectives: dict[str, float | None] = {}
+        self.beam: list[Description] = []
+
+    def best(self, descriptions: Iterable[Description], n: int) -> list[Description]:
+        """The n best of distinct descriptions; those that may not be said are left out."""
+        by_text = {self.composer.text(d): d for d in descriptions}
+        fresh = [text for text in by_text if text not in self.objectives]
+        for begin in range(0, len(fresh), BATCH):
+            if self.search.scorer.budget.exhausted:
+                break
+            prompts = {text: self.search.lexicon.segment(text) for text in fresh[begin : begin + BATCH]}
+            found = {c.words: c.objective for c in self.search.evaluate(prompts.values())}
+            self.objectives.update({text: found.get(prompt) for text, prompt in prompts.items()})
+        rated = [(objective, text) for text in by_text if (objective := self.objectives.get(text)) is not None]
+        return [by_text[text] for _, text in sorted(rated, key=lambda pair: (-pair[0], pair[1]))[:n]]
+
+    def keep(self, descriptions: Sequence[Description]) -> None:
+        self.beam = self.best(descriptions, BEAM)
+
+    def vary(self, slot: str, options: Iterable[Any], applies: Callable[[Description], bool] | None = None) -> None:
+        """Try every option in a slot of each description that it applies to."""
+        chosen = [d for d in self.beam if applies is None or applies(d)]
+        self.keep([*self.beam, *(replace(d, **{slot: option}) for d in chosen for option in options)])

@@ -1,0 +1,116 @@
+"""The English bundle: real words only, prompts that read as English, and nothing of the bundled world."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from invert.english import bundle as english
+from invert.english.categories import category
+from invert.english.corpus import PromptWriter, with_article
+from invert.english.tables import entries, phrases
+from invert.inverter import Inverter
+from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
+from invert.models.clip import Clip
+from invert.prior.category_ngram import UNKNOWN, CategoryNgramPrior
+
+
+@pytest.fixture(scope="module")
+def writer(picturebook: Clip) -> PromptWriter:
+    return PromptWriter(english.trained_words(picturebook))
+
+
+@pytest.fixture(scope="module")
+def prior(picturebook: Clip, writer: PromptWriter) -> CategoryNgramPrior:
+    texts = [*ENGLISH_FUNCTION_WORDS, *(one.text for one in writer.nouns), *writer.colors, "background", "picture", "striped"]
+    lexicon = Lexicon.of_texts(texts, ENGLISH_FUNCTION_WORDS, picturebook.tokenizer.encode)
+    return CategoryNgramPrior(writer.prompts(2000), lexicon, category)
+
+
+def test_there_are_many_words_and_phrases_each_once_and_no_ends_of_words():
+    texts = [one.text for one in entries()]
+    assert len(texts) == len(set(texts)) > 30_000
+    assert sum(len(table) for table in phrases().values()) > 2_000
+    assert {"fox", "umbrella", "palm tree", "the", "selfie"} <= set(texts)
+    assert {"kered", "pping", "ption"}.isdisjoint(texts)
+
+
+@pytest.mark.parametrize(
+    "phrase, said", [("owl", "an owl"), ("unicorn", "a unicorn"), ("hourglass", "an hourglass"), ("fox", "a fox")]
+)
+def test_articles(phrase, said):
+    assert with_article(phrase) == said
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("the", "the"),
+        ("owl", "an noun"),
+        ("fox", "noun"),
+        ("foxes", "plural"),
+        ("red", "color"),
+        ("silverware", "mass"),
+        ("zzz", UNKNOWN),
+    ],
+)
+def test_words_that_may_stand_for_each_other_share_a_category(text, name):
+    assert category(text) == name
+
+
+def test_prompts_are_distinct_made_of_known_words_and_the_same_for_a_seed(picturebook, writer):
+    prompts = writer.prompts(500, seed=3)
+    assert prompts == writer.prompts(500, seed=3) != writer.prompts(500, seed=4)
+    assert len(set(prompts)) == 500
+    trained = picturebook.token_embeddings.any(1)
+    ids = {token for prompt in prompts for token in picturebook.tokenizer.encode(prompt.replace(",", ""))}
+    assert bool(trained[torch.tensor(sorted(ids))].all())
+    assert not any(re.search(r"\ba [aeio]\w+ ", re.sub(r"\ba (one|euro|u\w+)", "", prompt)) for prompt in prompts)
+
+
+def test_a_writer_who_knows_few_words_still_writes():
+    few = PromptWriter(lambda text: text in {"fox", "a", "red"})
+    assert few.prompt(random.Random(0))
+
+
+def test_the_prior_prefers_english_order(prior):
+    log_prob = [
+        prior.log_prob(prior.lexicon.segment(text)) for text in ("a fox on a red background", "fox a red on background a")
+    ]
+    assert log_prob[0] > log_prob[1] + 10
+
+
+def test_log_probs_of_a_slot_differ_as_whole_prompts_do(prior):
+    prompt = prior.lexicon.segment("a fox above a red umbrella on a striped background")
+    chosen = [prior.lexicon.index_of[text] for text in ("owl", "the", "blue", "alarm clock")]
+    slot = prior.slot_log_probs(prompt, 4, insert=False)[chosen]
+    whole = torch.tensor([prior.log_prob((*prompt[:4], prior.lexicon.words[i], *prompt[5:])) for i in chosen])
+    torch.testing.assert_close(slot - slot[0], whole - whole[0], atol=1e-4, rtol=0)
+
+
+def test_a_word_of_many_tokens_earns_no_more_than_a_short_one(prior):
+    nouns = [word for word in prior.lexicon.words if category(word.text) == "noun"]
+    article = prior.lexicon.word("a")
+    one, many = ((article, next(word for word in nouns if len(word.ids) == n)) for n in (1, 3))
+    objective = [prior.log_prob(prompt) - prior.per_token * sum(len(word.ids) for word in prompt) for prompt in (one, many)]
+    assert objective[0] == pytest.approx(objective[1])
+
+
+def test_it_composes_starts_and_finds_a_prompt_within_the_budget(picturebook, pictures, monkeypatch):
+    monkeypatch.setattr(english, "CORPUS_SIZE", 200)
+    inverter = Inverter(english.load(picturebook))
+    result = inverter.invert(pictures[0], budget=4_000, restarts=1, soft_steps=2)
+    known = {word for one in inverter.bundle.lexicon.words for word in one.text.split()}
+    assert result.prompt and set(result.prompt.split()) <= known
+    assert result.forward_tokens + result.backward_tokens < 12_000
+
+
+def test_nothing_of_the_bundled_world_is_imported():
+    code = "import sys; import invert.english.bundle; print([m for m in sys.modules if m.startswith('invert.picturebook')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
