@@ -89,12 +89,12 @@ def draw(rows: list[dict[str, Any]], context: Context) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    colours = {"loads": "#4477aa", "memory": "#ee6677", "latency": "#ccbb44"}
+    colors = {"loads": "#4477aa", "memory": "#ee6677", "latency": "#ccbb44"}
     for axis, (name, (m, k, n)) in zip(axes, PRODUCTS.items(), strict=True):
         own = [row for row in rows if row["product"] == name]
         square = next(row for row in own if row["block"] == [16, 16])
         for place, row in enumerate(own):
-            axis.bar(place, row["predicted_clocks"] / square["predicted_clocks"], color=colours[row["limit"]], width=0.7)
+            axis.bar(place, row["predicted_clocks"] / square["predicted_clocks"], color=colors[row["limit"]], width=0.7)
             axis.plot(place, row["h200_model_ms"] / square["h200_model_ms"], "k_", markersize=18)
             if row["thread_ms"]:
                 axis.plot(place, row["thread_ms"] / THREAD_MS["product"][16, 16], "kD", markersize=6)
@@ -106,8 +106,8 @@ def draw(rows: list[dict[str, Any]], context: Context) -> None:
         axis.axhline(1, color="#999999", linewidth=0.8, zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("time, 16×16 = 1")
-    marks: list[Any] = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
-    labels = [f"assumed card; the limit is {limit}" for limit in colours]
+    marks: list[Any] = [plt.Rectangle((0, 0), 1, 1, color=color) for color in colors.values()]
+    labels = [f"assumed card; the limit is {limit}" for limit in colors]
     marks.append(plt.Line2D([], [], color="k", marker="_", markersize=12, linestyle=""))
     labels.append("model fitted to an H200")
     marks.append(plt.Line2D([], [], color="k", marker="D", linestyle=""))

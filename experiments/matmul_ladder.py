@@ -1,8 +1,8 @@
 """How much does each step of the matmul ladder win, from three Python loops to the vendor's library and XLA?
 
 Every backend on square products from 64 up, each until its next one would take longer than eight seconds, and on the
-lesson's (50000×784)·(784×10): time, rate, and speed-up over the step before. With `--device cuda` the backends
-of both devices, as in the thread's Nx notebooks, which climb from plain code to XLA on CPU and GPU.
+lesson's (50000×784)·(784×10): time, rate, and speed-up over the step before. With `--device cuda` the GPU's backends
+alone, in a minute and a half; the thread's Nx notebooks climb from plain code to XLA on CPU and GPU.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from kernels.bench import LESSON, Row, compare, is_feasible, operands, sizes
 from kernels.timing import copy_bandwidth
 
 SQUARES = (64, 128, 256, 512, 1024, 2048, 4096)
-End = tuple[tuple[float, float], str, str]  # of a line: its last point, name and colour
+End = tuple[tuple[float, float], str, str]  # of a line: its last point, name and color
+BUDGET = {"cpu": 2.0, "cuda": 0.8}  # seconds to spend on each product; kernels for a GPU are compiled besides
 MOST_SECONDS = 8.0  # that one product of the next size may be expected to take; it runs at least twice
 
 
 def run(context: Context) -> dict[str, Any]:
     squares, most = (SQUARES[:4], 1.0) if context.quick else (SQUARES, MOST_SECONDS)
-    devices = [torch.device("cpu")] + ([context.device] if context.device.type == "cuda" else [])
+    devices = [context.device]
+    seconds = BUDGET[context.device.type]
     ladder: dict[str, list[Row]] = {}
     lesson: dict[str, list[Row]] = {}
     bandwidth = {}
     for device in devices:
         bandwidth[device.type] = copy_bandwidth(device)
-        ladder[device.type] = climb(device, squares, most, bandwidth[device.type], context.seed)
-        lesson[device.type] = on_lesson(device, bandwidth[device.type], context.seed)
+        ladder[device.type] = climb(device, squares, most, bandwidth[device.type], context.seed, seconds)
+        lesson[device.type] = on_lesson(device, bandwidth[device.type], context.seed, seconds)
     draw(ladder, context)
     return {
         "copy_bytes_per_second": bandwidth,
@@ -41,21 +43,21 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def climb(device: torch.device, squares: tuple[int, ...], most: float, bandwidth: float, seed: int) -> list[Row]:
+def climb(device: torch.device, squares: tuple[int, ...], most: float, bandwidth: float, seed: int, seconds: float) -> list[Row]:
     """Every backend on every size; one that would take more than `most` seconds on the next size stops where it is."""
     names, rows = available(device.type), []
     for size in squares:
-        found = compare(names, *operands(size, size, size, torch.float32, device, seed), bandwidth)
+        found = compare(names, *operands(size, size, size, torch.float32, device, seed), bandwidth, seconds)
         rows += found
         grown = {row.backend: row.seconds * 8 for row in found}
         names = [name for name in names if grown[name] <= most]
     return rows
 
 
-def on_lesson(device: torch.device, bandwidth: float, seed: int) -> list[Row]:
+def on_lesson(device: torch.device, bandwidth: float, seed: int, seconds: float) -> list[Row]:
     """The lesson's product with every backend that ends in seconds."""
     names = [name for name in available(device.type) if is_feasible(name, *sizes(LESSON))]
-    return compare(names, *operands(*sizes(LESSON), torch.float32, device, seed), bandwidth)
+    return compare(names, *operands(*sizes(LESSON), torch.float32, device, seed), bandwidth, seconds)
 
 
 def figures(row: Row) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def draw(ladder: dict[str, list[Row]], context: Context) -> None:
 def label(axis: Any, ends: list[End], apart: float = 1.6) -> None:
     """Write each name to the right of its line's end, names above one another at least by a factor `apart`."""
     lowest: dict[float, float] = {}
-    for (x, y), name, colour in sorted(ends):
+    for (x, y), name, color in sorted(ends):
         height = max(y, lowest.get(x, 0.0) * apart)
         lowest[x] = height
-        axis.annotate(name, (x, height), xytext=(6, 0), textcoords="offset points", color=colour, va="center", fontsize=9)
+        axis.annotate(name, (x, height), xytext=(6, 0), textcoords="offset points", color=color, va="center", fontsize=9)

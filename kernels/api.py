@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.arrays import as_tensor, check_pair, dtype_name
+from kernels.choice import FEW, choose
 from kernels.registry import BACKENDS, BackendUnavailable, load, unavailable_reason
 
 Matrix = TypeVar("Matrix", np.ndarray, Tensor)
@@ -39,7 +40,7 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
     array([[1., 2.],
            [3., 4.]])
     """
-    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL:
+    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL and not _skinny(a, b):
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
         # It refuses all that we do but sparse operands, which it multiplies, and memory without a device.
         try:
@@ -49,6 +50,11 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
             check_pair(a, b)
             raise
     return _matmul(a, b, backend, block)
+
+
+def _skinny(a: Tensor, b: Tensor) -> bool:
+    """Whether the table of measured backends may have a row for these."""
+    return a.is_cuda and a.ndim == b.ndim == 2 and (a.shape[0] <= FEW or b.shape[1] <= FEW)
 
 
 def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> Matrix:
@@ -65,15 +71,6 @@ def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> M
     else:
         result = load(name)(left, right, **({} if block is None else {"block": block}))
     return result.numpy() if isinstance(a, np.ndarray) else result
-
-
-def choose(a: Tensor, b: Tensor) -> str:
-    """The fastest backend for a (M, K) and b (K, N) on their device.
-
-    One answer for every device, dtype and shape: on CPUs no other backend was measured faster, and on GPUs none of
-    ours takes cuBLAS's place until `python -m kernels.bench` has shown on one that it should.
-    """
-    return "torch"
 
 
 def _check_backend(a: Tensor, b: Tensor, name: str, block: tuple[int, int] | None) -> None:

@@ -8,7 +8,9 @@ or whatever the driver raises, and returns what it saw. Sizes are small except w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -22,24 +24,49 @@ from kernels.timing import interleaved_time
 
 SHAPES = ((1, 1, 1), (33, 47, 17), (300, 784, 10), (10, 784, 300), (257, 130, 129), (512, 512, 512))
 BLOCKS = ((16, 16), (1, 256), (256, 1), (1024, 1), (1, 1024), (32, 32))
+SAMPLE_SECONDS = 45.0  # for products of all backends: nearly all of it is compiling
 DEVICE = torch.device("cuda")
 
 
+def sample_products(name: str, chance: random.Random) -> Iterator[tuple[tuple[int, int, int], str, str, str]]:
+    """Shapes, dtypes and the layouts of a and of b for a backend, without end: the first six hold every one of each.
+
+    Kernels are compiled for each dtype and layout, seconds for each, so all combinations would take minutes.
+    """
+    dtypes, seconds = list(BACKENDS[name].dtypes), list(LAYOUTS)
+    chance.shuffle(dtypes)
+    chance.shuffle(seconds)
+    for turn, shape in enumerate(SHAPES):
+        yield shape, dtypes[turn % len(dtypes)], LAYOUTS[turn % 4], seconds[turn % 4]
+    while True:
+        yield chance.choice(SHAPES), chance.choice(dtypes), chance.choice(LAYOUTS), chance.choice(LAYOUTS)
+
+
 def products_are_right_in_every_layout() -> str:
-    """Every backend but torch's own, dtype, shape and memory layout, on output memory that held NaN before."""
-    count, names = 0, [name for name in available("cuda") if not BACKENDS[name].differentiable]
+    """Every backend but torch's own, dtype, shape and memory layout, a sample of them together, on memory that held NaN."""
+    seed = random.SystemRandom().randrange(1 << 16)
+    return products_of_a_sample(seed)
+
+
+def products_of_a_sample(seed: int, budget: float = SAMPLE_SECONDS) -> str:
+    """The products that a seed draws, for at most `budget` seconds after the first six of each backend."""
+    chance, count = random.Random(seed), 0
+    names = [name for name in available("cuda") if not BACKENDS[name].differentiable]
     torch.use_deterministic_algorithms(True, warn_only=True)  # with it, torch fills new memory with NaN
     try:
-        for name, (m, k, n) in itertools.product(names, SHAPES):
-            for dtype in (getattr(torch, dtype) for dtype in BACKENDS[name].dtypes):
-                for la, lb in itertools.product(LAYOUTS, repeat=2):
-                    a, b = laid_out(la, m, k, dtype, 0, DEVICE), laid_out(lb, k, n, dtype, 1, DEVICE)
-                    share = error_share(matmul(a, b, name), a, b, tf32=name == "triton" and dtype == torch.float32)
-                    assert share <= 1, f"{name} {dtype} {(m, k, n)} {la} by {lb}: {share:.3g} of the error bound"
-                    count += 1
+        for name in names:
+            deadline = time.perf_counter() + budget / len(names)
+            for turn, ((m, k, n), number, la, lb) in enumerate(sample_products(name, chance)):
+                if turn >= len(SHAPES) and time.perf_counter() > deadline:
+                    break
+                dtype = getattr(torch, number)
+                a, b = laid_out(la, m, k, dtype, 0, DEVICE), laid_out(lb, k, n, dtype, 1, DEVICE)
+                share = error_share(matmul(a, b, name), a, b, tf32=name == "triton" and dtype == torch.float32)
+                assert share <= 1, f"{name} {number} {(m, k, n)} {la} by {lb}: {share:.3g} of the error bound (seed {seed})"
+                count += 1
     finally:
         torch.use_deterministic_algorithms(False)
-    return f"{count} products"
+    return f"{count} products, seed {seed}"
 
 
 def every_block_shape_launches() -> str:
@@ -53,7 +80,7 @@ def every_block_shape_launches() -> str:
 
 
 def kernels_run_on_the_current_stream() -> str:
-    """A product waits for what its own stream wrote before, with no synchronisation in between."""
+    """A product waits for what its own stream wrote before, with no synchronization in between."""
     stream = torch.cuda.Stream()
     for name in available("cuda"):
         a, b = torch.zeros(1024, 1024, device=DEVICE), torch.eye(1024, device=DEVICE)
@@ -131,21 +158,49 @@ def k_means_is_exact_and_repeats() -> str:
     return f"means within {worst:.0e} of the points' spread"
 
 
+def mean_shift_and_dbscan_need_no_matrix() -> str:
+    """A step of 20,000 points agrees with float64 and takes memory for the points alone; so do DBSCAN's counts."""
+    from kernels.regions_triton import Runs
+    from kernels.shift_triton import settings_of, shift_step
+
+    x = torch.randn(20_000, 2, device=DEVICE)
+    ones, moved, moves = torch.ones(len(x), device=DEVICE), torch.empty_like(x), torch.zeros(1, device=DEVICE)
+    runs = Runs(x, 0.1, 2, x.amin(0), [int(width / 0.1) + 1 for width in (x.amax(0) - x.amin(0)).tolist()])
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    shift_step(x, x, ones, settings_of(x, 0.3, 0.0, 1.0, 0.0), moves, 0, moved, "gaussian")
+    near = runs.weights_near(ones)
+    grown = torch.cuda.max_memory_allocated() - before
+    assert grown < 64 * len(x), f"they took {grown} bytes"
+    far = torch.cdist(x[:500].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    weights = torch.exp(-far / 0.18)
+    assert torch.allclose(moved[:500].double(), weights @ x.double() / weights.sum(1, keepdim=True), atol=1e-5), "a step is wrong"
+    counts = torch.empty_like(near).scatter_(0, runs.order, near)[:500]
+    assert torch.equal(counts, (far <= 0.1**2).sum(1).double()), "a count of neighbors is wrong"
+    return f"{grown / 1e6:.1f} MB"
+
+
 def speed_targets() -> str:
     """The project's aims, each as a ratio of one run: skinny and blocked float32, bfloat16 on the tensor cores."""
     torch.set_float32_matmul_precision("highest")
     aims = (
         ("numba-cuda", (50_000, 784, 10), torch.float32, 1.0),
-        ("numba-cuda", (4096, 4096, 4096), torch.float32, 0.6),
-        ("triton", (4096, 4096, 4096), torch.bfloat16, 0.8),
+        ("numba-cuda", (10, 784, 50_000), torch.float32, 1.0),
+        ("numba-cuda", (4096, 4096, 4096), torch.float32, 0.65),
+        ("triton", (50_000, 784, 10), torch.float32, 1.0),
+        ("triton", (10, 784, 50_000), torch.float32, 1.0),
+        ("triton", (4096, 4096, 4096), torch.float32, 1.0),
+        ("triton", (4096, 4096, 4096), torch.bfloat16, 0.9),
     )
-    said = []
+    said, missed = [], 0
     for name, (m, k, n), dtype, aim in aims:
         a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
         seconds = interleaved_time({"torch": partial(torch.mm, a, b), name: partial(matmul, a, b, name)}, DEVICE)
         share = seconds["torch"] / seconds[name]
         said.append(f"{name} ({m}×{k})·({k}×{n}) {share:.0%} of cuBLAS (aim {aim:.0%})")
-        assert share >= aim, "; ".join(said)
+        missed += share < aim
+    assert not missed, "; ".join(said)
     return "; ".join(said)
 
 
@@ -156,6 +211,7 @@ CHECKS: tuple[Callable[[], str], ...] = (
     no_operand_is_copied,
     nearest_centers_needs_no_matrix,
     k_means_is_exact_and_repeats,
+    mean_shift_and_dbscan_need_no_matrix,
     speed_targets,
 )
 

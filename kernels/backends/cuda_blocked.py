@@ -46,7 +46,7 @@ class Tile:
 
 # A double takes two registers, and 255 are all that a thread can have.
 LEAST_SPAN = 64  # of k for one block: below, writing and adding up the parts costs more than it saves
-TILES = {"float32": Tile(side=128, depth=16, each=8), "float64": Tile(side=64, depth=16, each=4)}
+TILES = {"float32": Tile(side=128, depth=8, each=8), "float64": Tile(side=64, depth=8, each=4)}
 
 
 def layout(tensor: Tensor, k_dim: int) -> str:
@@ -69,7 +69,7 @@ def make_fetch(tile: Tile, lanes: int, along: str, zero: Any) -> tuple[Any, Any]
 
     @cuda.jit(device=True)
     def where(thread, group):  # type: ignore[no-untyped-def]
-        """First (side, k) of a thread's group in the tile: neighbouring threads read neighbouring memory."""
+        """First (side, k) of a thread's group in the tile: neighboring threads read neighboring memory."""
         i = group * threads + thread
         if along == "k":
             return i // (depth // lanes), i % (depth // lanes) * lanes
@@ -190,11 +190,12 @@ def blocked(a: Tensor, b: Tensor, tile: Tile, splits: int = 1) -> Tensor:
 
 
 @upcast_16bit
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) times b (K, N), float32 or float64 on CUDA."""
-    if cuda_skinny.is_applicable(a, b):
-        return cuda_skinny.matmul(a, b)
-    if cuda_skinny.is_applicable(b.T, a.T):
-        return cuda_skinny.matmul(b.T, a.T).T
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
     tile = TILES[dtype_name(a)]
     return blocked(a, b, tile, choose_splits(a.shape[0], a.shape[1], b.shape[1], tile, multiprocessors(a.device)))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, K) times b (K, N), any float dtype on CUDA."""
+    product = cuda_skinny.matmul(a, b)
+    return _matmul(a, b) if product is None else product

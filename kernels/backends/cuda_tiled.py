@@ -1,8 +1,8 @@
 """Tiles in shared memory: the threads of a block load together what all of them need, and read it from there.
 
 In: a (M, K), b (K, N), any strides; out: (M, N). With a block of x by y threads, each number of a is loaded once
-for x results and each number of b once for y, instead of once for every result; loads of neighbouring threads
-are neighbours in memory. The limit is now shared memory: two reads for one multiplication.
+for x results and each number of b once for y, instead of once for every result; loads of neighboring threads
+are neighbors in memory. The limit is now shared memory: two reads for one multiplication.
 Source: CUDA C++ Programming Guide, "Shared memory"; fast.ai, Part 2 2022, lesson 11.
 """
 
@@ -18,8 +18,13 @@ from torch import Tensor
 from kernels.arrays import dtype_name, upcast_16bit
 from kernels.backends.cuda_launch import check_block, kernel_for, launch
 
-BLOCK = (32, 8)
+BLOCK, NARROW = (32, 8), (16, 16)
 SHARED_BYTES = 48 * 1024  # what a block may hold on every CUDA device
+
+
+def choose_block(columns: int) -> tuple[int, int]:
+    """Threads over columns and rows: as few over columns as a narrow result has, so that few stand idle."""
+    return BLOCK if columns > NARROW[0] else NARROW
 
 
 def depth_of(x: int, y: int, itemsize: int) -> int:
@@ -44,7 +49,7 @@ def kernel_of(x: int, y: int, dtype: str) -> Any:
         thread = ty * x + tx
         total = zero
         for k0 in range(0, a.shape[1], depth):
-            for i in range(thread, y * depth, threads):  # neighbours in a thread's row of a, then of b
+            for i in range(thread, y * depth, threads):  # neighbors in a thread's row of a, then of b
                 row, k = row0 + i // depth, k0 + i % depth
                 a_tile[i // depth, i % depth] = a[row, k] if row < a.shape[0] and k < a.shape[1] else zero
             for i in range(thread, depth * x, threads):
@@ -61,8 +66,9 @@ def kernel_of(x: int, y: int, dtype: str) -> Any:
 
 
 @upcast_16bit
-def matmul(a: Tensor, b: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
+def matmul(a: Tensor, b: Tensor, block: tuple[int, int] | None = None) -> Tensor:
     """a (M, K) times b (K, N), float32 or float64 on CUDA; block (x, y): x threads over columns, y over rows."""
+    block = choose_block(b.shape[1]) if block is None else block
     check_block(block)
     x, y = block
     c = a.new_empty(a.shape[0], b.shape[1])

@@ -1,6 +1,6 @@
 """No loop left: the product as Einstein wrote it, an index that repeats is summed.
 
-In: a (M, K), b (K, N); out: (M, N). torch recognises the pattern and calls its batched matrix product, so the
+In: a (M, K), b (K, N); out: (M, N). torch recognizes the pattern and calls its batched matrix product, so the
 step costs what the library costs, plus some microseconds of parsing.
 """
 

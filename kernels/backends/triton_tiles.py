@@ -4,7 +4,11 @@ In: a (M, K), b (K, N), float16, bfloat16 or float32, any strides; out: (M, N), 
 multiplies whole 64 x 256 tiles, so the loads must run ahead (`stages` tiles in flight), and programs that run
 together must share rows and columns in the L2 cache (`GROUP`). Source: Triton tutorial 03, matrix multiplication;
 Tillet, Kung and Cox, 2019. float32 follows torch.set_float32_matmul_precision: "highest" is three TF32 products
-for each float32 one (error as in float32), "high" and "medium" are one.
+for each float32 one (error as in float32; infinite operands give NaN), "high" and "medium" are one.
+
+Hopper multiplies TF32 from shared memory only where k runs along both operands. Where b lies row by row, three
+products take the transposed result, whose left operand may come from registers; one product takes b from a transposed
+copy, which costs less than it brings. Both were measured, as all tiles here: `experiments/results/gpu-h200.json`.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.registry import BACKENDS, emulated
 
@@ -26,13 +31,17 @@ SPARE = 20 * 1024  # bytes of shared memory that Triton may use beside the stage
 
 @dataclass(frozen=True)
 class Tile:
-    """`rows` x `columns` of the result for one program, `depth` of k at a time; powers of two, at least 16."""
+    """`rows` x `columns` of the result for one program, `depth` of k at a time; powers of two, at least 16.
+
+    described: loads go by Hopper's tensor descriptors, which want rows that begin at multiples of 16 bytes.
+    """
 
     rows: int
     columns: int
     depth: int
     stages: int
     warps: int
+    described: bool = False
 
     def shared(self, itemsize: int) -> int:
         """Bytes of shared memory that its stages take."""
@@ -44,27 +53,44 @@ class Tile:
 
 
 # Large tiles use each number loaded more often; small ones keep every multiprocessor busy when the result is small.
-TILES = {  # by bytes of a number
-    2: [Tile(128, 256, 64, 3, 8), Tile(128, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(64, 16, 64, 4, 4)],
-    4: [Tile(128, 128, 32, 3, 8), Tile(64, 64, 32, 4, 4), Tile(64, 16, 64, 4, 4)],
+# By bytes of a number and what is done with them; the times beside them were measured on an H200 (cuBLAS's in brackets).
+TILES = {
+    "16-bit": [Tile(128, 256, 64, 3, 8), Tile(128, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(64, 16, 64, 3, 2)],
+    "tf32x3": [Tile(128, 128, 32, 3, 8), Tile(64, 64, 64, 3, 4), Tile(32, 16, 64, 3, 2)],  # 4096: 1.93 ms (2.77)
+    "tf32": [Tile(128, 256, 32, 3, 8), Tile(128, 128, 32, 4, 4), Tile(64, 64, 32, 5, 4), Tile(64, 16, 64, 3, 2)],
 }
+# Of 16-bit numbers, where one round of programs makes the result: 1024: 9.9 us (9.1 to 9.7), 2048: 27.7 (27.8)
+DESCRIBED = [Tile(128, 256, 64, 3, 8, described=True), Tile(64, 128, 64, 6, 4, described=True)]
+WIDE = {"16-bit": Tile(16, 128, 32, 4, 4), "tf32x3": Tile(16, 128, 32, 3, 4), "tf32": Tile(16, 128, 32, 3, 4)}  # few rows
+TRANSPOSE_ABOVE = 256  # rows and columns of a TF32 product: below, its time is the launches'
+NEARLY = 0.95  # of the multiprocessors with a tile is as good as all
+FEW = 32  # rows or columns of a result that is mostly a tile's width
 
 
-def choose_tile(rows: int, columns: int, itemsize: int, multiprocessors: int, shared: int) -> Tile:
+def choose_tile(rows: int, columns: int, kind: str, multiprocessors: int, shared: int, describable: bool = False) -> Tile:
     """The largest tile that fits the shared memory, is not mostly outside the result and gives every multiprocessor one.
 
-    Else the smallest, wide or narrow as the result is.
+    Else the smallest, wide or narrow as the result is. describable: whether the operands suit tensor descriptors.
     """
-    for tile in TILES[itemsize]:
-        inside = columns > tile.columns // 2 and rows > tile.rows // 2
-        if inside and tile.count(rows, columns) >= multiprocessors and tile.shared(itemsize) + SPARE <= shared:
+    itemsize = 2 if kind == "16-bit" else 4
+    tiles = TILES[kind]
+    if columns <= FEW:
+        return tiles[-1]
+    if rows <= FEW // 2:
+        return WIDE[kind]
+    for tile in DESCRIBED if describable and kind == "16-bit" else []:
+        if multiprocessors // 2 < tile.count(rows, columns) <= multiprocessors and tile.shared(itemsize) + SPARE <= shared:
             return tile
-    return TILES[itemsize][-1] if columns <= 32 else TILES[itemsize][-2]
+    for tile in tiles[:-1]:
+        inside = columns > tile.columns // 2 and rows > tile.rows // 2
+        if inside and tile.count(rows, columns) >= NEARLY * multiprocessors and tile.shared(itemsize) + SPARE <= shared:
+            return tile
+    return tiles[-2]
 
 
 @triton.jit
 def _place(ROWS: tl.constexpr, COLUMNS: tl.constexpr, rows, columns, GROUP: tl.constexpr):  # type: ignore[no-untyped-def]
-    """First row and column of this program's tile; neighbours go down GROUP tiles before they move right."""
+    """First row and column of this program's tile; neighbors go down GROUP tiles before they move right."""
     down, across = tl.cdiv(rows, ROWS), tl.cdiv(columns, COLUMNS)
     program = tl.program_id(0)
     first = program // (GROUP * across) * GROUP
@@ -85,23 +111,62 @@ def multiply(left, right, total, PRECISION: tl.constexpr, WIDEN: tl.constexpr): 
 def _product(  # type: ignore[no-untyped-def]
     a, b, c, rows, columns, depths, a_row, a_k, b_k, b_column, c_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
-    WIDEN: tl.constexpr,
+    WIDEN: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
+    """TURNED: the transposed result is summed, so that b's tile is the left operand."""
     row0, column0 = _place(ROWS, COLUMNS, rows, columns, GROUP)
     row, column, k = row0 + tl.arange(0, ROWS), column0 + tl.arange(0, COLUMNS), tl.arange(0, DEPTH).to(tl.int64)
     step = tl.full((), DEPTH, tl.int64)  # like k and rows in 64 bits: a stride times an index may pass 2^31
     # Rows and columns outside wrap round to ones inside: loads need no mask but k's, and are not stored.
     a_at = a + (row % rows).to(tl.int64)[:, None] * a_row + k[None, :] * a_k
     b_at = b + k[:, None] * b_k + (column % columns).to(tl.int64)[None, :] * b_column
-    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    total = tl.zeros((COLUMNS, ROWS) if TURNED else (ROWS, COLUMNS), tl.float32)
     for k0 in range(0, depths, DEPTH):
         left = tl.load(a_at, mask=k[None, :] < depths - k0, other=0.0)
         right = tl.load(b_at, mask=k[:, None] < depths - k0, other=0.0)
-        total = multiply(left, right, total, PRECISION, WIDEN)
+        if TURNED:
+            total = multiply(tl.trans(right), tl.trans(left), total, PRECISION, WIDEN)
+        else:
+            total = multiply(left, right, total, PRECISION, WIDEN)
         a_at += step * a_k
         b_at += step * b_k
+    if TURNED:
+        total = tl.trans(total)
     c_at = c + row.to(tl.int64)[:, None] * c_row + column[None, :]
     tl.store(c_at, total.to(c.dtype.element_ty), mask=(row < rows)[:, None] & (column < columns)[None, :])
+
+
+@triton.jit
+def _described(  # type: ignore[no-untyped-def]
+    a, b, c, rows, columns, depths, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr
+):  # fmt: skip
+    """The same from tensor descriptors: the copy engine fills the tiles, and what lies outside is zero."""
+    row0, column0 = _place(ROWS, COLUMNS, rows, columns, GROUP)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for k0 in range(0, depths, DEPTH):
+        total = tl.dot(a.load([row0, k0]), b.load([k0, column0]), total)
+    c.store([row0, column0], total.to(c.dtype))
+
+
+@triton.jit
+def _transpose(source, target, rows, columns, row_step, SIDE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """target (columns, rows) = source (rows, columns)."""
+    row, column = tl.program_id(0) * SIDE + tl.arange(0, SIDE), tl.program_id(1) * SIDE + tl.arange(0, SIDE)
+    inside = (row < rows)[:, None] & (column < columns)[None, :]
+    tile = tl.load(source + row.to(tl.int64)[:, None] * row_step + column[None, :], mask=inside)
+    tl.store(target + column.to(tl.int64)[:, None] * rows + row[None, :], tl.trans(tile), mask=tl.trans(inside))
+
+
+def along_k(b: Tensor) -> Tensor:
+    """b (K, N) itself, or a copy of it that lies column by column."""
+    if b.stride(0) == 1 or b.stride(1) != 1:
+        return b
+    copy = b.new_empty(b.shape[1], b.shape[0])
+    side = 64
+    grid = (triton.cdiv(b.shape[0], side), triton.cdiv(b.shape[1], side))
+    with torch.cuda.device_of(b):
+        _transpose[grid](b, copy, *b.shape, b.stride(0), SIDE=side, num_warps=4)
+    return copy.T
 
 
 def float32_precision() -> str:
@@ -109,24 +174,53 @@ def float32_precision() -> str:
     return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
+def kind_of(a: Tensor) -> str:
+    """The row of TILES for an operand's dtype and torch's setting."""
+    return float32_precision() if a.dtype == torch.float32 else "16-bit"
+
+
+def is_describable(a: Tensor) -> bool:
+    """Whether a matrix can be read by a tensor descriptor: row by row, rows and memory at multiples of 16 bytes."""
+    return a.stride(1) == 1 and a.stride(0) * a.element_size() % 16 == 0 and a.data_ptr() % 16 == 0
+
+
 def tiled(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
     """a (M, K) times b (K, N), in the given tiles."""
     a, b = a.detach(), b.detach()
     (rows, depths), columns = a.shape, b.shape[1]
     c = a.new_empty(rows, columns)
+    turned = kind_of(a) == "tf32x3" and b.stride(1) == 1 and columns > FEW and rows > FEW // 2
     with torch.cuda.device_of(a):
+        if tile.described:
+            described = (
+                TensorDescriptor.from_tensor(tensor, list(sides))
+                for tensor, sides in (
+                    (a, (tile.rows, tile.depth)),
+                    (b, (tile.depth, tile.columns)),
+                    (c, (tile.rows, tile.columns)),
+                )
+            )
+            _described[(tile.count(rows, columns),)](
+                *described, rows, columns, depths, ROWS=tile.rows, COLUMNS=tile.columns, DEPTH=tile.depth, GROUP=GROUP,
+                num_warps=tile.warps, num_stages=tile.stages,
+            )  # fmt: skip
+            return c
         _product[(tile.count(rows, columns),)](
             a, b, c, rows, columns, depths, *a.stride(), *b.stride(), c.stride(0),
             ROWS=tile.rows, COLUMNS=tile.columns, DEPTH=tile.depth, GROUP=GROUP, PRECISION=float32_precision(),
-            WIDEN=INTERPRETED,             num_warps=tile.warps, num_stages=tile.stages,
+            WIDEN=INTERPRETED, TURNED=turned, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return c
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float16, bfloat16 or float32 on CUDA."""
-    multiprocessors, shared = 1, 1 << 30  # the interpreter has no limit
+    multiprocessors, shared, describable = 1, 1 << 30, False  # the interpreter has no limit
     if not INTERPRETED:
         device: Any = torch.cuda.get_device_properties(a.device)  # torch's annotations lack the second property
         multiprocessors, shared = device.multi_processor_count, device.shared_memory_per_block_optin
-    return tiled(a, b, choose_tile(a.shape[0], b.shape[1], a.element_size(), multiprocessors, shared))
+        describable = device.major >= 9 and is_describable(a) and is_describable(b) and b.shape[1] * b.element_size() % 16 == 0
+    rows, columns, kind = a.shape[0], b.shape[1], kind_of(a)
+    if kind == "tf32" and min(rows, columns) > TRANSPOSE_ABOVE:
+        b = along_k(b)
+    return tiled(a, b, choose_tile(rows, columns, kind, multiprocessors, shared, describable))

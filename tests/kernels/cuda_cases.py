@@ -35,44 +35,49 @@ def test_one_thread_an_element_is_right_in_every_block_shape(
     assert error_share(c, a, b) <= 1
 
 
-@settings(max_examples=8)
-@given(st.tuples(*[st.integers(1, 40)] * 3), st.sampled_from(DTYPES[2:]), LAID, LAID, st.integers(0, 2**31))
-def test_register_blocks_are_right_across_the_edges_of_tiles(
-    shape: tuple[int, int, int], dtype: torch.dtype, la: str, lb: str, seed: int
-) -> None:
-    m, k, n = shape
-    a, b = laid_out(la, m, k, dtype, seed), laid_out(lb, k, n, dtype, seed + 1)
-    assert error_share(cuda_blocked.blocked(a, b, SMALL), a, b) <= 1
-
-
-@pytest.mark.parametrize(("la", "lb"), itertools.product(("rows", "columns", "shifted"), repeat=2))
-def test_sixteen_byte_loads_are_used_where_the_layout_allows_and_right(la: str, lb: str) -> None:
-    a, b = laid_out(la, 20, 24, torch.float32, 0), laid_out(lb, 24, 28, torch.float32, 1)
-    assert cuda_blocked.layout(a, k_dim=1) == {"rows": "k", "columns": "side", "shifted": "none"}[la]
-    assert cuda_blocked.layout(b, k_dim=0) == {"rows": "side", "columns": "k", "shifted": "none"}[lb]
-    assert error_share(cuda_blocked.blocked(a, b, SMALL), a, b) <= 1
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_tiles_that_a_gpu_runs_are_right_too(dtype: str) -> None:
-    tile = cuda_blocked.TILES[dtype]
-    a = laid_out("rows", tile.side + 3, tile.depth + 4, getattr(torch, dtype), 0)
-    b = laid_out("columns", tile.depth + 4, 20, getattr(torch, dtype), 1)
-    assert error_share(cuda_blocked.blocked(a, b, tile), a, b) <= 1
-
-
-@settings(max_examples=5)
-@given(st.integers(0, 20), st.integers(1, 70), st.integers(1, 4), st.sampled_from(DTYPES[2:]), LAID, st.integers(0, 2**31))
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 20), st.integers(1, 4), st.sampled_from(DTYPES), LAID, st.integers(0, 2**31))
 def test_tall_times_narrow_is_right(extra: int, groups: int, n: int, dtype: torch.dtype, lb: str, seed: int) -> None:
-    a, b = laid_out("rows", n + 1 + extra, 4 * groups, dtype, seed), laid_out(lb, 4 * groups, n, dtype, seed + 1)
+    a, b = laid_out("rows", n + 1 + extra, 8 * groups, dtype, seed), laid_out(lb, 8 * groups, n, dtype, seed + 1)
     assert cuda_skinny.is_applicable(a, b)
-    assert error_share(cuda_skinny.skinny(a, b, warps=1), a, b) <= 1
+    for plan in (cuda_skinny.Tall(8, 4, 1, 1), cuda_skinny.Tall(16, 1, 2, 1)):
+        assert error_share(cuda_skinny.tall(a, b, plan), a, b) <= 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.sampled_from(DTYPES), LAID, st.integers(0, 2**31))
+def test_low_times_wide_is_right(groups: int, k: int, m: int, dtype: torch.dtype, la: str, seed: int) -> None:
+    a, b = laid_out(la, m, k, dtype, seed), laid_out("rows", k, 8 * groups, dtype, seed + 1)
+    assert cuda_skinny.is_wide(a, b)
+    for plan in (cuda_skinny.Wide(2, 1, 3), cuda_skinny.Wide(1, 1, 4)):
+        assert error_share(cuda_skinny.wide(a, b, plan), a, b) <= 1
+
+
+def test_more_rows_than_the_blocks_take_at_once() -> None:
+    a, b = laid_out("rows", 100, 16, torch.float32, 0), laid_out("rows", 16, 3, torch.float32, 1)
+    assert error_share(cuda_skinny.tall(a, b, cuda_skinny.Tall(32, 2, 1, 2)), a, b) <= 1  # 2 blocks of 2 rows: 25 turns
+
+
+@pytest.mark.parametrize("splits", [2, 3, 7])
+def test_parts_of_k_add_up(splits: int) -> None:
+    a, b = laid_out("rows", 20, 44, torch.float32, 0), laid_out("columns", 44, 28, torch.float32, 1)
+    assert error_share(cuda_blocked.blocked(a, b, SMALL, splits), a, b) <= 1
+
+
+def test_k_is_shared_out_where_the_result_has_too_few_tiles() -> None:
+    tile = cuda_blocked.TILES["float32"]
+    assert cuda_blocked.choose_splits(4096, 4096, 4096, tile, 132) == 1
+    assert cuda_blocked.choose_splits(1024, 1024, 1024, tile, 132) > 1
+    assert cuda_blocked.choose_splits(128, 64, 128, tile, 132) == 1  # a part would be too short
 
 
 def test_the_lesson_s_product_and_its_transpose_take_the_narrow_path_and_are_right() -> None:
     a, b = laid_out("rows", 40, 784, torch.float32, 0), laid_out("rows", 784, 10, torch.float32, 1)
     assert error_share(matmul(a, b, "numba-cuda"), a, b) <= 1
     assert error_share(matmul(b.T, a.T, "numba-cuda"), b.T, a.T) <= 1
+    low, wide = b.T.contiguous(), a.T.contiguous()
+    assert cuda_skinny.is_wide(low, wide)
+    assert error_share(matmul(low, wide, "numba-cuda"), low, wide) <= 1
 
 
 def test_the_narrow_path_is_not_taken_where_it_would_not_fit() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numba.cuda.dispatcher
 import pytest
 import triton
-from numba import cuda, float32, float64, int64, types
+from numba import cuda, float32, float64, int32, int64, types
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -64,16 +64,39 @@ def test_register_blocks_stay_in_registers_two_blocks_to_a_multiprocessor(
     assert "0 bytes spill stores, 0 bytes spill loads" in report
 
 
-@pytest.mark.parametrize(("dtype", "columns"), [("float32", 1), ("float32", 10), ("float32", 16), ("float64", 4)])
+WORDS = {"float32": (float32, float32), "float64": (float64, float64), "bfloat16": (int32, float32), "float16": (int32, float32)}
+
+
+def skinny_report(dtype: str, kernel: Any, wide: bool, warps: int, blocks: int, folder: Path) -> tuple[str, str]:
+    """PTX and the assembler's report of a skinny kernel, under its own cap of registers."""
+    large, small = (types.Array(number, 1, "C") for number in WORDS[dtype])
+    pair = (small, int64, int64, large, int64) if wide else (large, int64, small, int64, int64)
+    ptx = ptx_of(kernel, *pair, small, int64)
+    return ptx, assembled(ptx, folder, min(255, REGISTERS // (32 * warps * blocks) // 8 * 8))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "columns"), [("float32", 1), ("float32", 10), ("float64", 4), ("bfloat16", 10), ("float16", 3)]
+)
 def test_the_narrow_product_reads_16_bytes_at_a_time_and_keeps_its_sums_in_registers(
     dtype: str, columns: int, tmp_path: Path
 ) -> None:
-    flat = types.Array(NUMBERS[dtype], 1, "C")
-    ptx = ptx_of(cuda_skinny.kernel_of(dtype, 384, columns), flat, int64, flat, int64, int64, flat, int64)
-    assert ptx.count(f"ld.global.{WORD[dtype]}") >= cuda_skinny.ROWS
-    assert f"ld.shared.{WORD[dtype]}" in ptx and ".local" not in ptx
-    cap = REGISTERS // (cuda_skinny.BLOCKS_EACH * cuda_skinny.WARP * cuda_skinny.WARPS)
-    assert "0 bytes spill stores, 0 bytes spill loads" in assembled(ptx, tmp_path, cap)
+    plan = cuda_skinny.TALL[2 if "16" in dtype else 1]
+    ptx, report = skinny_report(
+        dtype, cuda_skinny.tall_kernel(dtype, 384, columns, plan), False, plan.warps, plan.blocks, tmp_path
+    )
+    assert len(re.findall(r"ld\.global\.v[24]", ptx)) >= plan.rows
+    assert ".local" not in ptx and "0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@pytest.mark.parametrize(("dtype", "rows"), [("float32", 10), ("float64", 4), ("bfloat16", 10)])
+def test_the_wide_product_has_several_loads_under_way_and_keeps_its_sums_in_registers(
+    dtype: str, rows: int, tmp_path: Path
+) -> None:
+    plan = cuda_skinny.WIDE[2 if "16" in dtype else 1]
+    ptx, report = skinny_report(dtype, cuda_skinny.wide_kernel(dtype, 384, rows, plan), True, plan.warps, plan.blocks, tmp_path)
+    assert len(re.findall(r"ld\.global\.v[24]", ptx)) >= plan.ahead
+    assert ".local" not in ptx and "0 bytes spill stores, 0 bytes spill loads" in report
 
 
 @pytest.mark.parametrize("block", [(32, 8), (1024, 1), (1, 1024), (5, 7)])
@@ -93,7 +116,7 @@ def test_the_naive_kernel_leaves_registers_for_1024_threads(tmp_path: Path) -> N
 
 
 def triton_ptx(function: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, stages: int) -> str:
-    """PTX for sm_90, as Triton specialises it for contiguous operands with sizes that are multiples of 16."""
+    """PTX for sm_90, as Triton specializes it for contiguous operands with sizes that are multiples of 16."""
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
     aligned: Any = {(index,): [["tt.divisibility", 16]] for index, name in enumerate(names) if name not in constants}
@@ -104,8 +127,15 @@ def triton_ptx(function: Any, pointers: dict[str, str], constants: dict[str, Any
 
 @pytest.mark.parametrize("number", ["bf16", "fp32"])
 def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: str) -> None:
-    tile = triton_tiles.TILES[2 if number == "bf16" else 4][0]
-    constants = {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "GROUP": triton_tiles.GROUP, "WIDEN": False}
+    tile = triton_tiles.TILES["16-bit" if number == "bf16" else "tf32x3"][0]
+    constants = {
+        "ROWS": tile.rows,
+        "COLUMNS": tile.columns,
+        "DEPTH": tile.depth,
+        "GROUP": triton_tiles.GROUP,
+        "WIDEN": False,
+        "TURNED": number == "fp32",
+    }
     constants |= {"PRECISION": "tf32x3", "a_k": 1, "b_column": 1}
     ptx = triton_ptx(triton_tiles._product, dict.fromkeys("abc", f"*{number}"), constants, tile.warps, tile.stages)
     assert "wgmma.mma_async" in ptx and "cp.async" in ptx

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kernels import BACKENDS, BackendUnavailable, available, matmul
 from kernels.accuracy import LAYOUTS, error_share, laid_out
+from kernels.choice import TABLE, choose
 from kernels.registry import import_error, is_installed, unavailable_reason
 
 CPU = available("cpu")
@@ -164,3 +165,22 @@ def test_jax_is_given_memory_that_begins_at_a_multiple_of_16_bytes() -> None:
     array = _to_jax(odd)
     assert array.unsafe_buffer_pointer() % 16 == 0 and array.tolist() == odd.tolist()
     assert torch.equal(matmul(odd, odd.T.contiguous(), "jax"), odd @ odd.T)
+
+
+def test_auto_takes_what_was_measured_to_be_faster_on_the_card_and_torch_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.choice.unavailable_reason", lambda name, device: None)
+
+    def low(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(rows, columns, dtype=dtype, device="meta")
+
+    tall, narrow = low(1 << 19, 784, torch.float32), low(784, 10, torch.float32)
+    assert choose(tall, narrow, (9, 0)) == "numba-cuda" and choose(narrow.T, tall.T, (9, 0)) == "numba-cuda"
+    assert choose(tall[:50_000], narrow, (9, 0)) == "torch"  # launching would take longer
+    assert choose(tall.half(), narrow.half(), (9, 0)) == "triton" and choose(narrow.T.half(), tall.T.half(), (9, 0)) == "torch"
+    assert choose(tall, low(784, 17, torch.float32), (9, 0)) == "torch" and choose(tall, narrow, (8, 0)) == "torch"
+    assert choose(tall.requires_grad_(), narrow, (9, 0)) == "torch" and choose(torch.ones(99, 9), torch.ones(9, 1)) == "torch"
+
+
+def test_every_row_of_the_table_names_a_backend_that_takes_its_dtype_and_was_faster() -> None:
+    for row in (row for rows in TABLE.values() for row in rows):
+        assert row.dtype in BACKENDS[row.backend].dtypes and row.microseconds < row.torch_microseconds

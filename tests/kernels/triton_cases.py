@@ -43,10 +43,15 @@ def test_more_rows_of_tiles_than_one_group_holds() -> None:
     assert error_share(triton_tiles.tiled(a, b, SMALL), a, b) <= 1
 
 
-@pytest.mark.parametrize("itemsize", [2, 4])
-def test_every_tile_that_a_gpu_runs_is_right(itemsize: int) -> None:
-    dtype = {2: torch.bfloat16, 4: torch.float32}[itemsize]
-    for tile in triton_tiles.TILES[itemsize]:
+@pytest.mark.parametrize("kind", ["16-bit", "tf32x3", "tf32"])
+def test_every_tile_that_a_gpu_runs_is_right(kind: str) -> None:
+    dtype = torch.bfloat16 if kind == "16-bit" else torch.float32
+    for tile in [*triton_tiles.TILES[kind], triton_tiles.WIDE[kind], *(triton_tiles.DESCRIBED if kind == "16-bit" else [])]:
+        if tile.described:  # the interpreter multiplies the bits of bfloat16 as integers
+            a, b = laid_out("rows", tile.rows + 8, tile.depth + 8, torch.float16, 0), laid_out("rows", 72, 40, torch.float16, 1)
+            b = laid_out("rows", tile.depth + 8, tile.columns + 8, torch.float16, 1)
+            assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= 1
+            continue
         a, b = (
             laid_out("rows", tile.rows + 5, tile.depth + 3, dtype, 0),
             laid_out("columns", tile.depth + 3, tile.columns + 1, dtype, 1),
@@ -56,10 +61,33 @@ def test_every_tile_that_a_gpu_runs_is_right(itemsize: int) -> None:
 
 def test_the_tile_follows_the_result_and_the_device() -> None:
     hopper, small = (132, 227 * 1024), (132, 99 * 1024)
-    assert triton_tiles.choose_tile(4096, 4096, 2, *hopper).columns == 256
-    assert triton_tiles.choose_tile(4096, 4096, 2, *small).shared(2) <= small[1]
-    assert triton_tiles.choose_tile(50_000, 10, 2, *hopper).columns == 16
-    assert triton_tiles.choose_tile(256, 256, 4, *hopper).rows == 64
+    assert triton_tiles.choose_tile(4096, 4096, "16-bit", *hopper, True) == triton_tiles.TILES["16-bit"][0]
+    assert triton_tiles.choose_tile(4096, 4096, "16-bit", *small).shared(2) <= small[1]
+    assert triton_tiles.choose_tile(50_000, 10, "16-bit", *hopper).columns == 16
+    assert triton_tiles.choose_tile(10, 50_000, "tf32x3", *hopper).rows == 16
+    assert triton_tiles.choose_tile(256, 256, "tf32x3", *hopper).rows == 64
+    assert triton_tiles.choose_tile(1024, 1024, "16-bit", *hopper, True) == triton_tiles.DESCRIBED[1]
+    assert triton_tiles.choose_tile(2048, 2048, "16-bit", *hopper, True) == triton_tiles.DESCRIBED[0]
+    assert not triton_tiles.choose_tile(2048, 2048, "16-bit", *hopper, False).described
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (64, 64), (1, 200)])
+def test_a_transposed_copy_is_the_same_matrix(shape: tuple[int, int]) -> None:
+    b = laid_out("shifted", *shape, torch.float32, 0)
+    copy = triton_tiles.along_k(b)
+    assert torch.equal(copy, b) and (copy.stride(0) == 1 or 1 in shape)
+    assert triton_tiles.along_k(copy) is copy
+
+
+@pytest.mark.parametrize("lb", LAYOUTS)
+def test_tf32_is_right_whichever_way_b_lies(lb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_tiles, "TRANSPOSE_ABOVE", 16)
+    a, b = laid_out("rows", 40, 33, torch.float32, 0), laid_out(lb, 33, 50, torch.float32, 1)
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert error_share(matmul(a, b, "triton"), a, b, tf32=True) <= 1
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @settings(max_examples=12)
