@@ -34,7 +34,7 @@ def checked(path: str) -> str:
     """The path of one picture; InputError where no file can be meant by it. Nothing is read or fetched."""
     if not path:
         raise InputError("the path of an image is empty: give an image file, or a folder that holds some")
-    if path != STDIN and not path.startswith(URLS) and not os.path.exists(path):
+    if path != STDIN and not path.lower().startswith(URLS) and not os.path.exists(path):
         raise InputError(f"{path} does not exist: check the path")
     return path
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from invert.cli import terminal
 from invert.cli.flags import translated
 from invert.cli.options import TARGETS, Options, parser
+from invert.cli.sources import checked
 from invert.cli.table import comparison
 from invert.escape import escaped
 from invert.methods import method_names
@@ -130,6 +131,10 @@ def test_a_seed_of_64_bits_is_taken(run, pictures, seed):
 def test_a_number_beyond_all_measure_is_one_sentence(run, pictures, option):
     done = run(pictures[0], option, 10**30, "--json")
     assert done.status == 2 and len(done.sentences) == 1 and option in done.err
+
+
+def test_an_address_in_capitals_is_no_file():
+    assert checked("HTTP://127.0.0.1:9/photo.png") == "HTTP://127.0.0.1:9/photo.png"
 
 
 def test_folders_that_cannot_be_taken_are_told_and_the_rest_is_done(run, pictures, tmp_path):
