@@ -51,7 +51,10 @@ def run(
         fail(str(error))
     failed = False
     for name in names:
-        path = runner.run(name, quick, seed, chosen, results)
+        try:
+            path = runner.run(name, quick, seed, chosen, results)
+        except InputError as error:
+            fail(str(error))
         print(path)
         failed |= json.loads(path.read_text()).get("failed", False)
     raise typer.Exit(int(failed))

@@ -107,8 +107,9 @@ def candidates(shape: Shape) -> Iterator[tuple[str, dict[str, Any]]]:
     """What to measure: a stage of the iteration and its setting."""
     if shape.features == 2:
         for block, warps in ((64, 1), (256, 4), (128, 4), (256, 8), (512, 8), (512, 16), (1024, 16)):
-            for warps_each in (12, 16, 24, 32):
-                yield "pass", {"block": block, "warps": warps, "each": warps_each // warps}
+            for warps_each in (12, 16, 24, 32):  # of a multiprocessor
+                if warps_each % warps == 0:
+                    yield "pass", {"block": block, "warps": warps, "each": warps_each // warps}
         return
     for tile in label_tiles(shape):
         yield "labels", {"tile": asdict(tile)}
@@ -184,7 +185,8 @@ def main() -> None:
     chosen = range(len(SHAPES)) if arguments.shapes is None else arguments.shapes
     shapes = [SHAPES[number] for number in chosen]
     if not torch.cuda.is_available():
-        raise SystemExit("kernels.tune: needs a CUDA device")
+        print("kernels.tune: there is no CUDA device here to measure", file=sys.stderr)
+        raise SystemExit(2)
     if arguments.part:
         return compile_part(shapes, *arguments.part)
     parts = max(1, (os.cpu_count() or 2) - 2)

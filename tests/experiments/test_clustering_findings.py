@@ -5,7 +5,10 @@ import pytest
 import sklearn.cluster
 import torch
 from sklearn.datasets import make_moons
+from typer.testing import CliRunner
 
+from experiments import kmeans_gpu
+from experiments.__main__ import app
 from experiments.harness.lesson import lesson
 from experiments.harness.timing import growth_exponent
 from experiments.homework import K, plain_dbscan, plain_lsh, recall
@@ -58,3 +61,14 @@ def test_all_three_k_means_are_compared_on_the_same_start_and_agree():
     x = Problem(3000, 8, 12).points(0)
     inertias = [fit(x, x[:12].copy()) for fit in (ours, scikit_learn, faiss_kmeans)]
     assert max(inertias) / min(inertias) < 1.02
+
+
+def test_k_means_on_a_card_starts_from_points_and_refuses_a_processor():
+    problem = kmeans_gpu.Problem(400, 3, 5)
+    x = problem.points(0, torch.device("cpu"))
+    start = problem.start(x, 1)
+    assert bool((start[:, None] == x).all(2).any(1).all()) and len(start.unique(dim=0)) == 5
+    centers, iterations = kmeans_gpu.ours(x, start)(3)
+    assert centers.shape == (5, 3) and iterations == 3
+    ran = CliRunner().invoke(app, ["run", "kmeans-gpu", "--device", "cpu"])
+    assert ran.exit_code == 2 and "--device cuda" in ran.stderr

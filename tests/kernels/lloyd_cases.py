@@ -23,10 +23,10 @@ SHAPES = [
     (130, 3, 3, "few"),
     (77, 8, 4, "few"),
     (60, 4, 1, "few"),
-    (90, 20, 5, "many"),
-    (70, 64, 16, "many"),
+    (40, 20, 5, "many"),
+    (35, 33, 16, "many"),
     (60, 40, 4, "many"),
-    (50, 50, 17, "many"),
+    (18, 18, 17, "many"),
     (65, 70, 3, "many"),
     (40, 1, 40, "many"),
 ]
@@ -119,7 +119,7 @@ def test_shapes_that_no_pass_takes_are_named() -> None:
         Lloyd(torch.zeros(3, 5000), None, 1)
 
 
-@pytest.mark.parametrize(("n", "k", "d", "weighted", "spherical"), [(200, 5, 2, 0, 0), (150, 6, 2, 1, 1), (150, 18, 9, 0, 0)])
+@pytest.mark.parametrize(("n", "k", "d", "weighted", "spherical"), [(200, 5, 2, 0, 0), (150, 6, 2, 1, 1), (60, 13, 9, 0, 0)])
 def test_k_means_by_fused_passes_is_k_means(
     n: int, k: int, d: int, weighted: int, spherical: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from kernels import timing
 from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
 from kernels.checks import CHECKS, name_of
+from kernels.tiles import label_tile, power_of_two, rows_each
 from kernels.timing import interleaved_time
+from kernels.tune import SHAPES, candidates
 
 CPU = torch.device("cpu")
 
@@ -60,6 +62,29 @@ def test_without_a_gpu_the_checks_name_what_only_a_gpu_can_show() -> None:
     ran = run("--check")
     assert ran.returncode == 2
     assert all(name_of(check) in ran.stdout for check in CHECKS)
+
+
+def test_tiles_fit_the_card_and_the_problem() -> None:
+    assert [power_of_two(n, 2) for n in (0, 1, 2, 3, 1024, 1025)] == [2, 2, 2, 4, 1024, 2048]
+    for features in (5, 64, 128, 200, 4096):
+        for clusters in (1, 20, 1000, 1_000_000):
+            for itemsize in (2, 4):
+                for capability, most in (((8, 0), 99), ((9, 0), 227)):
+                    tile = label_tile(features, clusters, itemsize, capability)
+                    halves = itemsize // 2  # float32 is kept as two TF32 halves
+                    rows = tile.stages * tile.centers * halves + tile.points * (halves if tile.depth >= features else 1)
+                    assert rows * tile.depth * itemsize <= most * 1024
+                    assert tile.centers <= power_of_two(clusters, 16) and min(tile.points, tile.centers, tile.depth) >= 16
+    assert [rows_each(n, 132) for n in (100, 2_000_000, 8_000_000, 10**9)] == [128, 256, 1024, 1024]
+
+
+def test_tuning_needs_a_gpu_and_names_every_candidate_once() -> None:
+    for shape in SHAPES:
+        found = [json.dumps(candidate) for candidate in candidates(shape)]
+        assert len(found) == len(set(found)) > 5
+    if not torch.cuda.is_available():
+        ran = subprocess.run([sys.executable, "-m", "kernels.tune"], capture_output=True, text=True)
+        assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "no CUDA device" in ran.stderr
 
 
 def test_rates_and_shares_follow_from_seconds() -> None:
