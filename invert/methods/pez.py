@@ -13,10 +13,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from invert.adam import AdamW
 from invert.methods.configs import PezConfig
 from invert.methods.task import InversionOutput, InversionTask
 from invert.methods.tokens import Found, best_prompts, remember, runs
+from invert.models.graphs import Replay
 from invert.scorer import scores_and_gradients
+
+READ_EVERY = 50  # steps on a card between two looks at what they found: each look waits for it
 
 
 def pez(task: InversionTask, config: PezConfig) -> InversionOutput:
@@ -38,22 +42,57 @@ def pez_batch(tasks: Sequence[InversionTask], config: PezConfig) -> list[Inversi
 
 def descend(tasks: Sequence[InversionTask], config: PezConfig, found: Sequence[Found]) -> None:
     """One run of every task from random tokens; every prompt that it projects onto goes into `found`."""
-    task = tasks[0]
-    clip, index = task.clip, task.bundle.token_index
-    targets = torch.stack([task.target for task in tasks])  # (B, E)
-    table = index.embeddings.detach()
-    directions = F.normalize(table, dim=1)  # (T, D)
-    start = torch.stack([one.random_ids((task.config.tokens,)) for one in tasks])
-    continuous = clip.embed(start).clone().requires_grad_(True)  # (B, L, D)
-    optimizer = torch.optim.AdamW([continuous], lr=config.lr, weight_decay=config.weight_decay)
-    positions = continuous.shape[1] + 2
-    for step in range(config.steps):
-        nearest = (F.normalize(continuous.detach(), dim=-1) @ directions.T).argmax(-1)  # (B, L) by cosine, as published
-        scores, gradients = scores_and_gradients(clip, table[nearest], targets)
-        continuous.grad = -gradients
-        for one, mine, ids, score in zip(tasks, found, index.token_ids[nearest].tolist(), scores.tolist(), strict=True):
-            one.budget.spend(forward=positions, backward=positions)
-            remember(one, "pez", mine, tuple(ids), score, step)
-        optimizer.step()
-        if task.budget.exhausted:
-            break
+    budget, device = tasks[0].budget, tasks[0].clip.device
+    step = PezStep(tasks, config)
+    advance = Replay(step, device)
+    every = READ_EVERY if device.type == "cuda" else 1
+    positions = tasks[0].config.tokens + 2
+    read = 0
+    for taken in range(1, config.steps + 1):
+        advance()
+        for task in tasks:
+            task.budget.spend(forward=positions, backward=positions)
+        if taken - read == every or taken == config.steps or budget.exhausted:
+            step.report(tasks, found, read, taken)
+            read = taken
+            if budget.exhausted:
+                break
+
+
+class PezStep:
+    """One step of B tasks' prompts in static buffers: what `Replay` runs.
+
+    Attributes:
+        continuous: (B, L, D); float32 where the model has less.
+        ids: (steps, B, L) int64, the tokens that each step projected onto.
+        scores: (steps, B), their cosines.
+    """
+
+    def __init__(self, tasks: Sequence[InversionTask], config: PezConfig) -> None:
+        """Draws the first words from the tasks' own rngs."""
+        task = tasks[0]
+        index = task.bundle.token_index
+        self.clip, self.token_ids, self.table = task.clip, index.token_ids, index.embeddings.detach()
+        self.targets = torch.stack([task.target for task in tasks])  # (B, E)
+        dtype = torch.promote_types(self.table.dtype, torch.float32)
+        self.directions = F.normalize(self.table.to(dtype), dim=1)  # (T, D)
+        start = torch.stack([one.random_ids((task.config.tokens,)) for one in tasks])
+        self.continuous = self.clip.embed(start).to(dtype, copy=True)
+        self.adam = AdamW(self.continuous, [config.lr] * config.steps, config.weight_decay)
+        self.ids = torch.zeros(config.steps, *start.shape, dtype=torch.int64, device=start.device)
+        self.scores = torch.zeros(config.steps, len(tasks), device=start.device)
+
+    def __call__(self) -> None:
+        """Project, score and differentiate there, and move the continuous copy."""
+        nearest = (F.normalize(self.continuous, dim=-1) @ self.directions.T).argmax(-1)  # (B, L) by cosine, as published
+        scores, gradients = scores_and_gradients(self.clip, self.table[nearest], self.targets)
+        self.ids.index_copy_(0, self.adam.taken, self.token_ids[nearest][None])
+        self.scores.index_copy_(0, self.adam.taken, scores[None].to(self.scores.dtype))
+        self.adam.update(-gradients)
+
+    def report(self, tasks: Sequence[InversionTask], found: Sequence[Found], begin: int, end: int) -> None:
+        """What the steps begin…end projected onto, in one copy from the device."""
+        rows = zip(range(begin, end), self.ids[begin:end].tolist(), self.scores[begin:end].tolist(), strict=True)
+        for step, ids, scores in rows:
+            for task, mine, prompt, score in zip(tasks, found, ids, scores, strict=True):
+                remember(task, "pez", mine, tuple(prompt), score, step)

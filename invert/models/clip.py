@@ -89,7 +89,8 @@ class Clip:
 
     def add_special_embeddings(self, embeddings: Tensor) -> Tensor:
         """Embeddings (B, L, D) → (B, L + 2, D): between those of start-of-text and end-of-text."""
-        edges = self.token_embeddings[[self.start_id, self.end_id]].to(embeddings.dtype).expand(len(embeddings), 2, -1)
+        table = self.token_embeddings
+        edges = torch.stack([table[self.start_id], table[self.end_id]]).to(embeddings.dtype).expand(len(embeddings), 2, -1)
         return torch.cat([edges[:, :1], embeddings, edges[:, 1:]], 1)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.model import QuickGELU
 from open_clip.pretrained import download_pretrained_from_url
 from torch import nn
 
@@ -17,7 +18,7 @@ from invert.models.clip import Clip, Tokenizer
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
-from invert.models.tower import Layer, TextTower
+from invert.models.tower import Layer, TextTower, quick_gelu
 
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 CONFIG = "open_clip_config.json"
@@ -178,4 +179,5 @@ def _layer(block: Any) -> Layer:
     attention, mlp = block.attn, block.mlp
     weights = (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight, attention.out_proj.bias)
     norms, scales = (block.ln_1, block.ln_2), (block.ls_1, block.ls_2)
-    return Layer(norms, weights, (mlp.c_fc, mlp.c_proj), attention.num_heads, mlp.gelu, scales)
+    activation = quick_gelu if isinstance(mlp.gelu, QuickGELU) else mlp.gelu
+    return Layer(norms, weights, (mlp.c_fc, mlp.c_proj), attention.num_heads, activation, scales)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,25 @@ from invert.models.linear import FrozenLinear
 
 def quick_gelu(x: Tensor) -> Tensor:
     """OpenAI's approximation: x · σ(1.702 x)."""
+    if x.is_cuda and x.requires_grad and torch.is_grad_enabled():
+        return ScaledSilu.apply(x, 1.702)
     return x * torch.sigmoid(1.702 * x)
+
+
+class ScaledSilu(torch.autograd.Function):
+    """x · σ(s x) = silu(s x) / s: its gradient is silu's own at s x, one kernel where autograd runs five."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        scaled = x * scale
+        ctx.save_for_backward(scaled)
+        return F.silu(scaled).div_(scale)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (scaled,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient, scaled), None
 
 
 class Layer:
@@ -41,23 +60,36 @@ class Layer:
         width = weight.shape[1]
         self.query = FrozenLinear(weight[:width], bias[:width])
         self.key_value = FrozenLinear(weight[width:], bias[width:])
+        # A card takes longer to begin a product of a few rows than to compute it: there one stands for both.
+        self.query_key_value = FrozenLinear(weight, bias) if weight.is_cuda else None
         self.out = FrozenLinear(out_weight, out_bias)
         self.fc1, self.fc2 = (FrozenLinear(linear.weight, linear.bias) for linear in mlp)
         self.heads, self.activation = heads, activation
         self.scale_1, self.scale_2 = scales
+
+    def queries(self, normed: Tensor) -> Tensor:
+        """Normed x (B, Q, D) → queries (B, H, Q, D/H)."""
+        return self.split(self.query(normed))
 
     def keys_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """Normed x (B, T, D) → keys and values (B, H, T, D/H)."""
         k, v = self.key_value(normed).chunk(2, -1)
         return self.split(k), self.split(v)
 
+    def queries_keys_values(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normed x (B, T, D) → queries, keys and values (B, H, T, D/H)."""
+        if self.query_key_value is None:
+            return self.queries(normed), *self.keys_values(normed)
+        q, k, v = self.query_key_value(normed).chunk(3, -1)
+        return self.split(q), self.split(k), self.split(v)
+
     def split(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def __call__(self, x: Tensor, k: Tensor, v: Tensor, normed: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """x: the residual stream at the query positions (B, Q, D), normed the same after norm_1."""
-        attn_out = F.scaled_dot_product_attention(self.split(self.query(normed)), k, v, attn_mask=mask, is_causal=causal)
+    def __call__(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """x: the residual stream at the query positions (B, Q, D)."""
+        attn_out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + self.scale_1(self.out(attn_out.transpose(1, 2).flatten(2)))
         return x + self.scale_2(self.fc2(self.activation(self.fc1(self.norm_2(x)))))
 
@@ -102,8 +134,7 @@ class TextTower:
         """The residual stream (B, T, D) after `layer` blocks (0: embeddings plus positions)."""
         x = e + self._positions(0, e.shape[1])
         for block in self.layers[:layer]:
-            normed = block.norm_1(x)
-            x = block(x, *block.keys_values(normed), normed, None, True)
+            x = block(x, *block.queries_keys_values(block.norm_1(x)), None, True)
         return x
 
     @torch.no_grad()
@@ -118,7 +149,7 @@ class TextTower:
             keys.append(k)
             values.append(v)
             if len(keys) < len(self.layers):
-                x = block(x, k, v, normed, None, True)
+                x = block(x, block.queries(normed), k, v, None, True)
         return PrefixCache(tuple(keys), tuple(values), x.shape[1])
 
     def encode_with_prefix(self, cache: PrefixCache, e: Tensor, eot: Tensor | None = None) -> Tensor:
@@ -127,27 +158,33 @@ class TextTower:
 
     def _run(self, e: Tensor, eot: Tensor | None, cache: PrefixCache | None) -> Tensor:
         length = e.shape[1] if eot is None else int(eot.max()) + 1
-        if eot is None:
-            eot = torch.full((len(e),), length - 1, device=e.device)
         start = cache.length if cache else 0
         x = e[:, :length] + self._positions(start, length)
-        batch_index = torch.arange(len(e), device=e.device)
         # (length, start + length): a new position sees the whole prefix and what precedes it.
         mask = torch.ones(length, start + length, dtype=torch.bool, device=e.device).tril(start) if cache else None
-        for i, block in enumerate(self.layers):
-            normed = block.norm_1(x)
-            k, v = block.keys_values(normed)
-            if cache:
-                k = torch.cat([cache.keys[i].expand(len(e), -1, -1, -1), k], 2)
-                v = torch.cat([cache.values[i].expand(len(e), -1, -1, -1), v], 2)
-            if i + 1 < len(self.layers):
-                x = block(x, k, v, normed, mask, cache is None)
-                continue
+        for i, block in enumerate(self.layers[:-1]):
+            q, k, v = block.queries_keys_values(block.norm_1(x))
+            x = block(x, q, *_after(cache, i, k, v), mask, cache is None)
+        last = self.layers[-1]
+        normed = last.norm_1(x)
+        k, v = _after(cache, len(self.layers) - 1, *last.keys_values(normed))
+        if eot is None:
+            x = last(x[:, -1:], last.queries(normed[:, -1:]), k, v, None, False)
+        else:
+            rows = torch.arange(len(e), device=e.device)
             visible = (torch.arange(start + length, device=e.device) <= start + eot[:, None])[:, None, None]
-            x = block(x[batch_index, eot][:, None], k, v, normed[batch_index, eot][:, None], visible, False)
+            x = last(x[rows, eot][:, None], last.queries(normed[rows, eot][:, None]), k, v, visible, False)
         return self.projection(self.final_norm(x[:, 0]))
 
     def _positions(self, start: int, length: int) -> Tensor:
         if start + length > len(self.positions):
             raise ValueError(f"{start + length} positions do not fit the model's context of {len(self.positions)}")
         return self.positions[start : start + length]
+
+
+def _after(cache: PrefixCache | None, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's keys and values (B, H, T, D/H) with those of the prefix before them."""
+    if cache is None:
+        return k, v
+    keys, values = (kept[layer].expand(len(k), -1, -1, -1) for kept in (cache.keys, cache.values))
+    return torch.cat([keys, k], 2), torch.cat([values, v], 2)
