@@ -41,6 +41,7 @@ LOOPS = ("plain", "plain-frozen", "ours")
 CUDA_LOOPS = (*LOOPS, "ours-bfloat16", "ours-eager", "plain-bfloat16", "ours-8-prompts", "ours-8-prompts-bfloat16")
 OURS_PER_PLAIN = 4  # steps of ours between two of the others, so that background load affects all equally
 MOST_STEPS = 4096  # that one loop can make
+PER_DEVICE = True  # a card's figures lie beside the CPU's
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Runs an experiment and keeps what it found, together with the machine and the versions that it ran on.
 
 In: an experiment's name and a few options; out: `results/NAME.json`, with the pictures beside it, or all
-in a folder `results/NAME/` where the module sets OWN_FOLDER (for experiments that write many files).
+in a folder `results/NAME/` where the module sets OWN_FOLDER (for experiments that write many files). Where it sets
+PER_DEVICE, what another device than the CPU found is kept beside the CPU's, as `results/NAME-cuda.json`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def summary(name: str) -> str:
 def run(name: str, quick: bool, seed: int, device: torch.device, results: Path = RESULTS) -> Path:
     """Run one experiment; returns the path of its JSON."""
     module = load(name)
-    context = Context(name, results, quick, seed, device, getattr(module, "OWN_FOLDER", False))
+    per_device = getattr(module, "PER_DEVICE", False) and device.type != "cpu"
+    stem = f"{name}-{device.type}" if per_device else name
+    context = Context(stem, results, quick, seed, device, getattr(module, "OWN_FOLDER", False))
     began = time.perf_counter()
     found: dict[str, Any] = module.run(context)
     record = {"experiment": name, "quick": quick, "seed": seed, "seconds": round(time.perf_counter() - began, 1)}

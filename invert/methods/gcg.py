@@ -18,7 +18,7 @@ from invert.methods.tokens import Found, best_prompts, reads_back, remember, run
 
 def gcg(task: InversionTask, config: GcgConfig) -> InversionOutput:
     """The best prompt of `tokens` tokens: one run, or with a budget as many from new words as it pays for."""
-    found: Found = {}
+    found = Found()
     for _ in runs(task.budget):
         climb(task, config, found)
     return best_prompts(task, found)

@@ -34,7 +34,7 @@ def pez_batch(tasks: Sequence[InversionTask], config: PezConfig) -> list[Inversi
     Each spends what it would spend alone. Products of more rows round differently, so a prompt may differ
     from the one that it gets alone.
     """
-    found: list[Found] = [{} for _ in tasks]
+    found = [Found() for _ in tasks]
     for _ in runs(tasks[0].budget):
         descend(tasks, config, found)
     return [best_prompts(task, mine) for task, mine in zip(tasks, found, strict=True)]

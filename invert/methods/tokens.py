@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from invert.budget import Budget
 from invert.methods.task import InversionOutput, InversionTask
 
-Found = dict[tuple[int, ...], float]  # token ids of a prompt → its cosine
+
+class Found(dict[tuple[int, ...], float]):
+    """Token ids of a prompt → its cosine, with the best so far: thousands of steps ask for it."""
+
+    best = float("-inf")
+
+    def __setitem__(self, ids: tuple[int, ...], score: float) -> None:
+        super().__setitem__(ids, score)
+        self.best = max(self.best, score)
 
 
 def runs(budget: Budget) -> Iterator[int]:
@@ -25,7 +33,7 @@ def runs(budget: Budget) -> Iterator[int]:
 
 def remember(task: InversionTask, stage: str, found: Found, ids: tuple[int, ...], score: float, step: int) -> None:
     """Keep a prompt; a new best is reported to the history with its text."""
-    best = score > max(found.values(), default=float("-inf"))
+    best = score > found.best
     found[ids] = score
     if best:
         task.history.report_candidate(task.decode(ids), score)
