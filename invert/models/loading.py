@@ -3,6 +3,8 @@
 Names: "picturebook", "picturebook-judge", open_clip's "ViT-L-14/openai" or
 "ViT-L-14/path/to/checkpoint.pt", "hf:openai/clip-vit-large-patch14", or a local folder that
 transformers or open_clip saved.
+
+The libraries are imported with their first model: both take longer to import than a prompt to be found.
 """
 
 from __future__ import annotations
@@ -13,10 +15,8 @@ from pathlib import Path
 import torch
 
 from invert.errors import InputError
-from invert.models import open_clip, transformers
 from invert.models.clip import Clip
 from invert.models.device import pick_device
-from invert.models.hub import Repository, fetch_first
 from invert.models.names import NAMES, similar
 from invert.registry import Registry
 
@@ -54,6 +54,8 @@ def load_clip(name: str = "picturebook", device: str | torch.device | None = Non
     if _is(Path.is_file, folder):
         raise InputError(f"{name!r} does not say of which architecture it is: give for example ViT-L-14/{name}")
     if "/" in name:
+        from invert.models import open_clip
+
         return open_clip.load_named(name, chosen, dtype)
     raise InputError(f"unknown model {name!r}{similar(name)}: give {NAMES}")
 
@@ -68,6 +70,8 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
 
 def _load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
     """What transformers or open_clip saved; where both did, the one whose weights are there."""
+    from invert.models import open_clip, transformers
+
     if (folder / open_clip.CONFIG).is_file():
         ours = (folder / "config.json").is_file() and any(any(folder.glob(pattern)) for pattern in transformers.WEIGHTS)
         if not ours:
@@ -79,6 +83,9 @@ def _load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dty
 
 def _load_from_hub(name: str, repository: str, device: torch.device, dtype: torch.dtype) -> Clip:
     """A repository of the hub: its kind is looked at before its weights are downloaded."""
+    from invert.models import open_clip, transformers
+    from invert.models.hub import Repository, fetch_first
+
     files = Repository(name, repository)
     folder = files.fetch(transformers.SMALL_FILES)
     if (folder / "config.json").is_file():

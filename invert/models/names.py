@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-import open_clip
-
 NAMES = (
     'picturebook, an open_clip name such as "ViT-L-14/openai", "hf:NAME", a folder that transformers or open_clip saved, '
     'or "ARCHITECTURE/checkpoint.pt"'
@@ -13,6 +11,9 @@ NAMES = (
 
 
 def similar(name: str) -> str:
+    """A question to end a sentence with; "" where no name is close."""
+    import open_clip
+
     known = ["picturebook", *("/".join(pair) for pair in open_clip.list_pretrained())]
     close = difflib.get_close_matches(name, known, 2, 0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

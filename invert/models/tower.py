@@ -49,12 +49,15 @@ class Layer:
         self,
         norms: tuple[nn.LayerNorm, nn.LayerNorm],
         attention: tuple[Tensor, Tensor, Tensor, Tensor],
-        mlp: tuple[nn.Linear, nn.Linear],
+        mlp: tuple[Any, Any],
         heads: int,
         activation: Callable[[Tensor], Tensor],
         scales: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (nn.Identity(), nn.Identity()),
     ) -> None:
-        """attention: fused in-projection weight (3D, D) and bias (3D,), out-projection weight (D, D) and bias (D,)."""
+        """attention: fused in-projection weight (3D, D) and bias (3D,), out-projection weight (D, D) and bias (D,).
+
+        mlp: both with a `weight` (N, K) and a `bias` (N,).
+        """
         self.norm_1, self.norm_2 = norms
         weight, bias, out_weight, out_bias = attention
         width = weight.shape[1]

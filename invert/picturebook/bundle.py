@@ -17,7 +17,7 @@ from invert.corpus import Corpus
 from invert.lexicon import Lexicon
 from invert.methods.labels import LabelTables
 from invert.models.clip import Clip
-from invert.models.open_clip import from_open_clip
+from invert.picturebook import clip as own_clip
 from invert.picturebook import models
 from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
 from invert.picturebook.render import render
@@ -56,11 +56,13 @@ def captions(n: int, seed: int) -> tuple[str, ...]:
 
 def load_model(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
     """The CLIP that prompts are found on."""
-    return from_open_clip(NAME, models.load("clip").to(device, dtype), models.preprocess())
+    return own_clip.load(NAME, device, dtype)
 
 
 def load_judge(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
     """The CLIP of another architecture that no method optimizes."""
+    from invert.models.open_clip import from_open_clip  # a slow import, for those who ask for a judge
+
     return from_open_clip(JUDGE, models.load("judge").to(device, dtype), models.preprocess())
 
 

@@ -2,7 +2,8 @@
 
 Both are real open_clip models (own config, CLIP's 49,408-token tokenizer). The files store fp16
 weights and only the token rows that training touched; the other rows are zero when loaded.
-`export_open_clip` writes what `open_clip.create_model_and_transforms` reads.
+`export_open_clip` writes what `open_clip.create_model_and_transforms` reads. open_clip is imported where its classes
+are built: `invert.picturebook.clip` reads the CLIP without them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
-from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from invert.picturebook.grammar import phrases
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
 
 WEIGHTS = Path(__file__).parent / "weights"
 TOKENS = WEIGHTS / "tokens.txt"
@@ -50,6 +52,8 @@ def known_tokens() -> tuple[int, ...]:
 
 def spoken_tokens() -> tuple[int, ...]:
     """Sorted ids of every token that a caption can hold, start and end of text included."""
+    import open_clip
+
     encode = open_clip.get_tokenizer("ViT-B-32").encode
     ids = {token for phrase in phrases() for token in encode(phrase)}
     return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
@@ -63,6 +67,8 @@ def renew_tokens() -> None:
 
 def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
     """A fresh, randomly initialised "clip" or "judge"; a smaller vocab_size is for training."""
+    from open_clip.model import CLIP
+
     config = CONFIGS[name]
     return CLIP(
         embed_dim=config["embed_dim"],
@@ -101,6 +107,8 @@ def load(name: str) -> CLIP:
 
 def preprocess() -> Any:
     """open_clip's evaluation transform for both models: shortest side to 64 pixels, centre crop."""
+    import open_clip
+
     return open_clip.image_transform(IMAGE_SIZE, is_train=False)
 
 
