@@ -6,15 +6,16 @@ on the data's own device, without gradients. Bad input ends here, with one sente
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from kernels.arrays import as_tensor
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 FLOATS = (np.float64, np.float32, np.float16)
 EXACT_INTEGERS = 1 << 24  # up to which float32 holds every whole number
@@ -40,6 +41,8 @@ def read_points(estimator: BaseEstimator, x: Any, reset: bool = False, at_least:
             number of features than was fitted.
     """
     if not isinstance(x, Tensor):
+        from sklearn.utils.validation import validate_data  # a slow import, needed by estimators alone
+
         array = validate_data(estimator, native(x), reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
         points = as_tensor(array, "x")
         check_range(points)
@@ -149,6 +152,8 @@ def read_centers(init: Any, points: Tensor, n_clusters: int) -> Tensor:
     Raises ValueError for another shape, NaN and infinity.
     """
     if not isinstance(init, Tensor):
+        from sklearn.utils.validation import check_array
+
         init = as_tensor(check_array(native(init), dtype=FLOATS, input_name="init"), "init")
     centers = init.detach().to(points, copy=True)
     if centers.shape != (n_clusters, points.shape[1]):

@@ -15,10 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import read_centers, read_points, read_weights, squarable, sum_dtype, to_input_type
+from clustering.arrays import read_centers, read_points, read_weights, squarable, to_input_type
 from clustering.lloyd import assign
 from clustering.pairwise import distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, integer
+from clustering.runs import inertia
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
 
@@ -106,12 +107,6 @@ class CentroidModel(RenamedParameters, TransformerMixin, ClassNamePrefixFeatures
     @property
     def _n_features_out(self) -> int:
         return len(self.cluster_centers_)
-
-
-def inertia(nearest: Tensor, weights: Tensor | None) -> float:
-    """Weighted sum of squared distances (N,), added up in float64."""
-    wide = sum_dtype(nearest.device)
-    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))
 
 
 def list_weights(chunks: Chunks, weights: Any) -> Tensor | None:

@@ -2,37 +2,28 @@
 
 In: points (N, D) as a tensor on any device, a NumPy array, or `Chunks` of data that does not fit; out: centers,
 labels and inertia of the same kind, on the same device, in the same dtype. Source: Lloyd (1982); what a pass
-over the points does is in `lloyd`, how the centers start in `seeding`.
+over the points does is in `lloyd`, how often it is done in `runs`, how the centers start in `seeding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.centroids import CentroidModel, inertia, list_weights
-from clustering.lloyd import LloydPass, Totals, means_of
+from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
+from clustering.centroids import CentroidModel, list_weights
+from clustering.lloyd import LloydPass
 from clustering.params import generator_on, integer, real
 from clustering.passes import make_pass
+from clustering.runs import TOL, Descent, Run, mean_variance
 from clustering.stream import Chunks, sample
 
 STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
-BLOCK_NUMBERS = 1 << 16  # of points widened at a time where variances are added up: they stay in the cache
 RANDOM_RUNS = 10  # of n_init="auto" where starts are drawn without care, as in scikit-learn
-
-
-class Run(NamedTuple):
-    """One run of Lloyd's algorithm."""
-
-    centers: Tensor  # (K, D)
-    labels: Tensor  # (N,) int64
-    inertia: float
-    iterations: int
 
 
 class KMeans(CentroidModel):
@@ -73,7 +64,7 @@ class KMeans(CentroidModel):
         init: Any = "k-means++",
         n_init: int | str = 1,
         max_iter: int = 300,
-        tol: float = 1e-4,
+        tol: float = TOL,
         random_state: Any = 0,
         spherical: bool = False,
     ) -> None:
@@ -115,10 +106,10 @@ class KMeans(CentroidModel):
         points = squarable(given)
         points = normalize(points, dim=1) if self.spherical else points
         generator = generator_on(points.device, self.random_state)
-        limit = self.tol * mean_variance([points])
+        descent = self._descent(mean_variance([points]))
         for _ in range(self._repeats()):
             start = self._start(points, weights, generator, x)
-            run = self._lloyd([make_pass(points, weights, self.n_clusters, self.spherical)], start, limit, given.dtype)
+            run = descent.run([make_pass(points, weights, self.n_clusters, self.spherical)], start, given.dtype)
             yield run._replace(inertia=run.inertia * scale)
 
     def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
@@ -134,9 +125,9 @@ class KMeans(CentroidModel):
         passes = ChunkPasses(x, self.spherical, weights)
         start = squarable(drawn)
         start = normalize(start, dim=1) if self.spherical else start
-        limit = self.tol * mean_variance(one.x for one in passes)
+        descent = self._descent(mean_variance(one.x for one in passes))
         for _ in range(self._repeats()):
-            run = self._lloyd(passes, self._start(start, None, generator, start), limit, drawn.dtype)
+            run = descent.run(passes, self._start(start, None, generator, start), drawn.dtype)
             yield run._replace(inertia=run.inertia * scale)
 
     def steps(self, x: Any, lr: float = 1.0) -> Iterator[Any]:
@@ -151,56 +142,11 @@ class KMeans(CentroidModel):
         start = compute_dtype(self._start(points, None, generator_on(points.device, self.random_state), x))
         yield to_input_type(start.to(given.dtype), x)
         passes = [make_pass(points, None, self.n_clusters)]
-        for centers in self._iterations(passes, start, self.tol * mean_variance([points]), lr):
+        for centers in self._descent(mean_variance([points])).iterations(passes, start, lr):
             yield to_input_type(centers.to(given.dtype), x)
 
-    def _iterations(self, passes: Iterable[LloydPass], centers: Tensor, limit: float, lr: float = 1.0) -> Iterator[Tensor]:
-        """Centers, in the compute dtype, after each iteration, until they rest."""
-        centers = compute_dtype(centers)
-        for _ in range(self.max_iter):
-            centers, shift = self._moved(passes, centers, lr)
-            yield centers
-            if shift <= limit * lr * lr:
-                return
-
-    def _moved(self, passes: Iterable[LloydPass], centers: Tensor, lr: float = 1.0) -> tuple[Tensor, float]:
-        """Centers after an iteration, and their summed squared movement."""
-        means = means_of(accumulate_all(passes, centers), centers)
-        moved = centers + lr * (means - centers) if lr != 1 else means
-        moved = normalize(moved, dim=1) if self.spherical else moved
-        return moved, float((moved - centers).square().sum())
-
-    def _at_rest(self, passes: Iterable[LloydPass], centers: Tensor, limit: float) -> tuple[Tensor, int]:
-        """Centers, in the compute dtype, once they rest, and the iterations that it took.
-
-        A pass that iterates by itself does so until a cluster is empty; that iteration is done here.
-        """
-        alone = passes[0].iterate if isinstance(passes, list) else None
-        if alone is None:
-            iterations = 0
-            for moved in self._iterations(passes, centers, limit):
-                centers, iterations = moved, iterations + 1
-            return centers, iterations
-        centers, iterations = compute_dtype(centers), 0
-        while True:
-            centers, made, emptied = alone(centers, limit, self.max_iter - iterations)
-            iterations += made
-            if not emptied:
-                return centers, iterations
-            centers, shift = self._moved(passes, centers)
-            iterations += 1
-            if shift <= limit or iterations == self.max_iter:
-                return centers, iterations
-
-    def _lloyd(self, passes: Iterable[LloydPass], start: Tensor, limit: float, dtype: torch.dtype) -> Run:
-        """Iterate until the centers rest; passes: one over everything, or one over each chunk; dtype: of the result."""
-        centers, iterations = self._at_rest(passes, start, limit)
-        centers, labels, loss = centers.to(dtype), [], 0.0
-        for one in passes:
-            own, nearest = one.assign(centers.to(start.dtype))
-            labels.append(own)
-            loss += inertia(nearest, one.weights)
-        return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iterations)
+    def _descent(self, variance: float) -> Descent:
+        return Descent(self.tol * variance, self.max_iter, self.spherical)
 
 
 class ChunkPasses:
@@ -228,53 +174,3 @@ def scaled(weights: Tensor | None) -> tuple[Tensor | None, float]:
     exponent = int(torch.frexp(weights.max()).exponent) - 1
     scale = 2.0 ** max(-1022, min(1022, exponent))
     return weights / scale, scale
-
-
-def accumulate_all(passes: Iterable[LloydPass], centers: Tensor) -> Totals:
-    """Totals over all passes, with a point moved into every cluster that would stay empty."""
-    found: Totals | None = None
-    for one in passes:
-        more = one.accumulate(centers)
-        found = more if found is None else found.plus(more)
-    assert found is not None
-    return fill_empty(passes, centers, found) if bool((found.counts == 0).any()) else found
-
-
-def fill_empty(passes: Iterable[LloydPass], centers: Tensor, found: Totals) -> Totals:
-    """Give each empty cluster one of the points farthest from their centers, and take it from its old cluster."""
-    empty = (found.counts == 0).nonzero()[:, 0]
-    rows, labels, weights, far = [], [], [], []
-    for one in passes:
-        label, nearest = one.assign(centers)
-        weigh = torch.ones_like(nearest) if one.weights is None else one.weights
-        nearest = nearest.where(weigh > 0, -1)  # zero-weight points never seed empty clusters
-        far_here, worst = nearest.topk(min(len(empty), len(nearest)))
-        rows.append(one.x[worst].to(found.sums))
-        labels.append(label[worst])
-        weights.append(weigh[worst].to(found.counts))
-        far.append(far_here)
-    pick = torch.cat(far).topk(min(len(empty), sum(map(len, far)))).indices
-    point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(weights)[pick]
-    empty = empty[: len(pick)]
-    sums = found.sums.index_add(0, label, -point * weight[:, None]).index_copy_(0, empty, point * weight[:, None])
-    counts = found.counts.index_add(0, label, -weight).index_copy_(0, empty, weight)
-    return Totals(sums, counts.clamp_(min=0))
-
-
-def mean_variance(points: Iterable[Tensor]) -> float:
-    """The features' variances, averaged, over all chunks and without a copy of any.
-
-    Sums and squares are taken about the first point and in float64, so that a far origin costs no digits.
-    """
-    count, origin, sums, squares = 0, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
-    for chunk in points:
-        wide = sum_dtype(chunk.device)
-        if not count:
-            origin = chunk[0].to(wide)
-            sums, squares = torch.zeros_like(origin), torch.zeros_like(origin)
-        for rows in chunk.split(max(1, BLOCK_NUMBERS // chunk.shape[1]) if chunk.device.type == "cpu" else 1 << 18):
-            moved = rows.to(wide) - origin
-            sums = sums + moved.sum(0)
-            squares = squares + moved.square_().sum(0)
-        count += len(chunk)
-    return float((squares / count - (sums / count).square()).clamp_(min=0).mean())

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clustering.arrays import read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.centroids import CentroidModel, inertia
-from clustering.kmeans import mean_variance
+from clustering.centroids import CentroidModel
 from clustering.lloyd import accumulate, assign
 from clustering.params import generator_on, integer, real
+from clustering.runs import inertia, mean_variance
 
 
 class MiniBatchKMeans(CentroidModel):

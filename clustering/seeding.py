@@ -12,7 +12,6 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
@@ -44,6 +43,8 @@ def kmeans_plusplus(
     >>> centers.flatten().sort().values
     tensor([0., 9.])
     """
+    from sklearn.base import BaseEstimator  # a slow import, which `choose_spread` does without
+
     points = read_points(BaseEstimator(), x, reset=True)
     if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or n_clusters < 1:
         raise ValueError(

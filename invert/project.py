@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clustering import KMeans
+from clustering.runs import k_means
 from invert.models.clip import Clip
 from invert.token_index import TokenIndex
 
@@ -92,12 +92,12 @@ def concepts(embeddings: Tensor, index: TokenIndex, seed: int, words: int = 5) -
     """
     restarts, length, width = embeddings.shape
     points = embeddings.reshape(-1, width)
-    fit = KMeans(n_clusters=min(length, len(points)), n_init=2, random_state=seed).fit(points)
+    fit = k_means(points, min(length, len(points)), n_init=2, random_state=seed)
     restart = torch.arange(restarts, device=points.device).repeat_interleave(length)
-    ids, distances = index.nearest(fit.cluster_centers_, words)
+    ids, distances = index.nearest(fit.centers, words)
     found = []
-    for k, centroid in enumerate(fit.cluster_centers_):
-        share = len(restart[fit.labels_ == k].unique()) / restarts
+    for k, centroid in enumerate(fit.centers):
+        share = len(restart[fit.labels == k].unique()) / restarts
         nearest: dict[int, float] = {}
         for token, distance in zip(ids[k].tolist(), distances[k].tolist(), strict=True):
             nearest.setdefault(index.lexicon.words_with_token[token][0], distance)

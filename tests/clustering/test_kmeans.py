@@ -11,9 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import Chunks, KMeans, MiniBatchKMeans, kmeans_plusplus
-from clustering.kmeans import mean_variance
 from clustering.lloyd import WORTH_COMPILING, LloydPass, accumulate, assign, means_of
 from clustering.passes import make_pass
+from clustering.runs import k_means, mean_variance
 
 CHECKED = {
     "check_sample_weight_equivalence_on_dense_data": "random starts depend on the number of rows, as in scikit-learn's KMeans"
@@ -385,3 +385,17 @@ def test_a_partially_fitted_center_is_the_mean_of_all_that_came_to_it():
 
 def test_the_estimator_prints_itself():
     assert repr(KMeans(3, random_state=7)) == "KMeans(n_clusters=3, random_state=7)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64])
+def test_runs_without_an_estimator_give_the_estimators_result(dtype: torch.dtype) -> None:
+    points = (torch.randn(200, 5, generator=torch.Generator().manual_seed(3)) * 9).to(dtype)
+    run, fit = k_means(points, 6, n_init=3, random_state=7), KMeans(6, n_init=3, random_state=7).fit(points)
+    assert torch.equal(run.centers, fit.cluster_centers_) and torch.equal(run.labels, fit.labels_)
+    assert (run.inertia, run.iterations) == (fit.inertia_, fit.n_iter_)
+
+
+@pytest.mark.parametrize("points", [torch.zeros(2, 3), torch.full((9, 3), torch.nan), torch.zeros(9)])
+def test_runs_without_an_estimator_refuse_what_it_refuses(points: torch.Tensor) -> None:
+    with pytest.raises(ValueError):
+        k_means(points, 3)

@@ -68,4 +68,4 @@ print([m for m in {SLOW} if m in sys.modules])
 
 
 # sympy stands for torch's compiler, which torch.optim and torchvision import.
-SLOW = ("open_clip", "torchvision", "transformers", "huggingface_hub", "torch._dynamo", "sympy", "matplotlib")
+SLOW = ("open_clip", "torchvision", "transformers", "huggingface_hub", "torch._dynamo", "sympy", "sklearn", "matplotlib")
