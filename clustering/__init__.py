@@ -14,6 +14,8 @@ from clustering.installation import check_kernels
 
 if TYPE_CHECKING:
     from clustering.bandwidth import estimate_bandwidth as estimate_bandwidth
+    from clustering.choice import KSelection as KSelection
+    from clustering.choice import choose_k as choose_k
     from clustering.dbscan import DBSCAN as DBSCAN
     from clustering.hdbscan import HDBSCAN as HDBSCAN
     from clustering.kmeans import KMeans as KMeans
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from clustering.pairwise import distance_chunks as distance_chunks
     from clustering.pairwise import distances as distances
     from clustering.seeding import kmeans_plusplus as kmeans_plusplus
+    from clustering.silhouette import silhouette_samples as silhouette_samples
+    from clustering.silhouette import silhouette_score as silhouette_score
     from clustering.stream import Chunks as Chunks
 
 check_kernels()
@@ -32,26 +36,34 @@ _HOME = {
     "DBSCAN": "dbscan",
     "HDBSCAN": "hdbscan",
     "KMeans": "kmeans",
+    "KSelection": "choice",
     "MeanShift": "meanshift",
     "MiniBatchKMeans": "minibatch",
     "NearestNeighbors": "neighbors",
+    "choose_k": "choice",
     "distance_chunks": "pairwise",
     "distances": "pairwise",
     "estimate_bandwidth": "bandwidth",
     "kmeans_plusplus": "seeding",
+    "silhouette_samples": "silhouette",
+    "silhouette_score": "silhouette",
 }
 __all__ = [
     "Chunks",
     "DBSCAN",
     "HDBSCAN",
     "KMeans",
+    "KSelection",
     "MeanShift",
     "MiniBatchKMeans",
     "NearestNeighbors",
+    "choose_k",
     "distance_chunks",
     "distances",
     "estimate_bandwidth",
     "kmeans_plusplus",
+    "silhouette_samples",
+    "silhouette_score",
 ]
 
 
