@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from clustering.neighbors import NearestNeighbors as NearestNeighbors
     from clustering.pairwise import distance_chunks as distance_chunks
     from clustering.pairwise import distances as distances
+    from clustering.persistence import load as load
+    from clustering.persistence import save as save
     from clustering.seeding import kmeans_plusplus as kmeans_plusplus
     from clustering.silhouette import silhouette_samples as silhouette_samples
     from clustering.silhouette import silhouette_score as silhouette_score
@@ -45,6 +47,8 @@ _HOME = {
     "distances": "pairwise",
     "estimate_bandwidth": "bandwidth",
     "kmeans_plusplus": "seeding",
+    "load": "persistence",
+    "save": "persistence",
     "silhouette_samples": "silhouette",
     "silhouette_score": "silhouette",
 }
@@ -62,6 +66,8 @@ __all__ = [
     "distances",
     "estimate_bandwidth",
     "kmeans_plusplus",
+    "load",
+    "save",
     "silhouette_samples",
     "silhouette_score",
 ]

@@ -19,6 +19,7 @@ from clustering.arrays import read_centers, read_points, read_weights, squarable
 from clustering.lloyd import assign
 from clustering.pairwise import distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, integer
+from clustering.persistence import Persistent
 from clustering.runs import inertia
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
@@ -26,7 +27,9 @@ from clustering.stream import Chunks
 INITS = ("k-means++", "random")
 
 
-class CentroidModel(RenamedParameters, TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, BaseEstimator):
+class CentroidModel(
+    RenamedParameters, Persistent, TransformerMixin, ClassNamePrefixFeaturesOutMixin, ClusterMixin, BaseEstimator
+):
     """What a fitted set of centers can do: `predict`, `transform` and `score`."""
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "random_state"}

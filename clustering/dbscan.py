@@ -19,10 +19,11 @@ from clustering.arrays import compute_dtype, read_points, read_weights, squarabl
 from clustering.metrics import METRICS, embed, to_euclidean
 from clustering.neighbors import check_algorithm
 from clustering.params import RenamedParameters, choice, integer, real, threads_of
+from clustering.persistence import Persistent
 from clustering.region_finders import RegionFinder, find_regions
 
 
-class DBSCAN(RenamedParameters, ClusterMixin, BaseEstimator):
+class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     """Density-based clusters.
 
     Args:

@@ -20,13 +20,14 @@ from clustering.arrays import compute_dtype, read_points, squarable, to_input_ty
 from clustering.metrics import METRICS, embed, from_euclidean
 from clustering.neighbors import NearestNeighbors
 from clustering.params import choice, integer, real, threads_of
+from clustering.persistence import Persistent
 
 ALGORITHMS = ("auto", "brute", "kd_tree")
 FEW_POINTS = 10_000  # up to which every pair is looked at, in scikit-learn's order
 TREE_FEATURES = 16  # up to which a k-d tree prunes enough to pay
 
 
-class HDBSCAN(ClusterMixin, BaseEstimator):
+class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
     """Hierarchical density-based clusters.
 
     Args:

@@ -27,6 +27,7 @@ from clustering.merging import heaviest, merge_points
 from clustering.neighbors import check_algorithm
 from clustering.pairwise import FEW_FEATURES, distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
+from clustering.persistence import Persistent
 from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
 
 Neighbors = str | tuple[str, int]
@@ -40,7 +41,7 @@ EXPANDED = 1e6  # bandwidths from the median up to which the expansion of square
 WIDEST = {True: 2e3, False: 50.0}  # bandwidths from the median up to which float32 serves, by whether features are few
 
 
-class MeanShift(RenamedParameters, ClusterMixin, BaseEstimator):
+class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     """Mean shift.
 
     Args:

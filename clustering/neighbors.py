@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from clustering.grid import Grid
 from clustering.lsh import LSH
 from clustering.metrics import METRICS, embed, from_euclidean, to_euclidean
 from clustering.params import RenamedParameters, choice, integer, seed_from, threads_of
+from clustering.persistence import Persistent
 
 FEW_POINTS = 2000  # up to which looking at every distance costs the least
 TREE_FEATURES = 8  # up to which a k-d tree prunes enough to pay
@@ -53,7 +54,7 @@ def choose_algorithm(points: Tensor) -> str:
     return "grid" if points.shape[1] <= 3 else "brute"
 
 
-class NearestNeighbors(RenamedParameters, BaseEstimator):
+class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
     """Neighbors under the Euclidean or the cosine distance.
 
     Args:
@@ -82,6 +83,7 @@ class NearestNeighbors(RenamedParameters, BaseEstimator):
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"method": "algorithm", "seed": "random_state"}
+    DERIVED: ClassVar[tuple[str, ...]] = ("_index",)
 
     def __init__(
         self,
@@ -106,9 +108,27 @@ class NearestNeighbors(RenamedParameters, BaseEstimator):
         self._dtype = points.dtype
         self._points = embed(compute_dtype(squarable(points)), self.metric)
         self.n_samples_fit_ = len(points)
+        self._index_points(k)
+        return self
+
+    def _index_points(self, k: int) -> None:
+        """Build the search structure over the fitted points, for about k neighbors."""
         self.algorithm_ = choose_algorithm(self._points) if self.algorithm == "auto" else self.algorithm
         with threads_of(self.n_jobs):
             self._index = BUILDERS[self.algorithm_](self._points, k, self.random_state)
+
+    def _restore(self) -> None:
+        if hasattr(self, "_points"):
+            self._index_points(self.n_neighbors)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the points to a device and index them there; returns the estimator itself.
+
+        Raises ValueError, and leaves the estimator as it is, where the algorithm searches in main memory only.
+        """
+        super().to(device)
+        if hasattr(self, "_points"):
+            self._like = self._points[:0]
         return self
 
     def kneighbors(self, x: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
