@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from invert.analysis import Analysis as Analysis
     from invert.budget import Budget as Budget
     from invert.bundle import ModelBundle as ModelBundle
     from invert.bundle import load_bundle as load_bundle
@@ -38,6 +39,7 @@ except ImportError as error:
 __version__ = "0.1.0"  # of the distribution too. Below 0.10: see pyproject.toml
 
 _HOME = {
+    "Analysis": "analysis",
     "Budget": "budget",
     "Clip": "models.clip",
     "InputError": "errors",
@@ -53,7 +55,7 @@ _HOME = {
     "register": "methods",
 }
 __all__ = [
-    "Budget", "Clip", "InputError", "InvertConfig", "Inverter", "Method", "ModelBundle", "Result",
+    "Analysis", "Budget", "Clip", "InputError", "InvertConfig", "Inverter", "Method", "ModelBundle", "Result",
     "from_open_clip", "from_transformers", "load_bundle", "load_clip", "register",
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ as a function from a `Clip` to a `ModelBundle`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -46,6 +46,7 @@ class ModelBundle:
         lexicon: the words that prompts may hold.
         corpus: prompts to start from; may be empty.
         labels: tables for CLIP Interrogator's methods; None for the package's own.
+        phrases: category → phrases, for an analysis; None for the English tables.
         load_evaluator: loads the model that results are judged by; None where the model judges itself.
         generator: name of the text-to-image pipeline that draws prompts; None where it has to be asked for.
         measure_gap: computes the modality gap (E,), mean text latent minus mean image latent; None where
@@ -60,6 +61,7 @@ class ModelBundle:
     lexicon: Lexicon
     corpus: Corpus = field(default_factory=Corpus)
     labels: LabelTables | None = None
+    phrases: Mapping[str, Sequence[str]] | None = None
     load_evaluator: Callable[[], Clip] | None = None
     generator: str | None = None
     measure_gap: Callable[[], Tensor] | None = None

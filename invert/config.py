@@ -14,6 +14,7 @@ from invert.errors import InputError
 
 # What no machine computes, or no random stream takes: (least, most).
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
+ANALYSIS_TOP = 5  # phrases of each category
 PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
 
 

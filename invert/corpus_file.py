@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from invert.errors import InputError
+from invert.files import opened_text
 
 MAX_PROMPTS = 1_000_000  # distinct lines
 MAX_LENGTH = 1_000  # characters of a prompt: more than the context of any CLIP can hold
@@ -20,21 +21,11 @@ def read_corpus(path: str | Path) -> tuple[str, ...]:
     """
     name = os.fspath(path)
     prompts: dict[str, None] = {}
-    try:
-        with open(name, encoding="utf-8-sig") as file:
-            for line in _lines(file):
-                prompts[line.lower()] = None
-                if len(prompts) > MAX_PROMPTS:
-                    raise InputError(f"the `corpus` {name} has more than {MAX_PROMPTS:,} prompts: give a sample of them")
-    except UnicodeDecodeError as error:
-        raise InputError(f"the `corpus` {name} cannot be read: give a UTF-8 text file with one prompt a line") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"the `corpus` {name} cannot be read ({reason}): give a UTF-8 text file with one prompt a line"
-        ) from error
+    with opened_text(name, "corpus", "prompt") as file:
+        for line in _lines(file):
+            prompts[line.lower()] = None
+            if len(prompts) > MAX_PROMPTS:
+                raise InputError(f"the `corpus` {name} has more than {MAX_PROMPTS:,} prompts: give a sample of them")
     if not prompts:
         raise InputError(f"the `corpus` {name} is empty: write one prompt a line")
     return tuple(prompts)

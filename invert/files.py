@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from invert.errors import InputError
 
@@ -171,3 +172,28 @@ def write_output(path: str | Path, content: bytes) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot write {os.fspath(path)}: {reason}; choose a writable path") from error
+
+
+@contextlib.contextmanager
+def opened_text(name: str, parameter: str, item: str) -> Iterator[TextIO]:
+    """A user's UTF-8 file of one item a line, open for reading.
+
+    Args:
+        name: the file.
+        parameter: names it in an error.
+        item: what a line holds: "prompt".
+
+    Raises:
+        InputError: it cannot be read, or is no text. Raised while it is read too.
+    """
+    wanted = f"give a UTF-8 text file with one {item} a line"
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            yield file
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"the `{parameter}` {name} cannot be read: {wanted}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"the `{parameter}` {name} cannot be read ({reason}): {wanted}") from error

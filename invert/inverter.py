@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables, rank_phrases, users_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
-from invert.config import InvertConfig
+from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
 from invert.history import History
 from invert.images import load_image, looks_like_image
@@ -43,6 +44,7 @@ class Inverter:
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
         self._derived: dict[tuple[tuple[str, ...], tuple[str, ...]], ModelBundle] = {}
+        self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
     def load(cls, model: str = "picturebook", bundle: str | None = None, device: str | torch.device | None = None) -> Inverter:
@@ -148,6 +150,44 @@ class Inverter:
         method = get_method(settings.method)
         budget = Budget(settings.budget, settings.seconds)
         return self._solved(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, on_best)])[0]
+
+    def analyze(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        top: int = ANALYSIS_TOP,
+        *,
+        phrases: PhraseTables | None = None,
+        config: InvertConfig | None = None,
+        negative: ImageLike | None = None,
+        **options: Any,
+    ) -> Analysis:
+        """The phrases of each category that an image is nearest to; nothing is searched.
+
+        Args:
+            image: a path, an address or a Pillow image; of several images, what they share.
+            top: phrases of a category, at most.
+            phrases: category → more phrases, as `invert.phrase_file.read_phrases` reads them.
+            config: whose target and negative_weight count; the defaults where None.
+            negative: as for `invert`.
+            options: fields of `InvertConfig`, over those of config.
+
+        Raises:
+            InputError: the image cannot be read, a category is empty, or an option is impossible.
+        """
+        settings = replace(config or InvertConfig(), top=top, **options)
+        images = [image] if isinstance(image, str | Path | Image.Image) else list(image)
+        target = self._corrected(image_latent(self.clip, [load_image(source) for source in images]), settings)
+        if negative is not None:
+            target = subtract_negative(target, self._negative_latent(negative, settings, Budget()), settings.negative_weight)
+        tables = [bundle_tables(self.bundle), self._users_tables(phrases or {})]
+        return Analysis(rank_phrases(tables, target, top), self.clip.name)
+
+    def _users_tables(self, phrases: PhraseTables) -> EncodedTables:
+        """The user's phrase tables, encoded once for as long as they stay the same."""
+        given = {category: table if isinstance(table, str) else tuple(table) for category, table in phrases.items()}
+        if given != self._own_phrases[0]:
+            self._own_phrases = given, users_tables(self.clip, given)
+        return self._own_phrases[1]
 
     def score(self, prompt: str, target: Tensor) -> float:
         """Cosine of a prompt's latent with a unit target (E,)."""

@@ -23,6 +23,8 @@ from invert.result import GeneratedImage, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from invert.analysis import Analysis
+
 SHOWN_SIZE = 512  # pixels of a picture
 SHOWN_STEPS = 24  # rows of the table of winning prompts
 STYLE = """
@@ -45,11 +47,19 @@ td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
 
 @dataclass(frozen=True)
 class Entry:
-    """One prompt on the page: what its images are called, the images, and the results of every method in order."""
+    """One prompt on the page, or an analysis.
+
+    Attributes:
+        label: what its images are called.
+        pictures: the images.
+        results: of every method in order; may be empty where there is an analysis.
+        analysis: the phrases that the images are nearest to, where that was asked for.
+    """
 
     label: str
     pictures: list[Image.Image]
     results: list[Result]
+    analysis: Analysis | None = None
 
 
 def trace_figure(result: Result) -> Figure:
@@ -136,8 +146,25 @@ def report_page(entries: Sequence[Entry]) -> str:
 
 
 def section(entry: Entry) -> str:
-    """One image, or several together: prompts by method, the soft prompt in words, concepts, and the curve."""
-    results, best = entry.results, entry.results[0]
+    """One image, or several together: what was found for them."""
+    pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in entry.pictures)
+    found = (prompts(entry.results) if entry.results else "") + (phrases(entry.analysis) if entry.analysis else "")
+    return f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p>{found}</div></section>'
+
+
+def phrases(analysis: Analysis) -> str:
+    """The best phrases of each category."""
+    rows = "".join(
+        f"<tr><td>{'' if i else shown(category)}<td>{shown(phrase)}<td>{score:.3f}"
+        for category, best in analysis.categories.items()
+        for i, (phrase, score) in enumerate(best)
+    )
+    return f"<h2>Nearest phrases</h2><table><tr><th>category<th>phrase<th>cosine{rows}</table>"
+
+
+def prompts(results: Sequence[Result]) -> str:
+    """Prompts by method, the soft prompt in words, concepts, and the curve."""
+    best = results[0]
     rows = "".join(
         f"<tr><td>{shown(r.method)}<td>{shown(prompt)}<td>{score:.3f}<td>{r.seconds:.1f}&nbsp;s"
         for r in results
@@ -148,15 +175,14 @@ def section(entry: Entry) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{shown(', '.join(concept.words))}" for concept in best.concepts)
-    pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in entry.pictures)
     drawn = "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results)
     drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
     return (
-        f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p><p class="prompt">{shown(best.prompt)}</p>'
+        f'<p class="prompt">{shown(best.prompt)}</p>'
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
         f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '
         f'src="{embedded(png(trace_figure(best)))}">'
-        "</details></div></section>"
+        "</details>"
     )

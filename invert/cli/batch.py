@@ -60,6 +60,8 @@ def picture(path: str, small: bool) -> Image.Image:
 class Job:
     """One run of the command: the model is loaded once, and every subject goes through the same methods."""
 
+    wanted = "a prompt"
+
     def __init__(
         self,
         config: InvertConfig,
@@ -85,7 +87,7 @@ class Job:
         try:
             self.invert_all(subjects, several)
         except KeyboardInterrupt:
-            done = f"after {self.printed} of the images" if self.printed else "before there was a prompt"
+            done = f"after {self.printed} of the images" if self.printed else f"before there was {self.wanted}"
             complain(f"{self.interrupts.word} {done}")
             self.status = self.interrupts.status
         except OutputError as error:

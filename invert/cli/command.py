@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
@@ -17,9 +18,15 @@ from invert.errors import InputError
 from invert.extras import require
 from invert.methods import get_method, method_names
 from invert.methods.settings import parse_settings
+from invert.phrase_file import read_phrases
 from invert.registry import BUNDLES, resolve
 
 SELECTIONS = ("score", "generator")
+ANALYZED_WITH = frozenset(  # the seed too: an analysis is the same for each
+    """
+    images model bundle device seed top target gap_images negative negative_weight together analyze phrases as_json report debug
+    """.split()  # noqa: SIM905
+)
 CANDIDATES = 8  # prompts that the generator chooses among, at least
 MAX_GENERATED = 1000  # images of a prompt
 
@@ -39,6 +46,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
         return int(resolve("invert.picturebook.commands:draw_for")(options.scene, options.images or [], options.seed))
     outputs = Outputs.of(options)
     config = check(options, outputs)
+    phrases = {} if options.phrases is None else read_phrases(options.phrases)
     failed: list[InputError] = []
 
     def tell(error: InputError) -> None:
@@ -59,7 +67,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
 
     from invert.cli.loading import prepare
 
-    job, subjects = prepare(options, config, outputs, groups, interrupts)
+    job, subjects = prepare(options, config, outputs, groups, interrupts, phrases)
     interrupts.importing = False
     return job.run(subjects, several=len(groups) > 1) or (BAD_INPUT if failed else 0)
 
@@ -74,6 +82,7 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
     if options.text is not None and not options.text.strip():
         raise InputError("`text` is empty: give the prompt to shorten")
+    check_analysis(options)
     check_names(options)
     config = config_of(options)
     check_drawing(options, outputs)
@@ -81,6 +90,17 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         able = [name for name in method_names() if get_method(name).gives_soft_prompt]
         raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(able)}")
     return config
+
+
+def check_analysis(options: Options) -> None:
+    """InputError where `analyze` stands beside an option that it would ignore."""
+    if options.phrases is not None and not options.analyze:
+        raise InputError("`phrases` are ranked by `analyze`: add it, or leave them out")
+    if not options.analyze:
+        return
+    for field in fields(Options):
+        if field.name not in ANALYZED_WITH and getattr(options, field.name) not in (field.default, None, []):
+            raise InputError(f"`{field.name}` does not go with `analyze`, which searches for no prompt: leave one of them out")
 
 
 def check_names(options: Options) -> None:
@@ -92,7 +112,7 @@ def check_names(options: Options) -> None:
     check_settings(options)
     if options.bundle:
         BUNDLES.check(options.bundle)
-    for name in ("model", "bundle", "generator", "judge", "device", "gap_images"):
+    for name in ("model", "bundle", "generator", "judge", "device", "gap_images", "phrases"):
         if getattr(options, name) == "":
             raise InputError(f"`{name}` is empty: give a name or a path, or leave it out")
     if options.gap_images is not None and not os.path.exists(options.gap_images):
@@ -138,7 +158,7 @@ def config_of(options: Options) -> InvertConfig:
         budget=options.budget,
         seconds=options.seconds,
         seed=options.seed,
-        top=max(options.top, CANDIDATES) if options.select == "generator" else options.top,
+        top=max(options.n_top, CANDIDATES) if options.select == "generator" else options.n_top,
         generator=options.generator,
         init_prompt=options.init_prompt,
         must_include=listed(options.must_include),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from invert.cli.analysis import AnalysisJob
 from invert.cli.batch import Job, Subject, read_subjects
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import Options, listed
@@ -30,11 +31,22 @@ COMPARED = 4  # images of each prompt that `select` draws, where `generate` asks
 
 
 def prepare(
-    options: Options, config: InvertConfig, outputs: Outputs, groups: list[list[str]], interrupts: Interrupts
+    options: Options,
+    config: InvertConfig,
+    outputs: Outputs,
+    groups: list[list[str]],
+    interrupts: Interrupts,
+    phrases: Mapping[str, tuple[str, ...]],
 ) -> tuple[Job, Iterable[Subject]]:
-    """The job with everything loaded, and the subjects that it will go through."""
+    """The job with everything loaded, and the subjects that it will go through.
+
+    phrases: category → the user's own, for an analysis.
+    """
     negative = negative_of(options.negative)
     inverter = loaded(options.model, options.bundle, options.device, options.gap_images)
+    if options.analyze:
+        analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
+        return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws else None
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED) if outputs.draws and judge else None

@@ -13,7 +13,7 @@ from typing import Annotated, get_type_hints
 
 import typer
 
-from invert.config import InvertConfig
+from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.methods import method_names
 
 DEFAULT = InvertConfig()
@@ -43,7 +43,9 @@ class Options:
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
-    top: Annotated[int, typer.Option(help="How many distinct prompts to print, the best first.")] = DEFAULT.top
+    top: Annotated[
+        int | None, typer.Option(help="How many distinct prompts to print (1), or phrases of each category (5), the best first.")
+    ] = None
     target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target
     gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None
     negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None
@@ -80,6 +82,12 @@ class Options:
         str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
     ] = None
     compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; a table.")] = None
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Print the best phrases of each category with their cosines; no search.")
+    ] = False
+    phrases: Annotated[
+        str | None, typer.Option(help="More phrases for --analyze: a file a category, one a line, or a folder of such files.")
+    ] = None
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False
     trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None
@@ -92,6 +100,11 @@ class Options:
     list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
     version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)] = False
+
+    @property
+    def n_top(self) -> int:
+        """How many prompts, or phrases of each category, to print."""
+        return (ANALYSIS_TOP if self.analyze else DEFAULT.top) if self.top is None else self.top
 
 
 def parser(run: Callable[[Options], int]) -> typer.Typer:

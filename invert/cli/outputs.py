@@ -36,7 +36,7 @@ class Outputs:
             trace=options.trace,
             report=options.report,
             embedding=options.embedding,
-            top=options.top,
+            top=options.n_top,
             generate=options.generate,
             select=options.select == "generator",
             debug=options.debug,
@@ -70,8 +70,7 @@ class Outputs:
 
     def writers(self, entries: list[Entry]) -> Iterator[Callable[[], None]]:
         """One function for each file; trace and embedding are the first result's."""
-        first = entries[0].results[0]
-        if self.embedding is not None and first.soft is not None:
+        if self.embedding is not None and entries[0].results[0].soft is not None:
             yield lambda: self.write_embedding(entries)
         if self.trace is not None:
             yield lambda: self.write_trace(entries)

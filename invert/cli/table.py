@@ -28,8 +28,13 @@ def comparison(label: str, results: Sequence[Result], judged: Sequence[float]) -
 
 
 def print_comparison(label: str, results: Sequence[Result], judged: Sequence[float]) -> None:
+    """The comparison on stdout."""
+    print_table(comparison(label, results, judged))
+
+
+def print_table(table: Table) -> None:
     """The table on stdout, as wide as the terminal."""
     console = Console()
     with console.capture() as captured:
-        console.print(comparison(label, results, judged))
+        console.print(table)
     say(captured.get().removesuffix("\n"))

@@ -37,12 +37,14 @@ FUNCTION_WORDS = frozenset(
 
 def load(clip: Clip) -> ModelBundle:
     """The bundle around picturebook's CLIP, which is loaded already."""
+    tables = labels()
     return ModelBundle(
         name=NAME,
         clip=clip,
         lexicon=Lexicon.of_texts(terms(), FUNCTION_WORDS, clip.tokenizer.encode, models.known_tokens()),
         corpus=Corpus(captions(CORPUS_SIZE, CORPUS_SEED)),
-        labels=labels(),
+        labels=tables,
+        phrases=phrases(tables),
         load_evaluator=partial(load_judge, clip.device),
         generator=NAME,
         measure_gap=partial(measure_gap, clip),
@@ -93,3 +95,15 @@ def labels() -> LabelTables:
         trendings=tuple(backgrounds),
         negative=tuple(style for style in STYLE_FORMS if style != "plain"),
     )
+
+
+def phrases(labels: LabelTables) -> dict[str, tuple[str, ...]]:
+    """The labels by what they say of a picture."""
+    return {
+        "objects": labels.flavors,
+        "colors": labels.movements,
+        "patterns": PATTERNS[1:],
+        "backgrounds": labels.trendings,
+        "styles": labels.mediums,
+        "positions": labels.artists,
+    }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from invert.analysis import Analysis
 from invert.errors import InputError
 from invert.history import HistoryEntry
 from invert.report import Entry, write_report, write_trace
@@ -108,3 +109,10 @@ def test_a_trace_is_a_png(tmp_path, changes, found):
 def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path, write, found):
     with pytest.raises(InputError, match=r"cannot write .*nowhere.*: .*; choose a writable path"):
         write(found, tmp_path / "nowhere" / "file")
+
+
+def test_an_analysis_is_on_the_page_alone_or_beside_the_prompts(tmp_path, picture, found):
+    analysis = Analysis({"<b>": [("a fox", 0.4), (NASTY, 0.3)], "colors": [("red", 0.25)]}, "picturebook")
+    text = page(tmp_path, [Entry("a.png", [picture], [], analysis), Entry("b.png", [picture], [found], analysis)])
+    assert text.count("<td>&lt;b&gt;<td>a fox<td>0.400<tr><td><td>") == 2 == text.count("<td>colors<td>red<td>0.250")
+    assert html.escape(NASTY) in text and text.count('class="prompt"') == 1

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import invert.cli
+from invert.analysis import Analysis
 from invert.inverter import Inverter
 from invert.result import Result
 
@@ -63,6 +64,14 @@ class LightInverter:
         if isinstance(answer, Result):
             return answer
         return replace(self.found, prompt=answer, alternatives=[(answer, 0.5)], method=config.method, seed=config.seed)
+
+    def analyze(self, pictures: list[Image.Image], top: int, *, phrases: dict[str, tuple[str, ...]], **_: Any) -> Analysis:
+        answer = self.answers.get(self.calls, f"{pictures[0].width} pixels")
+        self.calls += 1
+        if isinstance(answer, BaseException):
+            raise answer
+        tables = {"sizes": (answer, "many pixels", "few pixels"), **phrases}
+        return Analysis({category: [(phrase, 0.5) for phrase in table[:top]] for category, table in tables.items()}, "light")
 
     def distill(self, text: str, config: Any, **more: Any) -> Result:
         return self.invert_joint([Image.new("RGB", (len(text), 1))], config, **more)

@@ -204,7 +204,12 @@ def test_an_extra_that_is_missing_is_named_before_anything_is_loaded(run, light,
 def test_every_option_reaches_its_field():
     taken: list[Options] = []
     parser(lambda options: taken.append(options) or 0)(["a.png", "--top", "3", "--json", "--ban", "x"], standalone_mode=False)
-    assert taken == [Options(images=["a.png"], top=3, as_json=True, ban="x")]
+    parser(lambda options: taken.append(options) or 0)(["a.png", "--analyze", "--phrases", "b.txt"], standalone_mode=False)
+    assert taken == [
+        Options(images=["a.png"], top=3, as_json=True, ban="x"),
+        Options(images=["a.png"], analyze=True, phrases="b.txt"),
+    ]
+    assert [options.n_top for options in (*taken, Options())] == [3, 5, 1]
 
 
 LIGHT = """
@@ -215,7 +220,8 @@ import PIL  # installed packages are found
 for words in (["--help"], ["-h"], ["--version"], [], ["--colour"], ["nowhere.png"], ["a", "--tokens", "0"], ["a", "--seed", "x"],
               ["a", "--select", "x"], ["a", "--method", "pezz"], ["a", "--target", "x"], ["a", "--report", "/nowhere/a"],
               ["a", "--corpus", "nowhere"], ["a", "--generate", "1"], ["a", "--text", "b"], ["a", "--seconds", "nan"],
-              ["a", "--method", "gcg", "--embedding", "b"]):
+              ["a", "--method", "gcg", "--embedding", "b"], ["a", "--analyze", "--phrases", "nowhere"],
+              ["a", "--analyze", "--compare", "pez"]):
     sys.argv = ["invert", *words]
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         try:
