@@ -139,21 +139,26 @@ class Lexicon:
 
     def segment(self, sentence: str) -> Prompt:
         """The sentence as words, by longest match; what the lexicon lacks becomes single words."""
-        rest = re.findall(r"[^\s,.]+", sentence.lower())
+        texts = re.findall(r"[^\s,.]+", sentence.lower())
         words: list[Word] = []
-        while rest:
-            fits = (parts for parts in self._phrases.get(rest[0], ()) if rest[: len(parts)] == parts)
-            parts = next(fits, rest[:1])
-            words.append(self.word(" ".join(parts)))
-            rest = rest[len(parts) :]
+        at = 0
+        while at < len(texts):
+            for parts, word in self._phrases.get(texts[at], ()):
+                if texts[at : at + len(parts)] == parts:
+                    words.append(word)
+                    at += len(parts)
+                    break
+            else:
+                words.append(self.word(texts[at]))
+                at += 1
         return tuple(words)
 
     @cached_property
-    def _phrases(self) -> dict[str, list[list[str]]]:
+    def _phrases(self) -> dict[str, list[tuple[list[str], Word]]]:
         """First word → the entries that begin with it, split, the longest first."""
-        found: dict[str, list[list[str]]] = {}
+        found: dict[str, list[tuple[list[str], Word]]] = {}
         for parts in sorted((word.text.split() for word in self.words), key=len, reverse=True):
-            found.setdefault(parts[0], []).append(parts)
+            found.setdefault(parts[0], []).append((parts, self.word(" ".join(parts))))
         return found
 
     def is_function_word(self, word: Word) -> bool:

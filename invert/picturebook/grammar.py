@@ -27,6 +27,7 @@ ONE_OF_A_KIND = frozenset(["milky way", "kaaba", "statue of liberty"])  # named 
 STOP_WORDS = frozenset(["a", "an", "the", "of", "to", "on", "in", "at", "and", "is", "with", "picture", "background", ",", "."])
 
 
+@cache
 def with_article(phrase: str) -> str:
     """ "owl" → "an owl", "unicorn" → "a unicorn"."""
     silent_h = phrase.startswith(("hour", "honest"))

@@ -76,8 +76,14 @@ class Scene:
 def objects() -> tuple[Object, ...]:
     """The objects in the atlas, in its order, from the table in the PNG's text chunk."""
     with Image.open(ATLAS) as atlas:
-        rows = [line.split("\t") for line in atlas.text["objects"].split("\n")]  # type: ignore[attr-defined]
+        rows = [line.split("\t") for line in atlas.info["objects"].split("\n")]  # its `text` would decode the picture
     return tuple(Object(name, plural, *(flag == "1" for flag in flags)) for name, plural, *flags in rows)
+
+
+@cache
+def _countable_twice() -> tuple[int, ...]:
+    """Indices of the objects that have a plural."""
+    return tuple(i for i, thing in enumerate(objects()) if thing.plural)
 
 
 def held_out(scene: Scene) -> bool:
@@ -108,7 +114,7 @@ def draw_scene(rng: random.Random, style_weights: Sequence[int] = STYLE_WEIGHTS)
     pattern = rng.choice(PATTERNS)
     things = objects()
     if layout == "two":
-        chosen = [rng.choice([i for i, thing in enumerate(things) if thing.plural])]
+        chosen = [rng.choice(_countable_twice())]
     else:
         chosen = rng.sample(range(len(things)), 2 if layout in ("beside", "above") else 1)
     return Scene(
