@@ -140,7 +140,7 @@ class ModelBundle:
         changes: dict[str, Any] = {}
         banned = tuple(ban)
         if corpus is not None:
-            changes["corpus"] = Corpus(as_prompts(corpus))
+            changes |= {"corpus": Corpus(as_prompts(corpus)), "compose": None}  # starts come from these prompts then
         if banned:
             changes["lexicon"] = self.lexicon.without(banned)
         if gap_images is not None:

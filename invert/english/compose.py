@@ -17,7 +17,7 @@ from torch import Tensor
 
 from invert.encoding import encode_prompts
 from invert.english.corpus import PromptWriter, with_article
-from invert.english.tables import Entry
+from invert.english.tables import Entry, entries
 from invert.lexicon import Prompt
 from invert.models.clip import Clip
 from invert.search import Search
@@ -25,8 +25,10 @@ from invert.search import Search
 BEAM = 6  # descriptions kept from slot to slot
 N_NOUNS = 40  # nouns tried alone, those nearest to the target
 N_ANCHORS = 12  # of them, the best in their first trial: tried in pairs
-N_RETRIED = 32  # nouns tried again once the rest of the description stands
-ROUNDS = 2
+N_RETRIED = 160  # nouns tried in the best descriptions, once the rest of them stands
+N_MODIFIERS = 40  # adjectives and participles tried before a noun, those nearest to the target
+MODIFIER_KINDS = ("adj", "ing", "past")
+MIN_MODIFIER_ZIPF = 3.2
 BATCH = 128  # descriptions scored before the budget is looked at
 
 
@@ -35,11 +37,13 @@ class Description:
     """A description by its slots; the noun slots are indices of the composer's nouns."""
 
     noun: int
+    modifier: str = ""
     color: str = ""
     size: str = ""
     relation: str = ""
     other: int | None = None
     other_color: str = ""
+    other_modifier: str = ""
     place: str = ""
     pattern: str = ""
     ground: str = ""
@@ -55,6 +59,15 @@ class Composer:
         singular = [(noun, False) for noun in writer.nouns]
         plural = [(noun, True) for noun in writer.nouns if noun.plural and writer.knows(noun.plural) and writer.knows("two")]
         self.nouns: list[tuple[Entry, bool]] = [*singular, *plural]
+        taken = {*writer.colors, *writer.sizes}
+        self.modifiers = [
+            one.text
+            for one in entries()
+            if one.zipf >= MIN_MODIFIER_ZIPF
+            and one.kinds[0] in MODIFIER_KINDS
+            and one.text not in taken
+            and writer.knows(one.text)
+        ]
 
     @cached_property
     def noun_latents(self) -> Tensor:
@@ -62,30 +75,60 @@ class Composer:
         prompts = [f"a picture of {self.text(Description(i))}" for i in range(len(self.nouns))]
         return encode_prompts(self.clip, prompts)[1]
 
+    @cached_property
+    def modifier_latents(self) -> Tensor:
+        """(M, E): each modifier before a noun that says nothing."""
+        prompts = [f"a picture of {with_article(f'{text} thing')}" for text in self.modifiers]
+        return encode_prompts(self.clip, prompts)[1]
+
     def prompts(self, search: Search, target: Tensor) -> list[Prompt]:
         """Descriptions of the target (E,), best first, as prompts of the search's lexicon."""
-        nearest = (self.noun_latents @ target).topk(min(N_NOUNS, len(self.nouns))).indices.tolist()
+        nearest = (self.noun_latents @ target).topk(min(N_RETRIED, len(self.nouns))).indices.tolist()
         run = _Beam(self, search)
-        alone = run.best([Description(i) for i in nearest], N_ANCHORS)
+        alone = run.best([Description(i) for i in nearest[:N_NOUNS]], N_ANCHORS)
         pairs = [replace(a, relation="and", other=b.noun) for a, b in itertools.permutations(alone, 2)]
         run.keep([*alone, *pairs] if "and" in self.writer.relations else alone)
-        writer, tables = self.writer, self.writer.tables
-        run.vary("ground", writer.colors)
-        for turn in range(ROUNDS):
-            run.vary("second_ground", ["", *writer.colors], lambda d: bool(d.ground))
-            run.vary("pattern", ["", *writer.patterns], lambda d: bool(d.ground))
-            if turn == 0:
-                run.vary("medium", ["", *tables["mediums"], *self.plain_mediums])
-            run.vary("color", ["", *writer.colors])
-            run.vary("other_color", ["", *writer.colors], lambda d: d.other is not None)
-            run.vary("relation", writer.relations, lambda d: d.other is not None)
-            run.vary("size", ["", *writer.sizes])
-            run.vary("noun", nearest[:N_RETRIED])
-            run.vary("other", [None, *nearest[:N_RETRIED]], lambda d: bool(d.relation))
-            if turn == 0:
-                run.vary("place", ["", *writer.positions, *tables["places"]])
-            run.vary("ground", ["", *writer.colors])
+        self._frame(run)
+        self._nouns(run, nearest[:N_NOUNS])
+        if self.modifiers:
+            best = (self.modifier_latents @ target).topk(min(N_MODIFIERS, len(self.modifiers))).indices.tolist()
+            words = ["", *(self.modifiers[i] for i in best), *(self.nouns[i][0].text for i in nearest[:N_ANCHORS])]
+            run.vary("modifier", words, width=2)
+            run.vary("other_modifier", words, lambda d: d.other is not None, width=2)
+        run.vary("noun", nearest, width=2)
+        run.vary("other", nearest, lambda d: d.other is not None, width=2)
+        self._colors(run)
         return [search.lexicon.segment(self.text(description)) for description in run.beam]
+
+    def _frame(self, run: _Beam) -> None:
+        """Before what, where, and in which medium."""
+        writer, tables = self.writer, self.writer.tables
+        run.vary("ground", ["", *writer.colors])
+        self._grounds(run)
+        run.vary("medium", ["", *tables["mediums"], *self.plain_mediums], width=2)
+        run.vary("place", ["", *writer.positions, *tables["places"]], width=2)
+
+    def _grounds(self, run: _Beam) -> None:
+        writer = self.writer
+        run.vary("second_ground", ["", *writer.colors], lambda d: bool(d.ground))
+        run.vary("pattern", ["", *writer.patterns], lambda d: bool(d.ground))
+        run.vary("ground", ["", *writer.colors])
+
+    def _nouns(self, run: _Beam, nouns: Sequence[int]) -> None:
+        """What is there, in what color and size, and how two things stand to each other."""
+        self._colors(run)
+        run.vary("size", ["", *self.writer.sizes])
+        run.vary("noun", nouns)
+        if "and" in self.writer.relations:
+            alone = [d for d in run.beam if d.other is None]
+            run.keep([*run.beam, *(replace(d, relation="and", other=i) for d in alone[:2] for i in nouns)])
+        run.vary("other", [None, *nouns], lambda d: d.other is not None)
+        run.vary("relation", self.writer.relations, lambda d: d.other is not None)
+
+    def _colors(self, run: _Beam) -> None:
+        run.vary("color", ["", *self.writer.colors])
+        run.vary("other_color", ["", *self.writer.colors], lambda d: d.other is not None)
+        self._grounds(run)
 
     @cached_property
     def plain_mediums(self) -> list[str]:
@@ -93,9 +136,9 @@ class Composer:
         return [with_article(f"{adjective} picture") for adjective in dict.fromkeys(self.writer.modifiers)]
 
     def text(self, d: Description) -> str:
-        parts = [self._noun_phrase(d.noun, d.size, d.color)]
+        parts = [self._noun_phrase(d.noun, d.size, d.color, d.modifier)]
         if d.other is not None:
-            parts += [d.relation, self._noun_phrase(d.other, "", d.other_color)]
+            parts += [d.relation, self._noun_phrase(d.other, "", d.other_color, d.other_modifier)]
         parts.append(d.place)
         if d.ground:
             colors = f"{d.ground} and {d.second_ground}" if d.second_ground else d.ground
@@ -103,9 +146,9 @@ class Composer:
         scene = " ".join(filter(None, parts))
         return f"{d.medium} of {scene}" if d.medium else scene
 
-    def _noun_phrase(self, i: int, size: str, color: str) -> str:
+    def _noun_phrase(self, i: int, size: str, color: str, modifier: str) -> str:
         noun, many = self.nouns[i]
-        words = " ".join(filter(None, [size, color, noun.plural if many else noun.text]))
+        words = " ".join(filter(None, [size, color, modifier, noun.plural if many else noun.text]))
         if many:
             return f"two {words}"
         if noun.plural:
@@ -137,7 +180,9 @@ class _Beam:
     def keep(self, descriptions: Sequence[Description]) -> None:
         self.beam = self.best(descriptions, BEAM)
 
-    def vary(self, slot: str, options: Iterable[Any], applies: Callable[[Description], bool] | None = None) -> None:
-        """Try every option in a slot of each description that it applies to."""
-        chosen = [d for d in self.beam if applies is None or applies(d)]
+    def vary(
+        self, slot: str, options: Iterable[Any], applies: Callable[[Description], bool] | None = None, width: int = BEAM
+    ) -> None:
+        """Try every option in a slot of the `width` best descriptions that it applies to."""
+        chosen = [d for d in self.beam if applies is None or applies(d)][:width]
         self.keep([*self.beam, *(replace(d, **{slot: option}) for d in chosen for option in options)])

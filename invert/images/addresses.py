@@ -80,7 +80,7 @@ def download(url: str, limits: DownloadLimits | None = None) -> bytes:
     thread.start()
     try:
         thread.join(limits.seconds)
-        unfinished = thread.is_alive()
+        unfinished = thread.is_alive() or isinstance(getattr(transfer.error, "reason", transfer.error), TimeoutError)
     finally:
         transfer.abandon()
     reason = f"it took more than {limits.seconds:g} seconds" if unfinished else transfer.reason

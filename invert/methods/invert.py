@@ -104,7 +104,9 @@ def searched(
     search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
-    found = search.run(startable(search, initial_prompts(task, search, config.n_starts)))
+    compose = task.bundle.compose
+    chosen = different_templates_first(retrieved, task.bundle.lexicon) if compose is None else compose(search, task.target)
+    found = search.run(startable(search, initial_prompts(task, chosen[: config.n_starts])))
     return output(task, stage, search, [candidate for candidate in found if not search.missing(candidate.words)])
 
 
@@ -132,10 +134,9 @@ def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:
     return [prompt for prompt in prompts if not contains_phrase(prompt, task.banned())]
 
 
-def initial_prompts(task: InversionTask, search: Search, n: int) -> list[Prompt]:
-    """Where the search begins: the user's own prompt, n composed or retrieved ones, the required words."""
-    lexicon, limit, compose = task.bundle.lexicon, task.config.max_tokens, task.bundle.compose
-    chosen = (different_templates_first(search.retrieved, lexicon) if compose is None else compose(search, task.target))[:n]
+def initial_prompts(task: InversionTask, chosen: Sequence[Prompt]) -> list[Prompt]:
+    """Where the search begins: the user's own prompt, those chosen, the required words."""
+    lexicon, limit = task.bundle.lexicon, task.config.max_tokens
     prompts = [lexicon.segment(task.config.init_prompt), *chosen, required(task)]
     short = dict.fromkeys(shortened(prompt, limit) for prompt in prompts)
     return [prompt for prompt in short if prompt] or [(min(lexicon.words, key=lambda word: len(word.ids)),)]

@@ -84,7 +84,7 @@ def test_the_table_answers_as_before_after_soft_rows(generators: dict[str, Gener
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([torch.zeros(1, 4, 8)], "8 wide.*rows are 32"),
+        ([torch.zeros(1, 4, 8)], "8 wide.*token embeddings are 32"),
         ([torch.zeros(1, 76, 32)], "76 tokens does not fit.*reads 75"),
         ([torch.zeros(1, 4, 32)] * 2, "1 text encoders but 2"),
     ],
@@ -94,7 +94,7 @@ def test_a_soft_prompt_of_the_wrong_shape_is_one_sentence(generators: dict[str, 
         generators["SD 1"].encode_embeddings(rows)
 
 
-@pytest.mark.parametrize(("option", "message"), [({"steps": 0}, "steps is 0"), ({"guidance": 0.5}, "guidance is 0.5")])
+@pytest.mark.parametrize(("option", "message"), [({"steps": 0}, "`steps` is 0"), ({"guidance": 0.5}, "`guidance` is 0.5")])
 def test_a_senseless_option_is_one_sentence(option: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         GenerateConfig(**option)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invert.lexicon import text_of
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.invert import content_words, initial_prompts, retrieved_prompts, search_config
+from invert.methods.invert import content_words, different_templates_first, initial_prompts, retrieved_prompts, search_config
 from invert.picturebook.bundle import FUNCTION_WORDS
 
 N, STARTS = InvertMethodConfig.n_retrieved, InvertMethodConfig.n_starts
@@ -27,7 +27,7 @@ def test_retrieved_prompts_are_the_corpus_nearest_and_hold_nothing_banned(task):
 def test_the_search_starts_from_prompts_of_different_templates(task):
     one = task(init_prompt="a fox", must_include=("umbrella",))
     retrieved = retrieved_prompts(one, N)
-    begun = initial_prompts(one, retrieved, STARTS)
+    begun = initial_prompts(one, different_templates_first(retrieved, one.bundle.lexicon)[:STARTS])
     captions = begun[1:-1]
     assert text_of(begun[0]) == "a fox" and text_of(begun[-1]) == "umbrella"
     assert captions[0] == retrieved[0] and len(captions) == STARTS
@@ -45,7 +45,7 @@ def test_the_content_words_of_retrieved_prompts_say_what_is_there(task):
 
 def test_a_short_limit_shortens_the_starts(task):
     one = task(max_tokens=3)
-    starts = initial_prompts(one, retrieved_prompts(one, N), STARTS)
+    starts = initial_prompts(one, retrieved_prompts(one, STARTS))
     assert all(1 <= sum(len(word.ids) for word in prompt) <= 3 for prompt in starts)
 
 
