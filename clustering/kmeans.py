@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clustering import balanced
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.centroids import CentroidModel, list_weights
 from clustering.lloyd import LloydPass
-from clustering.params import generator_on, integer, real
+from clustering.params import choice, generator_on, integer, real
 from clustering.passes import make_pass
 from clustering.runs import TOL, Descent, Run, mean_variance
 from clustering.stream import Chunks, sample
 
 STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
+ALGORITHMS = ("lloyd", "elkan", "balanced")
 RANDOM_RUNS = 10  # of n_init="auto" where starts are drawn without care, as in scikit-learn
 
 
@@ -40,6 +42,9 @@ class KMeans(CentroidModel):
         random_state: of the starts: an int, RandomState, torch.Generator or None (other starts every time). The same
             int on the same kind of device gives the same result.
         spherical: cluster directions: points and centers are scaled to unit length (cosine k-means).
+        algorithm: "lloyd"; "elkan", which gives the same result (bounds are used with both where they pay); or
+            "balanced": every cluster has N / K points, up to 1 % more or fewer. `predict` then gives the nearest
+            center, which for a fitted point need not be its labels_. Sizes count points whatever their weights.
 
     Attributes:
         cluster_centers_: (K, D), in x's dtype.
@@ -67,7 +72,9 @@ class KMeans(CentroidModel):
         tol: float = TOL,
         random_state: Any = 0,
         spherical: bool = False,
+        algorithm: str = "lloyd",
     ) -> None:
+        self.algorithm = algorithm
         self.n_clusters, self.init, self.n_init = n_clusters, init, n_init
         self.max_iter, self.tol, self.random_state, self.spherical = max_iter, tol, random_state, spherical
 
@@ -84,6 +91,7 @@ class KMeans(CentroidModel):
         """
         integer(self, "max_iter")
         real(self, "tol")
+        choice(self, "algorithm", ALGORITHMS)
         runs = self._runs_over_chunks(x, sample_weight) if isinstance(x, Chunks) else self._runs_in_memory(x, sample_weight)
         best = min(runs, key=lambda run: run.inertia)
         like = best.centers if isinstance(x, Chunks) else x
@@ -109,10 +117,16 @@ class KMeans(CentroidModel):
         descent = self._descent(mean_variance([points]))
         for _ in range(self._repeats()):
             start = self._start(points, weights, generator, x)
-            run = descent.run([make_pass(points, weights, self.n_clusters, self.spherical)], start, given.dtype)
+            if self.algorithm == "balanced":
+                run = balanced.run(points, weights, start, descent)
+                run = run._replace(centers=run.centers.to(given.dtype))
+            else:
+                run = descent.run([make_pass(points, weights, self.n_clusters, self.spherical)], start, given.dtype)
             yield run._replace(inertia=run.inertia * scale)
 
     def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
+        if self.algorithm == "balanced":
+            raise ValueError("algorithm='balanced' compares all points at once: pass an array or a tensor instead of Chunks")
         generator = generator_on(x.device, self.random_state)
         weights, scale = scaled(list_weights(x, sample_weight))
         drawn, count = sample(x, STREAM_SAMPLE * integer(self, "n_clusters"), generator, weights)
