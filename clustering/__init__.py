@@ -14,6 +14,7 @@ from clustering.installation import check_kernels
 
 if TYPE_CHECKING:
     from clustering.bandwidth import estimate_bandwidth as estimate_bandwidth
+    from clustering.bisecting import BisectingKMeans as BisectingKMeans
     from clustering.choice import KSelection as KSelection
     from clustering.choice import choose_k as choose_k
     from clustering.dbscan import DBSCAN as DBSCAN
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 check_kernels()
 
 _HOME = {
+    "BisectingKMeans": "bisecting",
     "Chunks": "stream",
     "DBSCAN": "dbscan",
     "HDBSCAN": "hdbscan",
@@ -53,6 +55,7 @@ _HOME = {
     "silhouette_score": "silhouette",
 }
 __all__ = [
+    "BisectingKMeans",
     "Chunks",
     "DBSCAN",
     "HDBSCAN",

@@ -82,12 +82,14 @@ class CentroidModel(
             points = points.double()  # centers too far away for the points' own dtype
         return points, centers.to(points), given.dtype
 
-    def _start(self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any = None) -> Tensor:
+    def _start(
+        self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any = None, n_clusters: int | None = None
+    ) -> Tensor:
         """Starting centers (K, D) beside the points.
 
-        like: what the user passed, whose kind a callable init is given.
+        like: what the user passed, whose kind a callable init is given. n_clusters: K, unless the estimator's own.
         """
-        k = self.n_clusters
+        k = self.n_clusters if n_clusters is None else n_clusters
         if isinstance(self.init, str):
             if self.init not in INITS:
                 raise bad_parameter(self, "init", f"a str among {set(INITS)}, a callable or an array-like (K, D)")

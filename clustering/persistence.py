@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "1"  # of the file; raised when an older file can no longer be read
-CLASSES = ("DBSCAN", "HDBSCAN", "KMeans", "MeanShift", "MiniBatchKMeans", "NearestNeighbors")
+CLASSES = ("BisectingKMeans", "DBSCAN", "HDBSCAN", "KMeans", "MeanShift", "MiniBatchKMeans", "NearestNeighbors")
 RECORDS = {("clustering.condensed", "Condensed")}  # named tuples that a file may ask for: nothing else is imported
 
 
@@ -184,6 +184,8 @@ def _moved(value: Any, device: torch.device, arrays: bool) -> Any:
     """Tensors, and arrays where wanted, on a device; anything else as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
+    if type(value) is tuple:
+        return tuple(_moved(entry, device, False) for entry in value)
     if arrays and isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
         return torch.from_numpy(value).to(device)
     return value

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 import clustering
-from clustering import DBSCAN, HDBSCAN, KMeans, MeanShift, MiniBatchKMeans, NearestNeighbors, load, save
+from clustering import DBSCAN, HDBSCAN, BisectingKMeans, KMeans, MeanShift, MiniBatchKMeans, NearestNeighbors, load, save
 
 RNG = np.random.default_rng(0)
 X = np.concatenate([RNG.normal(0, 1, (40, 3)), RNG.normal(10, 1, (40, 3))]).astype("f4")
 MODELS = [
     KMeans(2, init=X[[0, 50]]),
     MiniBatchKMeans(2, spherical=True),
+    BisectingKMeans(3),
     MeanShift(neighbors=("nearest", 9)),
     DBSCAN(4.0),
     HDBSCAN(),
@@ -53,7 +54,7 @@ def test_everything_that_was_fitted_comes_back(model, kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("model", MODELS[:6], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", MODELS[:7], ids=lambda model: type(model).__name__)
 def test_a_moved_model_has_its_tensors_there(model):
     moved = model.fit(X).to("cpu")
     assert moved is model
