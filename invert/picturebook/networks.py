@@ -7,6 +7,7 @@ picturebook's text tower.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ def build_vae() -> Any:
     return vae
 
 
+@cache  # of 1536 rendered pictures
 @torch.no_grad()
 def principal_patches() -> tuple[Tensor, Tensor]:
     """The linear map from an 8×8 patch (3·8·8 pixels in 0..1) to latents: (K, 192) and offset (K,).

@@ -23,7 +23,7 @@ def test_invert_finds_its_golden_prompts(inverter, run):
     assert [check for check in checks if check.verdict == "changed"] == [] and len(checks) == 1
 
 
-@pytest.mark.parametrize("name", ["gcg", "retrieve", "interrogator-lite-fast", "interrogator-lite-classic"])
+@pytest.mark.parametrize("name", ["retrieve", "interrogator-lite-fast"])
 def test_peers_find_their_golden_prompts(inverter, name):
     checks = list(golden.check(inverter, [name], [FIRST]))
     assert [check for check in checks if check.verdict == "changed"] == [] and len(checks) == 1

@@ -30,6 +30,9 @@ SHAPES = [
     (65, 70, 3, "many"),
     (40, 1, 40, "many"),
 ]
+SIXTEEN_BITS = [(301, 5, 2, "few"), (35, 33, 16, "many"), (18, 18, 17, "many")]  # these differ in how they are loaded
+CASES = [(*shape, torch.float32, "rows") for shape in SHAPES] + [(*shape, torch.float32, "gaps") for shape in SHAPES[1::2]]
+CASES += [(*shape, *how) for shape in SIXTEEN_BITS for how in ((torch.float16, "rows"), (torch.bfloat16, "gaps"))]
 
 
 def reference(x: Tensor, centers: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,9 +50,7 @@ def apart(k: int, d: int, dtype: torch.dtype) -> Tensor:
     return torch.stack([(index // 4**f % 4) * 4.0 for f in range(min(d, 4))] + [torch.zeros(k)] * (d - min(d, 4)), 1).to(dtype)
 
 
-@pytest.mark.parametrize(("n", "k", "d", "kind"), SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("layout", ["rows", "gaps"])
+@pytest.mark.parametrize(("n", "k", "d", "kind", "dtype", "layout"), CASES)
 def test_totals_agree_with_float64(n: int, k: int, d: int, kind: str, dtype: torch.dtype, layout: str) -> None:
     noise = laid_out(layout, n, d, dtype, seed=n).clamp_(-0.9, 0.9)
     centers = apart(k, d, dtype)

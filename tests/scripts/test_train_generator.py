@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 
 def plan(script: ModuleType, folder: Path, **changes: Any) -> Any:
-    settings = {"name": "vae", "steps": 4, "batch": 2, "rate": 1e-3, "cooling": 0.5, "decay": 0.99}
+    settings = {"name": "vae", "steps": 2, "batch": 2, "rate": 1e-3, "cooling": 0.5, "decay": 0.99}
     return script.Plan(**{**settings, **changes}, folder=folder, device=torch.device("cpu"))
 
 
@@ -44,12 +44,12 @@ def test_a_resumed_run_is_the_unbroken_one(script: ModuleType, tmp_path: Path) -
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "broken").mkdir()
     unbroken, loss = vae_run(script, tmp_path / "unbroken")
-    losses = [row["loss"] for row in unbroken.go(loss, every=2)]
+    losses = [row["loss"] for row in unbroken.go(loss, every=1)]
     first, loss = vae_run(script, tmp_path / "broken")
-    assert next(first.go(loss, every=2))["loss"] == losses[0]
+    assert next(first.go(loss, every=1))["loss"] == losses[0]
     resumed, loss = vae_run(script, tmp_path / "broken")
-    assert resumed.step == 2
-    assert [row["loss"] for row in resumed.go(loss, every=2)] == losses[1:]
+    assert resumed.step == 1
+    assert [row["loss"] for row in resumed.go(loss, every=1)] == losses[1:]
     for name, value in unbroken.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
@@ -104,7 +104,7 @@ def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:
 def test_the_commands_train_both_networks_and_write_what_the_package_loads(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = ["--steps", "2", "--batch", "2", "--every", "2", "--folder", str(tmp_path), "--device", "cpu"]
+    short = ["--steps", "1", "--batch", "1", "--every", "1", "--folder", str(tmp_path), "--device", "cpu"]
     for arguments in (["vae", *short], ["unet", *short], ["export", "--folder", str(tmp_path), "--out", str(tmp_path / "out")]):
         monkeypatch.setattr(sys, "argv", ["train_generator.py", *arguments])
         script.main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -76,7 +75,7 @@ def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleTyp
 
 
 def test_most_objects_beat_all_that_could_stand_in_their_place(script: ModuleType) -> None:
-    assert script.objects_found("clip", 24, torch.device("cpu")) >= 0.75
+    assert script.objects_found("clip", 16, torch.device("cpu")) >= 0.75
 
 
 def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
@@ -116,10 +115,13 @@ def test_pictures_alone_leave_the_text_tower_as_it_was(script: ModuleType) -> No
     assert changed and all(name.startswith("visual.") for name in changed)
 
 
-def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(script: ModuleType, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "judge", "scenes", "--steps", "2", "--batch", "4", "--device", "cpu"]
-    command += ["--folder", str(tmp_path), "--weights", str(tmp_path / "weights")]
-    subprocess.run(command, check=True, capture_output=True)
+def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "RANKED", 16)  # what the log says of held-out scenes is not looked at
+    command = [str(SCRIPT), "judge", "scenes", "--steps", "2", "--batch", "4", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, "--folder", str(tmp_path), "--weights", str(tmp_path / "weights")])
+    script.main()
     for phase in ("pictures", "families"):
         before = torch.load(tmp_path / f"judge-{script.PHASES[script.PHASES.index(phase) - 1]}.ckpt")
         training = script.Training("judge", phase, 1, 8, 0.0, torch.device("cpu"))  # a rate of 0: nothing moves
