@@ -55,6 +55,8 @@ def run(points: Tensor, weights: Tensor | None, start: Tensor, descent: Descent)
         loss = inertia(distances_to_own(lifted, means, labels), weights)
         shift = float((means - centers).square().sum())
         centers = means
+        if descent.report is not None:
+            descent.report(iteration, shift)
         if best is None or loss < best.inertia:
             best = Run(means, labels, loss, iteration)
         if shift <= descent.limit or iteration - best.iterations >= PATIENCE:

@@ -21,6 +21,7 @@ from clustering.kmeans import scaled
 from clustering.lloyd import assign
 from clustering.params import bad_parameter, choice, generator_on, integer, real
 from clustering.passes import make_pass
+from clustering.progress import progress
 from clustering.runs import Descent, inertia, mean_variance
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
@@ -37,6 +38,7 @@ class BisectingKMeans(CentroidModel):
         copy_x: taken for scikit-learn's sake; x is never written to.
         algorithm: "lloyd" or "elkan", with the same result.
         bisecting_strategy: which cluster is split next: "biggest_inertia" or "largest_cluster".
+        verbose: show the splits, and the size of the cluster that is split, on standard error.
 
     Attributes:
         cluster_centers_: (K, D), in x's dtype, in the order of the tree's leaves.
@@ -65,7 +67,9 @@ class BisectingKMeans(CentroidModel):
         algorithm: str = "lloyd",
         bisecting_strategy: str = "biggest_inertia",
         spherical: bool = False,
+        verbose: int | bool = 0,
     ) -> None:
+        self.verbose = verbose
         self.n_clusters, self.init, self.n_init, self.random_state = n_clusters, init, n_init, random_state
         self.max_iter, self.tol, self.copy_x, self.algorithm = max_iter, tol, copy_x, algorithm
         self.bisecting_strategy, self.spherical = bisecting_strategy, spherical
@@ -82,19 +86,22 @@ class BisectingKMeans(CentroidModel):
         labels = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         children, nodes, self.n_iter_ = [[-1, -1]], [compute_dtype(points).mean(0)], 0
         scores = {0: 1.0}
-        for _ in range(self.n_clusters - 1):
-            parent = max(scores, key=lambda node: scores[node])
-            del scores[parent]
-            rows = (labels == parent).nonzero()[:, 0]
-            own = None if weights is None else weights[rows]
-            centers, sides, nearest = self._split(points[rows], own, generator, x)
-            for side in (0, 1):
-                node, at = len(nodes), sides == side
-                children[parent][side] = node
-                children.append([-1, -1])
-                nodes.append(centers[side])
-                labels[rows[at]] = node
-                scores[node] = self._score(nearest[at], None if own is None else own[at])
+        with progress(self, self.n_clusters - 1, "points") as report:
+            for split in range(1, self.n_clusters):
+                parent = max(scores, key=lambda node: scores[node])
+                del scores[parent]
+                rows = (labels == parent).nonzero()[:, 0]
+                own = None if weights is None else weights[rows]
+                centers, sides, nearest = self._split(points[rows], own, generator, x)
+                for side in (0, 1):
+                    node, at = len(nodes), sides == side
+                    children[parent][side] = node
+                    children.append([-1, -1])
+                    nodes.append(centers[side])
+                    labels[rows[at]] = node
+                    scores[node] = self._score(nearest[at], None if own is None else own[at])
+                if report is not None:
+                    report(split, len(rows))
         self._tree = torch.tensor(children), torch.stack(nodes)
         leaves = self._leaves()
         number = torch.empty(len(nodes), dtype=torch.int64)

@@ -20,6 +20,7 @@ from clustering.centroids import CentroidModel, list_weights
 from clustering.lloyd import LloydPass
 from clustering.params import choice, generator_on, integer, real
 from clustering.passes import make_pass
+from clustering.progress import Report, progress
 from clustering.runs import TOL, Descent, Run, mean_variance
 from clustering.stream import Chunks, sample
 
@@ -45,6 +46,7 @@ class KMeans(CentroidModel):
         algorithm: "lloyd"; "elkan", which gives the same result (bounds are used with both where they pay); or
             "balanced": every cluster has N / K points, up to 1 % more or fewer. `predict` then gives the nearest
             center, which for a fitted point need not be its labels_. Sizes count points whatever their weights.
+        verbose: show the iterations of each run, and the centers' movement, on standard error.
 
     Attributes:
         cluster_centers_: (K, D), in x's dtype.
@@ -73,8 +75,9 @@ class KMeans(CentroidModel):
         random_state: Any = 0,
         spherical: bool = False,
         algorithm: str = "lloyd",
+        verbose: int | bool = 0,
     ) -> None:
-        self.algorithm = algorithm
+        self.algorithm, self.verbose = algorithm, verbose
         self.n_clusters, self.init, self.n_init = n_clusters, init, n_init
         self.max_iter, self.tol, self.random_state, self.spherical = max_iter, tol, random_state, spherical
 
@@ -92,8 +95,10 @@ class KMeans(CentroidModel):
         integer(self, "max_iter")
         real(self, "tol")
         choice(self, "algorithm", ALGORITHMS)
-        runs = self._runs_over_chunks(x, sample_weight) if isinstance(x, Chunks) else self._runs_in_memory(x, sample_weight)
-        best = min(runs, key=lambda run: run.inertia)
+        with progress(self, self.max_iter, "movement") as report:
+            chunked = isinstance(x, Chunks)
+            runs = self._runs_over_chunks(x, sample_weight, report) if chunked else self._runs_in_memory(x, sample_weight, report)
+            best = min(runs, key=lambda run: run.inertia)
         like = best.centers if isinstance(x, Chunks) else x
         self.cluster_centers_, self.labels_ = to_input_type(best.centers, like), to_input_type(best.labels, like)
         self.inertia_, self.n_iter_ = best.inertia, best.iterations
@@ -107,14 +112,14 @@ class KMeans(CentroidModel):
             repeats = integer(self, "n_init")
         return repeats if isinstance(self.init, str) or callable(self.init) else 1
 
-    def _runs_in_memory(self, x: Any, sample_weight: Any) -> Iterable[Run]:
+    def _runs_in_memory(self, x: Any, sample_weight: Any, report: Report | None) -> Iterable[Run]:
         given = read_points(self, x, reset=True)
         self._check_clusters(len(given))
         weights, scale = scaled(read_weights(sample_weight, given))
         points = squarable(given)
         points = normalize(points, dim=1) if self.spherical else points
         generator = generator_on(points.device, self.random_state)
-        descent = self._descent(mean_variance([points]))
+        descent = self._descent(mean_variance([points]), report)
         for _ in range(self._repeats()):
             start = self._start(points, weights, generator, x)
             if self.algorithm == "balanced":
@@ -124,7 +129,7 @@ class KMeans(CentroidModel):
                 run = descent.run([make_pass(points, weights, self.n_clusters, self.spherical)], start, given.dtype)
             yield run._replace(inertia=run.inertia * scale)
 
-    def _runs_over_chunks(self, x: Chunks, sample_weight: Any) -> Iterable[Run]:
+    def _runs_over_chunks(self, x: Chunks, sample_weight: Any, report: Report | None) -> Iterable[Run]:
         if self.algorithm == "balanced":
             raise ValueError("algorithm='balanced' compares all points at once: pass an array or a tensor instead of Chunks")
         generator = generator_on(x.device, self.random_state)
@@ -139,7 +144,7 @@ class KMeans(CentroidModel):
         passes = ChunkPasses(x, self.spherical, weights)
         start = squarable(drawn)
         start = normalize(start, dim=1) if self.spherical else start
-        descent = self._descent(mean_variance(one.x for one in passes))
+        descent = self._descent(mean_variance(one.x for one in passes), report)
         for _ in range(self._repeats()):
             run = descent.run(passes, self._start(start, None, generator, start), drawn.dtype)
             yield run._replace(inertia=run.inertia * scale)
@@ -159,8 +164,8 @@ class KMeans(CentroidModel):
         for centers in self._descent(mean_variance([points])).iterations(passes, start, lr):
             yield to_input_type(centers.to(given.dtype), x)
 
-    def _descent(self, variance: float) -> Descent:
-        return Descent(self.tol * variance, self.max_iter, self.spherical)
+    def _descent(self, variance: float, report: Report | None = None) -> Descent:
+        return Descent(self.tol * variance, self.max_iter, self.spherical, report)
 
 
 class ChunkPasses:

@@ -5,7 +5,7 @@ In: passes over points (N, D) on any device, and starting centers (K, D); out: c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -34,18 +34,21 @@ class Run(NamedTuple):
 class Descent(NamedTuple):
     """When Lloyd's iterations end: once the centers' summed squared movement is at most `limit`, or after `max_iter`.
 
-    spherical: centers are scaled to unit length.
+    spherical: centers are scaled to unit length. report: is told the iterations made and the centers' movement.
     """
 
     limit: float
     max_iter: int = 300
     spherical: bool = False
+    report: Callable[[int, float], None] | None = None
 
     def iterations(self, passes: Iterable[LloydPass], centers: Tensor, lr: float = 1.0) -> Iterator[Tensor]:
         """Centers, in the compute dtype, after each iteration, until they rest."""
         centers = compute_dtype(centers)
-        for _ in range(self.max_iter):
+        for iteration in range(1, self.max_iter + 1):
             centers, shift = self._moved(passes, centers, lr)
+            if self.report is not None:
+                self.report(iteration, shift)
             yield centers
             if shift <= self.limit * lr * lr:
                 return
@@ -62,7 +65,7 @@ class Descent(NamedTuple):
 
         A pass that iterates by itself does so until a cluster is empty; that iteration is done here.
         """
-        alone = passes[0].iterate if isinstance(passes, list) else None
+        alone = passes[0].iterate if isinstance(passes, list) and self.report is None else None
         if alone is None:
             iterations = 0
             for moved in self.iterations(passes, centers):
