@@ -1,4 +1,4 @@
-"""Does Invert beat CLIP Interrogator, PEZ and GCG, on pictures of known truth and by a judge nobody optimised?
+"""Does Invert beat CLIP Interrogator, PEZ and GCG, on pictures of known truth and by a judge nobody optimized?
 
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures that our
 renderer did not make. Records are kept outside the repository, so a run that is stopped is resumed.
@@ -153,7 +153,7 @@ def pareto(found: dict[str, Any], context: Context) -> None:
 
 
 def over_optimization(records: list[RunRecord], context: Context) -> dict[str, Any]:
-    """Similarity under the model that was optimised against the judge's: how far a method overstates itself.
+    """Similarity under the model that was optimized against the judge's: how far a method overstates itself.
 
     A method that fools its model lies below the line through the true captions. Per method: the mean
     of both similarities over those of the same picture's true caption, and their correlation.
@@ -165,9 +165,9 @@ def over_optimization(records: list[RunRecord], context: Context) -> dict[str, A
         mine = [run for run in records if run["method"] == method]
         points = np.array([(run["optimised"], run["judge"]) for run in mine])
         shown = points[[run["seed"] == 0 for run in mine]]
-        colour, size = ("black", 4) if method == TRUTH else (f"C{i}", 9)
+        color, size = ("black", 4) if method == TRUTH else (f"C{i}", 9)
         axis.scatter(
-            shown[:, 0], shown[:, 1], s=size, color=colour, alpha=0.7, label=method, zorder=3 if method == "invert" else 2
+            shown[:, 0], shown[:, 1], s=size, color=color, alpha=0.7, label=method, zorder=3 if method == "invert" else 2
         )
         paired_truth = [truth.get((run["kind"], run["picture"])) for run in mine]
         base = np.array([(t["optimised"], t["judge"]) if t else (np.nan, np.nan) for t in paired_truth])
@@ -178,7 +178,7 @@ def over_optimization(records: list[RunRecord], context: Context) -> dict[str, A
             "judge_over_truth": float(gain[1]),
             "correlation": float(np.corrcoef(points.T)[0, 1]) if spread else None,
         }
-    axis.set(xlabel="cosine under the optimised model", ylabel="cosine under the judge", title="Who fools the model")
+    axis.set(xlabel="cosine under the optimized model", ylabel="cosine under the judge", title="Who fools the model")
     axis.legend(fontsize=8)
     figure.savefig(context.path("over-optimisation.png"), dpi=110)
     plt.close(figure)

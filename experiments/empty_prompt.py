@@ -70,15 +70,15 @@ def inverted(inverter: Inverter, pictures: list[Picture], context: Context) -> d
 def draw(targets: dict[str, Tensor], texts: Tensor, context: Context) -> None:
     """Texts and targets on the two main axes of texts and raw image latents together."""
     both = torch.cat([texts, targets["raw"]])
-    centre = both.mean(0)
-    _, _, axes_of = torch.pca_lowrank(both - centre, q=2, center=False)
+    center = both.mean(0)
+    _, _, axes_of = torch.pca_lowrank(both - center, q=2, center=False)
     figure, panels = plt.subplots(
         1, len(targets), figsize=(5 * len(targets), 4.5), sharex=True, sharey=True, layout="constrained"
     )
     for panel, (kind, target) in zip(panels, targets.items(), strict=True):
-        for name, latents, colour in (("captions", texts, "C0"), ("targets", target, "C1")):
-            x, y = ((latents - centre) @ axes_of).T.cpu()
-            panel.scatter(x, y, s=8, alpha=0.6, color=colour, label=name)
+        for name, latents, color in (("captions", texts, "C0"), ("targets", target, "C1")):
+            x, y = ((latents - center) @ axes_of).T.cpu()
+            panel.scatter(x, y, s=8, alpha=0.6, color=color, label=name)
         panel.set(title=kind, xlabel="first principal axis")
     panels[0].set_ylabel("second principal axis")
     panels[0].legend()

@@ -46,13 +46,13 @@ def plain_dbscan(points: list[tuple[float, float]], eps: float, least: int) -> l
     for i in range(len(points)):
         if labels[i] is not None:
             continue
-        neighbours = near(i)
-        if len(neighbours) < least:
+        neighbors = near(i)
+        if len(neighbors) < least:
             labels[i] = -1
             continue
         cluster += 1
         labels[i] = cluster
-        queue = deque(neighbours)
+        queue = deque(neighbors)
         while queue:
             j = queue.popleft()
             if labels[j] == -1:
@@ -69,7 +69,7 @@ def plain_dbscan(points: list[tuple[float, float]], eps: float, least: int) -> l
 def dbscan(n: int, context: Context) -> dict[str, Any]:
     """Seconds of each, and agreement with scikit-learn (adjusted Rand index; 1 is equal up to renaming)."""
     x, _ = make_moons(n, noise=0.06, random_state=context.seed)
-    eps = EPS * (3000 / n) ** 0.5 if n > 3000 else EPS  # as many neighbours at every size
+    eps = EPS * (3000 / n) ** 0.5 if n > 3000 else EPS  # as many neighbors at every size
     labels: dict[str, Any] = {}
     points = torch.from_numpy(x).to(context.device)
     calls = {

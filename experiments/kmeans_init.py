@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clustering import KMeans
 from experiments.harness.figures import figure
-from experiments.harness.lesson import Labelled, lesson
+from experiments.harness.lesson import Labeled, lesson
 from experiments.harness.runner import Context
 
 INITS = ("random", "k-means++")
@@ -69,7 +69,7 @@ def draw_distributions(context: Context, runs: dict[str, list[KMeans]], best: fl
     made.savefig(context.path("distributions.png"))
 
 
-def draw_failures(context: Context, data: Labelled, models: list[KMeans], best: float) -> None:
+def draw_failures(context: Context, data: Labeled, models: list[KMeans], best: float) -> None:
     """The three commonest failures: two centers share a cluster and one center has two."""
     failures = [(model, count) for model, count in outcomes(models, data.centroids) if model.inertia_ > SAME * best][:3]
     made, axes = figure(max(1, len(failures)), width=4, height=4)

@@ -2,7 +2,7 @@
 
 The seed thread asked it. The hidden states after k layers (k = 0: token rows plus positions), or only
 the final latent, are the target; free embeddings are pulled onto it by gradient descent, and each is
-read as its nearest row. picturebook's trained tower stands beside a randomly initialised ViT-B-32 one.
+read as its nearest row. picturebook's trained tower stands beside a randomly initialized ViT-B-32 one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Can mean shift look at the nearest points only, and be faster in wall time than looking at all pairs?
 
-The lesson's "super bonus" and the thread's open problem. Each neighbour structure from 1,500 points to a million, to
+The lesson's "super bonus" and the thread's open problem. Each neighbor structure from 1,500 points to a million, to
 convergence: time, growth exponent, error; against all pairs, against the two naive attempts that the thread found
 slower, and against scikit-learn's MeanShift, extrapolated from the largest size that it finishes in its time.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clustering import MeanShift
 from experiments.harness.figures import figure
-from experiments.harness.lesson import BANDWIDTH, Labelled, lesson
+from experiments.harness.lesson import BANDWIDTH, Labeled, lesson
 from experiments.harness.runner import Context
 from experiments.harness.timing import growth_exponent, median_seconds, wall_seconds
 
@@ -137,7 +137,7 @@ def mask_step(x: Tensor) -> Tensor:
 
 def naive(context: Context) -> dict[str, float]:
     """Milliseconds of NAIVE_STEPS steps on the lesson's 1,500 points, medians."""
-    data: Labelled = lesson()
+    data: Labeled = lesson()
     steps = {"all pairs": all_pairs_step, "topk of all distances": topk_step, "mask, point by point": mask_step}
 
     def walk(step: Callable[[Tensor], Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Which method's prompts make the generator draw the picture again, and does a prompt's own score tell?
 
 Every method's prompt for a held-out scene is drawn with a few seeds, and the images are compared with
-the picture: under the judge, by pixels, by colours, and by the objects that the judge sees in them.
+the picture: under the judge, by pixels, by colors, and by the objects that the judge sees in them.
 The true caption is drawn too, as the reference, and the prompt that `--select generator` takes, which is
 chosen under the same judge but by other seeds. Known pitfall: a prompt's cosine predicts its images badly
 (arXiv 2408.06502), so their correlation is given per method.
@@ -120,7 +120,7 @@ def chosen(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
 
 
 def records_of(picture: Picture, said: dict[str, str], again: RegenerationScores, clip: Clip, namer: Namer) -> list[RunRecord]:
-    """One record a method: its prompt's cosine under the model that was optimised, and what its images came to."""
+    """One record a method: its prompt's cosine under the model that was optimized, and what its images came to."""
     cosines = clip.encode_text(list(said.values())) @ clip.encode_image([picture.image])[0]
     return [
         {
@@ -166,11 +166,11 @@ def scatter(records: list[RunRecord], context: Context) -> None:
     """The prompt's cosine against the similarity of what it draws."""
     figure, axis = plt.subplots(figsize=(7, 6), layout="constrained")
     for i, method in enumerate((TRUTH, *METHODS)):
-        colour = "black" if method == TRUTH else f"C{i}"
+        color = "black" if method == TRUTH else f"C{i}"
         axis.scatter(
-            column(records, method, "cosine"), column(records, method, "judge"), s=16, alpha=0.7, color=colour, label=method
+            column(records, method, "cosine"), column(records, method, "judge"), s=16, alpha=0.7, color=color, label=method
         )
-    axis.set(xlabel="cosine of prompt and picture, optimised model", ylabel="cosine of regenerated image and picture, judge")
+    axis.set(xlabel="cosine of prompt and picture, optimized model", ylabel="cosine of regenerated image and picture, judge")
     axis.legend()
     figure.savefig(context.path("cosine-and-images.png"), dpi=110)
     plt.close(figure)

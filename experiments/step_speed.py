@@ -1,4 +1,4 @@
-"""How much faster is one optimisation step than the plain loop's?
+"""How much faster is one optimization step than the plain loop's?
 
 Both pull 16 token embeddings, batch 1, onto a target through a random text tower of ViT-L-14's shape. The plain
 loop is what one writes first: the model as its library loads it, all 77 positions, backward, then a second pass to
@@ -137,7 +137,7 @@ def build(name: str, seed: int, device: torch.device) -> Loop:
 
 
 def gradient_agreement(loops: dict[str, Loop]) -> float:
-    """Cosine between the plain loop's first gradient and ours: the same optimisation, not a cheaper one."""
+    """Cosine between the plain loop's first gradient and ours: the same optimization, not a cheaper one."""
     for name in ("plain", "ours"):
         loops[name].step()
     plain, ours = (loops[name].gradient() for name in ("plain", "ours"))

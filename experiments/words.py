@@ -1,6 +1,6 @@
 """How far do soft embeddings end from any word, how often is a combination nearer, and how many have no word?
 
-Soft prompts of both parameterisations (the free one with large and with small steps) are optimised on
+Soft prompts of both parameterizations (the free one with large and with small steps) are optimized on
 held-out scenes; every embedding's distance to its nearest token is set beside the distances that tokens
 keep among themselves, and beside the best mean of two or three tokens.
 """

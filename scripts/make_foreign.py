@@ -20,14 +20,14 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
 from invert.picturebook.render import COLUMNS, SPRITE
-from invert.picturebook.world import ATLAS, COLOURS, Scene, held_out, objects
+from invert.picturebook.world import ATLAS, COLORS, Scene, held_out, objects
 
 OUTPUT = Path(__file__).parent.parent / "experiments" / "foreign"
 PICTURES, SIDE, SEED = 100, 160, 20  # pictures, pixels
 # Fonts draw many things in ways of their own (Twemoji's "robot" is another robot), and a picture nobody can
 # name has no truth. Kept is the share of objects that both fonts draw most alike, by pixels, not by a model.
 ALIKE_SHARE = 1 / 3
-# Layout → centres and side of the pictographs as shares of the picture: another size than our renderer's.
+# Layout → centers and side of the pictographs as shares of the picture: another size than our renderer's.
 PLACES = {
     "one": ([(0.5, 0.5)], 0.62),
     "two": ([(0.27, 0.5), (0.73, 0.5)], 0.38),
@@ -49,13 +49,14 @@ def main() -> None:
         ground = ("photograph", "painted")[number % 2]
         scene = draw_scene(rng, unused, ground)
         unused = [i for i in unused if i not in scene.objects]
-        canvas = crop(rng, rng.choice(photographs)) if ground == "photograph" else painted(rng, scene.colours[0])
-        centres, share = PLACES[scene.layout]
-        for k, centre in enumerate(centres):
-            place(rng, canvas, drawn[scene.objects[min(k, len(scene.objects) - 1)]], centre, share)
+        canvas = crop(rng, rng.choice(photographs)) if ground == "photograph" else painted(rng, scene.colors[0])
+        centers, share = PLACES[scene.layout]
+        for k, center in enumerate(centers):
+            place(rng, canvas, drawn[scene.objects[min(k, len(scene.objects) - 1)]], center, share)
         file = f"{number:03}.jpg"
         canvas.save(OUTPUT / file, quality=88)
-        truths.append({"file": file, "ground": ground, **asdict(scene), "objects": [objects()[i].name for i in scene.objects]})
+        fields = {"colours" if name == "colors" else name: value for name, value in asdict(scene).items()}  # as published
+        truths.append({"file": file, "ground": ground, **fields, "objects": [objects()[i].name for i in scene.objects]})
     (OUTPUT / "truths.json").write_text(json.dumps(truths, indent=1) + "\n")
 
 
@@ -92,12 +93,12 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def draw_scene(rng: random.Random, allowed: list[int], ground: str) -> Scene:
-    """A held-out scene of the allowed objects; only a painted ground has a colour that a caption could name."""
+    """A held-out scene of the allowed objects; only a painted ground has a color that a caption could name."""
     while True:
         layout = rng.choice(list(PLACES))
         chosen = tuple(rng.sample(allowed, 2 if layout in ("beside", "above") else 1))
-        colours = (rng.choice(list(COLOURS)),) if ground == "painted" else ()
-        scene = Scene(chosen, ("",) * len(chosen), layout, "", "plain", colours, "plain")
+        colors = (rng.choice(list(COLORS)),) if ground == "painted" else ()
+        scene = Scene(chosen, ("",) * len(chosen), layout, "", "plain", colors, "plain")
         if held_out(scene) and (layout != "two" or objects()[chosen[0]].plural):
             return scene
 
@@ -109,25 +110,25 @@ def crop(rng: random.Random, photograph: Image.Image) -> Image.Image:
     return photograph.crop((x, y, x + side, y + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def painted(rng: random.Random, colour: str) -> Image.Image:
-    """Ground in one colour as a brush leaves it: strokes of uneven light along a slant, and a gradient."""
+def painted(rng: random.Random, color: str) -> Image.Image:
+    """Ground in one color as a brush leaves it: strokes of uneven light along a slant, and a gradient."""
     numbers = np.random.default_rng(rng.getrandbits(32))
     noise = Image.fromarray((numbers.random((SIDE * 2, SIDE // 8)) * 255).astype(np.uint8)).resize((SIDE * 2, SIDE * 2))
     strokes = noise.filter(ImageFilter.GaussianBlur(1.5)).rotate(rng.uniform(0, 180), Image.Resampling.BILINEAR)
     inside = strokes.crop((SIDE // 2, SIDE // 2, SIDE // 2 + SIDE, SIDE // 2 + SIDE))
     slope = np.linspace(-0.12, 0.12, SIDE)[:, None] * rng.choice((-1, 1))
     light = 1 + slope + (np.asarray(inside, dtype=float) / 255 - 0.5) * 0.5
-    rgb = np.array(COLOURS[colour])[None, None] * light[..., None]
+    rgb = np.array(COLORS[color])[None, None] * light[..., None]
     return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
 
 
-def place(rng: random.Random, canvas: Image.Image, sprite: Image.Image, centre: tuple[float, float], share: float) -> None:
+def place(rng: random.Random, canvas: Image.Image, sprite: Image.Image, center: tuple[float, float], share: float) -> None:
     """Paste a pictograph, a little turned and shifted, into the canvas."""
     side = SIDE * share * rng.uniform(0.85, 1.1)
     factor = side / max(sprite.size)
     size = (max(1, round(sprite.width * factor)), max(1, round(sprite.height * factor)))
     turned = sprite.resize(size, Image.Resampling.BICUBIC).rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
-    x, y = (round(SIDE * (c + rng.uniform(-0.03, 0.03))) for c in centre)
+    x, y = (round(SIDE * (c + rng.uniform(-0.03, 0.03))) for c in center)
     canvas.paste(turned, (x - turned.width // 2, y - turned.height // 2), turned)
 
 

@@ -39,7 +39,7 @@ FIRST_EMOJI = 0x1F000  # the annotations below this also name punctuation and ma
 LOW_EMOJI = range(0x2300, 0x2B60)  # the older pictographs; their text forms are filtered by name
 # The sprites that a mirror image would falsify: writing, and left or right in the name.
 NO_FLIP = re.compile(r"left|right|sign|flag|banknote|map|globe|book|newspaper|calendar|keyboard|hundred")
-COLOURS_IN_NAME = re.compile(r"\b(gold|silver|bronze|rainbow|x ray|flag|zebra|panda)\b")
+COLORS_IN_NAME = re.compile(r"\b(gold|silver|bronze|rainbow|x ray|flag|zebra|panda)\b")
 IRREGULAR = {
     "man": "men", "woman": "women", "wolf": "wolves", "mouse": "mice", "tooth": "teeth",
     "foot": "feet", "leaf": "leaves", "loaf": "loaves", "knife": "knives", "person": "people",
@@ -119,10 +119,10 @@ def object_names(cldr: Path) -> dict[str, str]:
 
 
 def draw(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:
-    """The glyph, cropped to its ink and centred on a square; None where the font has no single glyph."""
+    """The glyph, cropped to its ink and centered on a square; None where the font has no single glyph."""
     canvas = Image.new("RGBA", (320, 160))
     pen = ImageDraw.Draw(canvas)
-    # U+FE0F asks for the colour picture where the character also has a text form.
+    # U+FE0F asks for the color picture where the character also has a text form.
     text = emoji if len(emoji) > 1 else emoji + "\ufe0f"
     if pen.textlength(text, font=font) > 140:
         return None
@@ -142,7 +142,7 @@ def table_row(name: str) -> str:
     countable = not name.startswith("=") and name not in UNCOUNTED
     name = name.removeprefix("=")
     flip = not NO_FLIP.search(name)
-    tint = not COLOURS_IN_NAME.search(name)
+    tint = not COLORS_IN_NAME.search(name)
     return "\t".join(
         [name, plural(name) if countable or name in PLURALS else "", *(str(int(x)) for x in (countable, flip, tint))]
     )

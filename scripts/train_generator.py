@@ -28,7 +28,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from invert.picturebook import models, pipeline
-from invert.picturebook.grammar import fragment, spoken_caption
+from invert.picturebook.grammar import fragment, sample_training_caption
 from invert.picturebook.networks import as_one_convolution, build_scheduler, build_unet, build_vae
 from invert.picturebook.render import render
 from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
@@ -87,8 +87,8 @@ def vae_loss(plan: Plan, vae: AutoencoderTiny) -> Callable[[int], Tensor]:
 
 
 def eased(scenes: list[Scene], rng: random.Random) -> list[Scene]:
-    """Some of the patterned backgrounds in their first colour alone, so that the error is more about the objects."""
-    easy = [replace(scene, pattern="plain", colours=scene.colours[:1]) for scene in scenes]
+    """Some of the patterned backgrounds in their first color alone, so that the error is more about the objects."""
+    easy = [replace(scene, pattern="plain", colors=scene.colors[:1]) for scene in scenes]
     return [e if rng.random() < EASED and not held_out(e) else scene for e, scene in zip(easy, scenes, strict=True)]
 
 
@@ -96,7 +96,7 @@ def captions_of(scenes: list[Scene], rng: random.Random) -> list[str]:
     """Captions as training hears them: some cut to a part, some dropped altogether."""
     spoken = []
     for scene in scenes:
-        text, luck = spoken_caption(scene, rng), rng.random()
+        text, luck = sample_training_caption(scene, rng), rng.random()
         spoken.append("" if luck < EMPTY else fragment(text, rng) if luck < EMPTY + FRAGMENTS else text)
     return spoken
 
@@ -135,7 +135,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 class Run:
-    """A network, its moving average and its optimiser, kept in one checkpoint."""
+    """A network, its moving average and its optimizer, kept in one checkpoint."""
 
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         self.plan = plan
@@ -194,7 +194,7 @@ class Run:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the average; early on it follows faster, so that it is never mostly initialisation."""
+        """Move the average; early on it follows faster, so that it is never mostly initialization."""
         weight = 1 - min(self.plan.decay, (1 + self.step) / (10 + self.step)) ** FOLLOW
         ours = [value for value in self.average.values() if value.is_floating_point()]
         theirs = [value for value in self.model.state_dict().values() if value.is_floating_point()]
@@ -225,7 +225,7 @@ def without(path: Path, key: str) -> None:
 
 
 def train(plan: Plan, every: int) -> None:
-    torch.manual_seed(SEEDS[plan.name])  # a script of its own: initialisation has no other seed to take
+    torch.manual_seed(SEEDS[plan.name])  # a script of its own: initialization has no other seed to take
     model: Any
     if plan.name == "vae":
         model = build_vae().to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@
 
 Scenes are drawn by seed and step, so a resumed run sees exactly the data that an unbroken one
 would. Besides CLIP's contrastive loss, one linear reader shared by both towers names a latent's
-attributes (objects in order, colours, layout, pattern, style); it makes the towers meet early and
+attributes (objects in order, colors, layout, pattern, style); it makes the towers meet early and
 is thrown away at the end. Runs on CUDA or on the CPU (bfloat16 autocast).
 """
 
@@ -33,10 +33,10 @@ from invert.models.loading import load_clip
 from invert.picturebook import models
 from invert.picturebook.augment import augment
 from invert.picturebook.families import family, look_alikes, portraits
-from invert.picturebook.grammar import caption, fragment, spoken_caption
+from invert.picturebook.grammar import caption, fragment, sample_training_caption
 from invert.picturebook.render import render
 from invert.picturebook.world import (
-    COLOURS,
+    COLORS,
     CORNERS,
     LAYOUTS,
     PATTERNS,
@@ -64,7 +64,7 @@ class Reader(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        things, hues = len(objects()), len(COLOURS) + 1
+        things, hues = len(objects()), len(COLORS) + 1
         self.sizes = [things, things + 1, hues, hues, len(LAYOUTS) + len(CORNERS), len(PATTERNS), hues, hues, len(STYLES)]
         self.weights = [1.0, 1.0, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3]
         self.linear = nn.Linear(width, sum(self.sizes))
@@ -80,7 +80,7 @@ class Reader(nn.Module):
 
 
 def attributes(scene: Scene) -> list[int]:
-    hues = ["", *COLOURS]
+    hues = ["", *COLORS]
     second = len(scene.objects) > 1
     layout = LAYOUTS.index(scene.layout) if not scene.corner else len(LAYOUTS) + CORNERS.index(scene.corner)
     return [
@@ -90,8 +90,8 @@ def attributes(scene: Scene) -> list[int]:
         hues.index(scene.tints[1]) if second else 0,
         layout,
         PATTERNS.index(scene.pattern),
-        hues.index(scene.colours[0]),
-        hues.index(scene.colours[1]) if len(scene.colours) > 1 else 0,
+        hues.index(scene.colors[0]),
+        hues.index(scene.colors[1]) if len(scene.colors) > 1 else 0,
         STYLES.index(scene.style),
     ]
 
@@ -114,7 +114,7 @@ class CompactTokenizer:
 
 
 def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
-    """The text tower on as many positions as the longest caption has; unnormalised (B, E)."""
+    """The text tower on as many positions as the longest caption has; unnormalized (B, E)."""
     length = ids.shape[1]
     hidden = model.token_embedding(ids) + model.positional_embedding[:length]
     hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
@@ -122,7 +122,7 @@ def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
     return hidden @ model.text_projection
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     mean = torch.tensor(OPENAI_DATASET_MEAN, device=images.device)[:, None, None]
     std = torch.tensor(OPENAI_DATASET_STD, device=images.device)[:, None, None]
     return (images - mean) / std
@@ -136,11 +136,11 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
         other = change_one(scenes[rng.randrange(size // 2)], rng)
         if not held_out(other):
             scenes.append(other)
-    captions = [spoken_caption(scene, rng) for scene in scenes]
+    captions = [sample_training_caption(scene, rng) for scene in scenes]
     if step % 10 != 9:
         captions = [fragment(text, rng) if rng.random() < FRAGMENTS else text for text in captions]
     else:  # long prompts must not meet untrained positions
-        captions = [f"{text}, {spoken_caption(scene, rng)}" for scene, text in zip(scenes, captions, strict=True)]
+        captions = [f"{text}, {sample_training_caption(scene, rng)}" for scene, text in zip(scenes, captions, strict=True)]
     return scenes, captions
 
 
@@ -148,7 +148,7 @@ def family_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> t
     """Whole families of scenes and a caption each; a few captions are only parts of one."""
     rng = random.Random(f"families-{seed}-{step}")
     scenes = [scene for _ in range(size // FAMILY) for scene in family(rng, similar, FAMILY)]
-    captions = [spoken_caption(scene, rng) for scene in scenes]
+    captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
 
@@ -209,7 +209,7 @@ class HiddenMuon(torch.optim.Muon):
         return super().step(closure)
 
 
-def optimisers(model: nn.Module, reader: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+def optimizers(model: nn.Module, reader: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for convolutions and transformer blocks, AdamW for the rest; in 200 steps of pictures this
     found 45 % of the objects where AdamW alone found 41 %."""
     named = [*model.named_parameters(), *reader.named_parameters()]
@@ -223,21 +223,21 @@ def optimisers(model: nn.Module, reader: nn.Module, rate: float) -> list[torch.o
 
 
 class Training:
-    """A model with its reader, its optimisers and the step of its phase that it has reached."""
+    """A model with its reader, its optimizers and the step of its phase that it has reached."""
 
     def __init__(self, name: str, phase: str, steps: int, batch: int, rate: float, device: torch.device) -> None:
         """steps: of the whole phase; the rate falls along a cosine to the last of them."""
-        torch.manual_seed(SEEDS[name])  # a script of its own: initialisation has no other seed to take
+        torch.manual_seed(SEEDS[name])  # a script of its own: initialization has no other seed to take
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
         self.model = models.build(name, len(models.known_tokens())).to(device)
         self.reader = Reader(models.CONFIGS[name]["embed_dim"]).to(device)
-        self.optimisers = optimisers(self.model, self.reader, rate)
+        self.optimizers = optimizers(self.model, self.reader, rate)
         self.tokenize = CompactTokenizer()
         self.similar: list[list[int]] = []
         self.step = 0
 
     def parts(self) -> dict[str, Any]:
-        muon, adamw = self.optimisers
+        muon, adamw = self.optimizers
         return {"model": self.model, "reader": self.reader, "muon": muon, "adamw": adamw}
 
     def save(self, path: Path) -> None:
@@ -269,7 +269,7 @@ class Training:
     def advance(self) -> dict[str, float]:
         """One step; returns its losses."""
         progress = self.step / self.steps
-        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
         # A family's statistics are not the world's, so batch norms stay as they are then.
         self.model.train(self.phase != "families")
@@ -280,17 +280,17 @@ class Training:
         self.reader.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
     def drawn(self, scenes: list[Scene]) -> Tensor:
-        """The scenes as pictures, normalised (B, 3, S, S): augmented, but every second batch of families is as drawn."""
+        """The scenes as pictures, normalized (B, 3, S, S): augmented, but every second batch of families is as drawn."""
         if self.phase == "families" and self.step % 2:
-            return normalise(render(scenes, models.IMAGE_SIZE, self.device))
+            return normalize(render(scenes, models.IMAGE_SIZE, self.device))
         noise = torch.Generator(self.device).manual_seed(self.step)
-        return normalise(augment(render(scenes, models.IMAGE_SIZE, self.device, wildness=1.0), noise))
+        return normalize(augment(render(scenes, models.IMAGE_SIZE, self.device, jitter=1.0), noise))
 
     def labels(self, scenes: list[Scene]) -> Tensor:
         return torch.tensor([attributes(scene) for scene in scenes], device=self.device)
@@ -322,7 +322,7 @@ class Training:
     def pictures(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) in 0..1 → latents (B, E), as the model stands."""
         parts = pixels.to(self.device).split(128)
-        return torch.cat([self.model.visual(normalise(part)) for part in parts])
+        return torch.cat([self.model.visual(normalize(part)) for part in parts])
 
     def texts(self, captions: list[str]) -> Tensor:
         """Captions → latents (B, E), as the model stands."""

@@ -13,7 +13,7 @@ SPREAD = 5.0  # variance of each of the lesson's clusters, along each axis
 BANDWIDTH = 2.5  # the lesson's
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """points (N, D), the cluster that each was drawn from (N,), and the clusters' true centroids (K, D)."""
 
     points: Tensor
@@ -25,11 +25,11 @@ class Labelled(NamedTuple):
         return float((moved - self.centroids[self.owner]).norm(dim=1).mean())
 
 
-def lesson(n: int = 1500, clusters: int = 6, features: int = 2, seed: int = 42, sizes: Sequence[int] | None = None) -> Labelled:
+def lesson(n: int = 1500, clusters: int = 6, features: int = 2, seed: int = 42, sizes: Sequence[int] | None = None) -> Labeled:
     """The lesson's data: centroids uniform in [−35, 35]^D, points around them with variance 5; of equal sizes unless given."""
     generator = torch.Generator().manual_seed(seed)
     centroids = torch.rand(clusters, features, generator=generator) * 70 - 35
     counts = torch.tensor(sizes) if sizes else torch.full((clusters,), n // clusters)
     owner = torch.arange(clusters).repeat_interleave(counts)
     noise = torch.randn(len(owner), features, generator=generator) * math.sqrt(SPREAD)
-    return Labelled(centroids[owner] + noise, owner, centroids)
+    return Labeled(centroids[owner] + noise, owner, centroids)

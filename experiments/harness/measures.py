@@ -1,4 +1,4 @@
-"""How good a prompt is where the truth is known: words, objects, relation, and a judge nobody optimised.
+"""How good a prompt is where the truth is known: words, objects, relation, and a judge nobody optimized.
 
 In: prompts, and the `Scene`s or pictures they were recovered from. Out: plain numbers per prompt. Every
 experiment that rates prompts uses these, so that a figure means the same in each of them.
@@ -50,7 +50,7 @@ def relation_right(prompt: str, scene: Scene) -> bool:
 
 
 class Judge:
-    """The second CLIP: another architecture and seed, never optimised against."""
+    """The second CLIP: another architecture and seed, never optimized against."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.clip = load_clip("picturebook-judge", device)

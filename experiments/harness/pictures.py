@@ -21,6 +21,7 @@ from invert.picturebook.world import Scene, draw_scenes, objects
 
 OUT_OF_DOMAIN = FOLDER / "foreign"
 DRAWING_REVISION = 1  # raised when the renderer draws the same scene otherwise
+RECORDED_NAMES = {"colors": "colours"}  # fields of `Scene` that published records spell otherwise
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:
     scenes = draw_scenes(n, seed, split)
     images = [to_pil_image(render([scene], models.IMAGE_SIZE)[0]) for scene in scenes]
     return [
-        Picture(f"scene-{i:03}", split, image, scene, digest(json.dumps(asdict(scene)).encode()))
+        Picture(f"scene-{i:03}", split, image, scene, digest(json.dumps(scene_record(scene)).encode()))
         for i, (image, scene) in enumerate(zip(images, scenes, strict=True))
     ]
 
@@ -65,11 +66,24 @@ def out_of_domain_pictures(n: int) -> list[Picture]:
     for truth in json.loads((OUT_OF_DOMAIN / "truths.json").read_text())[:n]:
         file, _ = truth.pop("file"), truth.pop("ground")
         truth["objects"] = [index[name] for name in truth["objects"]]
-        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in truth.items()}
-        scene = Scene(**fields)
+        scene = scene_of_record(truth)
         path = OUT_OF_DOMAIN / file
         found.append(Picture(path.stem, "foreign", Image.open(path).convert("RGB"), scene, digest(path.read_bytes())))
     return found
+
+
+def scene_record(scene: Scene) -> dict[str, Any]:
+    """Return the scene's fields under the names that published records use."""
+    return {RECORDED_NAMES.get(name, name): value for name, value in asdict(scene).items()}
+
+
+def scene_of_record(record: dict[str, Any]) -> Scene:
+    """Return the scene that `scene_record`, or JSON made of it, describes."""
+    names = {recorded: name for name, recorded in RECORDED_NAMES.items()}
+    fields: dict[str, Any] = {
+        names.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return Scene(**fields)
 
 
 def digest(source: bytes) -> str:

@@ -283,8 +283,8 @@ def _opener(transfer: _Transfer) -> urllib.request.OpenerDirector:
 
     class Secure(urllib.request.HTTPSHandler):
         def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            tunnelled = getattr(request, "_tunnel_host", None) or request.has_proxy()
-            return self.do_open(SecureProxied if tunnelled else SecureConnection, request)
+            tunneled = getattr(request, "_tunnel_host", None) or request.has_proxy()
+            return self.do_open(SecureProxied if tunneled else SecureConnection, request)
 
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler(), Plain(), Secure()):

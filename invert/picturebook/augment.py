@@ -1,6 +1,6 @@
-"""Damage for training pictures, so that the models also read pictures that we did not render.
+"""Augment training pictures, so that the models also read pictures that the renderer did not draw.
 
-Every function takes and gives images (B, 3, S, S) in 0..1 on any device; randomness comes from the
+Every function takes and returns images (B, 3, S, S) in 0..1 on any device; randomness comes from the
 generator passed in.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invert.picturebook.render import blur, luminance
 
-# The luminance table of ITU-T T.81 annex K.1, the usual JPEG quantiser at quality 50.
+# The luminance table of ITU-T T.81 annex K.1, the usual JPEG quantizer at quality 50.
 JPEG_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55),
     (14, 13, 16, 24, 40, 57, 69, 56), (14, 17, 22, 29, 51, 87, 80, 62),
@@ -33,7 +33,7 @@ def _dct(device: torch.device) -> Tensor:
 
 
 def jpeg(images: Tensor, coarseness: float) -> Tensor:
-    """Quantise 8×8 DCT blocks as JPEG does; coarseness 1 is quality 50. S must divide by 8."""
+    """Quantize 8×8 DCT blocks as JPEG does; coarseness 1 is quality 50. S must divide by 8."""
     b, c, s, _ = images.shape
     basis = _dct(images.device)
     table = torch.tensor(JPEG_TABLE, device=images.device) * (coarseness / 255)
@@ -43,7 +43,7 @@ def jpeg(images: Tensor, coarseness: float) -> Tensor:
     return blocks.transpose(3, 4).reshape(b, c, s, s).clamp(0, 1)
 
 
-def colour_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation by ± 20 % each, per picture."""
     factors = 0.8 + 0.4 * torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device)
     brightness, contrast, saturation = factors
@@ -55,14 +55,14 @@ def colour_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Jitter every picture; blur, add noise to, and JPEG-compress some of them."""
-    images = colour_jitter(images, generator)
-    luck = torch.rand(3, len(images), generator=generator, device=images.device)
+    images = color_jitter(images, generator)
+    draws = torch.rand(3, len(images), generator=generator, device=images.device)
     for row, chance, damage in (
         (0, 0.1, lambda part: blur(part, 0.7)),
         (1, 0.2, lambda part: part + 0.04 * torch.randn(part.shape, generator=generator, device=part.device)),
         (2, 0.15, lambda part: jpeg(part, 0.7)),
     ):
-        mine = (luck[row] < chance).nonzero()[:, 0]
+        mine = (draws[row] < chance).nonzero()[:, 0]
         if len(mine):
             images[mine] = damage(images[mine])
     return images.clamp(0, 1)

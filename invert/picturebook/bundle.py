@@ -21,7 +21,7 @@ from invert.picturebook import clip as own_clip
 from invert.picturebook import models
 from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
 from invert.picturebook.render import render
-from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, draw_scenes, objects
+from invert.picturebook.world import COLORS, CORNERS, PATTERNS, draw_scenes, objects
 from invert.target import modality_gap
 
 NAME, JUDGE = "picturebook", "picturebook-judge"
@@ -84,14 +84,14 @@ def labels() -> LabelTables:
     styles = [style.removesuffix(" of") for style in styles if style]
     corners = [f"in the {corner} corner" for corner in CORNERS]
     layouts = ["small", "two", "to the left of", "to the right of", "above", "below", *corners]
-    pairs = [" and ".join(pair) for pair in itertools.combinations(COLOURS, 2)]
+    pairs = [" and ".join(pair) for pair in itertools.combinations(COLORS, 2)]
     patterned = [f"{pattern} {pair}" for pattern in PATTERNS[1:] for pair in pairs]
-    backgrounds = [f"on {with_article(f'{look} background')}" for look in [*COLOURS, *patterned]]
+    backgrounds = [f"on {with_article(f'{look} background')}" for look in [*COLORS, *patterned]]
     return LabelTables(
         artists=tuple(layouts),
         flavors=tuple(dict.fromkeys([*single, *doubled])),
         mediums=tuple(dict.fromkeys(styles)),
-        movements=tuple(COLOURS),
+        movements=tuple(COLORS),
         trendings=tuple(backgrounds),
         negative=tuple(style for style in STYLE_FORMS if style != "plain"),
     )

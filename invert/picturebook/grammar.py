@@ -11,7 +11,7 @@ import re
 from functools import cache
 
 from invert.errors import InputError
-from invert.picturebook.world import COLOURS, CORNERS, PATTERNS, STYLES, Object, Scene, objects
+from invert.picturebook.world import COLORS, CORNERS, PATTERNS, STYLES, Object, Scene, objects
 
 # Spoken forms of a style around a description; the first is canonical.
 STYLE_FORMS = {
@@ -62,9 +62,9 @@ def _arrangements(scene: Scene) -> tuple[str, ...]:
 
 
 def _background(scene: Scene) -> str:
-    colours = " and ".join(scene.colours)
+    colors = " and ".join(scene.colors)
     pattern = "" if scene.pattern == "plain" else scene.pattern + " "
-    return " on " + with_article(f"{pattern}{colours} background")
+    return " on " + with_article(f"{pattern}{colors} background")
 
 
 def caption(scene: Scene) -> str:
@@ -79,8 +79,8 @@ def paraphrases(scene: Scene) -> tuple[str, ...]:
     )
 
 
-def spoken_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption as training hears it: a paraphrase, sometimes without background or style."""
+def sample_training_caption(scene: Scene, rng: random.Random) -> str:
+    """Sample a training caption: a paraphrase, sometimes without background or style."""
     arrangement = rng.choice(_arrangements(scene))
     forms = STYLE_FORMS[scene.style]
     form = forms[0] if rng.random() < 0.4 else rng.choice(forms)
@@ -114,7 +114,7 @@ def fragment(text: str, rng: random.Random) -> str:
 
 
 def content_words(text: str) -> list[str]:
-    """The words that carry meaning, in order: objects, colours, pattern, style, count, relation."""
+    """The words that carry meaning, in order: objects, colors, pattern, style, count, relation."""
     return [word for word in re.findall(r"[a-z]+", text.lower()) if word not in STOP_WORDS]
 
 
@@ -133,8 +133,8 @@ def _plurals() -> dict[str, int]:
 @cache
 def _object_pattern() -> re.Pattern[str]:
     names = sorted({*_singulars(), *_plurals()}, key=len, reverse=True)  # the longest name wins: "cat face" before "cat"
-    colours = "|".join(COLOURS)
-    return re.compile(rf"\b(two )?(?:({colours}) )?({'|'.join(map(re.escape, names))})\b")
+    colors = "|".join(COLORS)
+    return re.compile(rf"\b(two )?(?:({colors}) )?({'|'.join(map(re.escape, names))})\b")
 
 
 def mentioned_objects(text: str) -> list[tuple[int, str, bool]]:
@@ -182,7 +182,7 @@ def relation(text: str) -> tuple[str, tuple[int, ...]]:
 def _parse_background(text: str) -> tuple[str, tuple[str, ...]]:
     words = text.split(" on ")[-1].split(" background")[0] if " background" in text else ""
     pattern = next((p for p in PATTERNS if p in words), "plain")
-    named = tuple(colour for colour in COLOURS if re.search(rf"\b{colour}\b", words))
+    named = tuple(color for color in COLORS if re.search(rf"\b{color}\b", words))
     if not named:
         return "plain", ("white",)
     return ("plain", named[:1]) if len(named) == 1 or pattern == "plain" else (pattern, named[:2])
@@ -206,7 +206,7 @@ def parse(text: str, seed: int = 0) -> Scene:
         layout = "beside"
     elif layout == "one" and named[0][2]:
         layout = "two"
-    pattern, colours = _parse_background(lowered)
+    pattern, colors = _parse_background(lowered)
     tail = lowered.replace(" and white background", "").replace(" and black background", "")
     style = next((s for s in STYLES[1:] if s in tail), "plain")
     return Scene(
@@ -215,17 +215,17 @@ def parse(text: str, seed: int = 0) -> Scene:
         layout=layout,
         corner=next((c for c in CORNERS if c in lowered), "top left") if layout == "corner" else "",
         pattern=pattern,
-        colours=colours,
+        colors=colors,
         style=style,
         seed=seed,
     )
 
 
 def phrases() -> tuple[str, ...]:
-    """Every piece that a caption is made of: names, plurals, styles, colours, patterns, corners, joining words."""
+    """Every piece that a caption is made of: names, plurals, styles, colors, patterns, corners, joining words."""
     said = [*(thing.name for thing in objects()), *(thing.plural for thing in objects())]
     said += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
-    said += [*COLOURS, *PATTERNS[1:], *CORNERS]
+    said += [*COLORS, *PATTERNS[1:], *CORNERS]
     said += ["a an two small to the left right of above below under in corner and on background"]
     return tuple(phrase for phrase in said if phrase)
 
@@ -240,7 +240,7 @@ def lexicon() -> tuple[str, ...]:
 def terms() -> tuple[str, ...]:
     """The units that captions are written in, sorted: names whole ("palm tree"), relations whole, single joining words."""
     names = [thing.name for thing in objects()] + [thing.plural for thing in objects() if thing.plural]
-    fixed = [*STYLES[1:], *COLOURS, *PATTERNS[1:], *CORNERS, "to the left of", "to the right of", "left of", "right of"]
+    fixed = [*STYLES[1:], *COLORS, *PATTERNS[1:], *CORNERS, "to the left of", "to the right of", "left of", "right of"]
     joining = [
         "a",
         "an",

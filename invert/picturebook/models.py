@@ -1,4 +1,4 @@
-"""picturebook's two models: the CLIP that is inverted, and the judge that nobody optimises against.
+"""picturebook's two models: the CLIP that is inverted, and the judge that nobody optimizes against.
 
 Both are real open_clip models (own config, CLIP's 49,408-token tokenizer). The files store fp16
 weights and only the token rows that training touched; the other rows are zero when loaded.
@@ -66,7 +66,7 @@ def renew_tokens() -> None:
 
 
 def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
-    """A fresh, randomly initialised "clip" or "judge"; a smaller vocab_size is for training."""
+    """A fresh, randomly initialized "clip" or "judge"; a smaller vocab_size is for training."""
     from open_clip.model import CLIP
 
     config = CONFIGS[name]
@@ -106,7 +106,7 @@ def load(name: str) -> CLIP:
 
 
 def preprocess() -> Any:
-    """open_clip's evaluation transform for both models: shortest side to 64 pixels, centre crop."""
+    """open_clip's evaluation transform for both models: shortest side to 64 pixels, center crop."""
     import open_clip
 
     return open_clip.image_transform(IMAGE_SIZE, is_train=False)

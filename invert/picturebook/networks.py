@@ -36,7 +36,7 @@ def build_vae() -> Any:
     )
     set_patch_projection(vae.encoder, *principal_patches())
     vae.encoder.requires_grad_(False)
-    for module in vae.decoder.modules():  # the class's own initialisation fades out over the depth
+    for module in vae.decoder.modules():  # the class's own initialization fades out over the depth
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return vae
@@ -80,7 +80,7 @@ def set_patch_projection(encoder: Any, weight: Tensor, offset: Tensor) -> None:
     patch = weight.view(-1, 3, 8, 8)
     for dy, dx in QUARTERS:  # the four 4×4 quarters of the patch, 48 channels each
         quarter = patch[:, :, 4 * dy : 4 * dy + 4, 4 * dx : 4 * dx + 4]
-        # y = 2·y1 + y0 within a quarter: channels are ordered colour, (y0, x0), (y1, x1).
+        # y = 2·y1 + y0 within a quarter: channels are ordered color, (y0, x0), (y1, x1).
         ordered = quarter.reshape(-1, 3, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4).flatten(1)
         strided[2].weight[: len(weight), :, 1 + dy, 1 + dx] = ordered
     outputs = range(len(weight))

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from invert.picturebook.world import ATLAS, COLOURS, PATTERNS, STYLES, Scene, objects
+from invert.picturebook.world import ATLAS, COLORS, PATTERNS, STYLES, Scene, objects
 
 SPRITE = 72  # pixels
 COLUMNS = 32
 LUMA = (0.299, 0.587, 0.114)
-CORNER_CENTRES = {
+CORNER_CENTERS = {
     "top left": (-0.45, -0.45),
     "top right": (0.45, -0.45),
     "bottom left": (-0.45, 0.45),
@@ -33,7 +33,7 @@ CORNER_CENTRES = {
 
 @cache
 def _atlas() -> Tensor:
-    """Sprites (N, 4, 72, 72) uint8, colours premultiplied by alpha."""
+    """Sprites (N, 4, 72, 72) uint8, colors premultiplied by alpha."""
     with Image.open(ATLAS) as image:
         pixels = np.asarray(image.convert("RGBA"))
     rows = pixels.shape[0] // SPRITE
@@ -54,7 +54,7 @@ def sprites(device: torch.device, level: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Slot:
-    """One sprite in the picture: centre in -1..1, half its side as a share of the picture's, radians."""
+    """One sprite in the picture: center in -1..1, half its side as a share of the picture's, radians."""
 
     sprite: int
     x: float
@@ -65,18 +65,18 @@ class Slot:
     tint: str
 
 
-def _slots(scene: Scene, rng: random.Random, wildness: float) -> list[Slot]:
-    """Where the scene's sprites lie. `wildness` 0 is the tidy default, 1 the augmented training."""
+def _slots(scene: Scene, rng: random.Random, jitter: float) -> list[Slot]:
+    """Place the scene's sprites. `jitter` 0 is the tidy default, 1 the augmented training."""
 
     def slot(k: int, x: float, y: float, scale: float) -> Slot:
-        wobble = 0.04 + 0.06 * wildness
+        wobble = 0.04 + 0.06 * jitter
         return Slot(
             sprite=scene.objects[k],
             x=x + rng.uniform(-wobble, wobble),
             y=y + rng.uniform(-wobble, wobble),
-            scale=scale * rng.uniform(0.92 - 0.1 * wildness, 1.05),
-            angle=rng.gauss(0, 0.04 + 0.12 * wildness),
-            mirrored=wildness > 0 and objects()[scene.objects[k]].flip and rng.random() < 0.5,
+            scale=scale * rng.uniform(0.92 - 0.1 * jitter, 1.05),
+            angle=rng.gauss(0, 0.04 + 0.12 * jitter),
+            mirrored=jitter > 0 and objects()[scene.objects[k]].flip and rng.random() < 0.5,
             tint=scene.tints[k],
         )
 
@@ -86,7 +86,7 @@ def _slots(scene: Scene, rng: random.Random, wildness: float) -> list[Slot]:
         case "small":
             return [slot(0, 0, 0, 0.36)]
         case "corner":
-            return [slot(0, *CORNER_CENTRES[scene.corner], 0.46)]
+            return [slot(0, *CORNER_CENTERS[scene.corner], 0.46)]
         case "two":
             return [slot(0, -0.48, 0, 0.47), slot(0, 0.48, 0, 0.47)]
         case "beside":
@@ -125,34 +125,34 @@ def _inverse_affine(slots: list[Slot], device: torch.device) -> Tensor:
 
 
 def _tinted(tiles: Tensor, tints: list[str]) -> Tensor:
-    """Recolour premultiplied sprites (B, 4, h, w): the tint's hue, the sprite's light and shade."""
+    """Recolor premultiplied sprites (B, 4, h, w): the tint's hue, the sprite's light and shade."""
     mine = [i for i, tint in enumerate(tints) if tint]
     if not mine:
         return tiles
-    rgb = torch.tensor([COLOURS[tints[i]] for i in mine], device=tiles.device)[:, :, None, None] / 255
+    rgb = torch.tensor([COLORS[tints[i]] for i in mine], device=tiles.device)[:, :, None, None] / 255
     part = tiles[mine]
     alpha = part[:, 3:]
     light = (part[:, :3] * torch.tensor(LUMA, device=tiles.device)[:, None, None]).sum(1, keepdim=True)
     shade = light / alpha.clamp(min=1e-3)
-    # Dark strokes stay dark and highlights stay light; the middle takes the colour.
-    colour = torch.where(shade < 0.55, rgb * (0.25 + 1.364 * shade), rgb + (1 - rgb) * (shade - 0.55) * 0.9)
-    tiles[mine] = torch.cat([(0.85 * colour * alpha + 0.15 * part[:, :3]).clamp(0, 1), alpha], 1)
+    # Dark strokes stay dark and highlights stay light; the middle takes the color.
+    color = torch.where(shade < 0.55, rgb * (0.25 + 1.364 * shade), rgb + (1 - rgb) * (shade - 0.55) * 0.9)
+    tiles[mine] = torch.cat([(0.85 * color * alpha + 0.15 * part[:, :3]).clamp(0, 1), alpha], 1)
     return tiles
 
 
 def _backgrounds(scenes: list[Scene], rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
-    """(B, 3, size, size): plain, stripes, checks or dots in one or two colours."""
-    first = torch.tensor([COLOURS[s.colours[0]] for s in scenes], device=device)[:, :, None, None] / 255
-    second = torch.tensor([COLOURS[s.colours[-1]] for s in scenes], device=device)[:, :, None, None] / 255
-    jitter = torch.tensor([[r.random() for _ in range(4)] for r in rngs], device=device)
-    period = (size * (0.17 + 0.12 * jitter[:, 0]))[:, None, None]  # pixels from one stripe to the next
-    angle = (jitter[:, 1] * math.pi)[:, None, None]
+    """(B, 3, size, size): plain, stripes, checks or dots in one or two colors."""
+    first = torch.tensor([COLORS[s.colors[0]] for s in scenes], device=device)[:, :, None, None] / 255
+    second = torch.tensor([COLORS[s.colors[-1]] for s in scenes], device=device)[:, :, None, None] / 255
+    offsets = torch.tensor([[r.random() for _ in range(4)] for r in rngs], device=device)
+    period = (size * (0.17 + 0.12 * offsets[:, 0]))[:, None, None]  # pixels from one stripe to the next
+    angle = (offsets[:, 1] * math.pi)[:, None, None]
     line = torch.arange(size, device=device) + 0.5
     y, x = torch.meshgrid(line, line, indexing="ij")
-    along = x * angle.cos() + y * angle.sin() + (jitter[:, 2] * size)[:, None, None]  # (B, S, S)
+    along = x * angle.cos() + y * angle.sin() + (offsets[:, 2] * size)[:, None, None]  # (B, S, S)
     tilted = angle * 0.15  # checks and dots lean only a little
-    u = 2 * math.pi * ((x * tilted.cos() + y * tilted.sin()) / period + jitter[:, 2, None, None])
-    v = 2 * math.pi * ((y * tilted.cos() - x * tilted.sin()) / period + jitter[:, 3, None, None])
+    u = 2 * math.pi * ((x * tilted.cos() + y * tilted.sin()) / period + offsets[:, 2, None, None])
+    v = 2 * math.pi * ((y * tilted.cos() - x * tilted.sin()) / period + offsets[:, 3, None, None])
     waves = torch.stack(
         [
             torch.full_like(u, 9.0),
@@ -161,7 +161,7 @@ def _backgrounds(scenes: list[Scene], rngs: list[random.Random], size: int, devi
             (u.cos() + v.cos()) - 0.75,
         ],
         1,
-    )  # (B, pattern, S, S): above zero where the first colour shows
+    )  # (B, pattern, S, S): above zero where the first color shows
     kind = torch.tensor([PATTERNS.index(s.pattern) for s in scenes], device=device)
     wave = waves[torch.arange(len(scenes), device=device), kind][:, None]
     share = torch.sigmoid(wave * 8)
@@ -211,15 +211,15 @@ def apply_style(images: Tensor, style: str) -> Tensor:
     raise ValueError(f"unknown style {style!r}")
 
 
-def render(scenes: list[Scene], size: int = 64, device: torch.device | str = "cpu", wildness: float = 0.0) -> Tensor:
+def render(scenes: list[Scene], size: int = 64, device: torch.device | str = "cpu", jitter: float = 0.0) -> Tensor:
     """Draw scenes: (B, 3, size, size) float32 in 0..1 on the device.
 
-    wildness: 0 for the picture as defined, up to 1 for training's looser placement and mirroring.
+    jitter: 0 for the picture as defined, up to 1 for training's looser placement and mirroring.
     """
     device = torch.device(device)
     rngs = [random.Random(scene.seed) for scene in scenes]
     images = _backgrounds(scenes, rngs, size, device)
-    slots = [_slots(scene, rng, wildness) for scene, rng in zip(scenes, rngs, strict=True)]
+    slots = [_slots(scene, rng, jitter) for scene, rng in zip(scenes, rngs, strict=True)]
     for k in range(2):
         rows = [i for i, s in enumerate(slots) if len(s) > k]
         if rows:

@@ -17,7 +17,7 @@ from PIL import Image
 
 ATLAS = Path(__file__).parent / "sprites.png"
 
-COLOURS = {
+COLORS = {
     "red": (220, 40, 40),
     "orange": (245, 140, 30),
     "yellow": (250, 220, 60),
@@ -35,7 +35,7 @@ GRAYS = ("black", "gray", "white")
 PATTERNS = ("plain", "striped", "checkered", "dotted")
 STYLES = ("plain", "pencil sketch", "black and white", "pixel art", "blurry", "neon", "sepia")
 STYLE_WEIGHTS = (6, 1, 1, 1, 1, 1, 1)  # how often each is drawn
-COLOURLESS_STYLES = ("pencil sketch", "black and white", "sepia")  # show no hue, so captions name none
+COLORLESS_STYLES = ("pencil sketch", "black and white", "sepia")  # show no hue, so captions name none
 LAYOUTS = ("one", "small", "two", "beside", "above", "corner")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 HELD_OUT_SHARE = 8  # one pair of objects, or combination of attributes, in 8 is never trained on
@@ -49,7 +49,7 @@ class Object:
     plural: str
     countable: bool  # takes "a" or "an"
     flip: bool  # a mirror image is still the thing
-    tint: bool  # may be recoloured
+    tint: bool  # may be recolored
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Scene:
     """A picture as its attributes.
 
     objects: one or two indices into `objects()`; with two, the first is on the left or above.
-    tints: one colour name or "" per object. corner: one of CORNERS for the corner layout, else "".
-    colours: one colour for a plain background, two in COLOURS order for a pattern. seed: where
+    tints: one color name or "" per object. corner: one of CORNERS for the corner layout, else "".
+    colors: one color for a plain background, two in COLORS order for a pattern. seed: where
     exactly things lie (jitter of position, size and angle).
     """
 
@@ -67,7 +67,7 @@ class Scene:
     layout: str
     corner: str
     pattern: str
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     style: str
     seed: int = 0
 
@@ -91,20 +91,20 @@ def held_out(scene: Scene) -> bool:
     if len(scene.objects) == 2:
         key = ("pair", *sorted(scene.objects))
     else:
-        key = ("combination", *scene.objects, scene.layout, scene.pattern, scene.style, *scene.colours[:1])
+        key = ("combination", *scene.objects, scene.layout, scene.pattern, scene.style, *scene.colors[:1])
     return zlib.crc32(repr(key).encode()) % HELD_OUT_SHARE == 0
 
 
-def _draw_colours(rng: random.Random, pattern: str, style: str) -> tuple[str, ...]:
-    palette = GRAYS if style in COLOURLESS_STYLES else tuple(COLOURS)
+def _draw_colors(rng: random.Random, pattern: str, style: str) -> tuple[str, ...]:
+    palette = GRAYS if style in COLORLESS_STYLES else tuple(COLORS)
     chosen = rng.sample(palette, 1 if pattern == "plain" else 2)
-    return tuple(sorted(chosen, key=list(COLOURS).index))
+    return tuple(sorted(chosen, key=list(COLORS).index))
 
 
 def _draw_tint(rng: random.Random, thing: Object, style: str) -> str:
-    if not thing.tint or style in COLOURLESS_STYLES or rng.random() < 0.6:
+    if not thing.tint or style in COLORLESS_STYLES or rng.random() < 0.6:
         return ""
-    return rng.choice(tuple(COLOURS))
+    return rng.choice(tuple(COLORS))
 
 
 def draw_scene(rng: random.Random, style_weights: Sequence[int] = STYLE_WEIGHTS) -> Scene:
@@ -123,7 +123,7 @@ def draw_scene(rng: random.Random, style_weights: Sequence[int] = STYLE_WEIGHTS)
         layout=layout,
         corner=rng.choice(CORNERS) if layout == "corner" else "",
         pattern=pattern,
-        colours=_draw_colours(rng, pattern, style),
+        colors=_draw_colors(rng, pattern, style),
         style=style,
         seed=rng.getrandbits(31),
     )
@@ -141,17 +141,17 @@ def draw_scenes(n: int, seed: int, split: str = "train") -> list[Scene]:
 
 
 def change_one(scene: Scene, rng: random.Random) -> Scene:
-    """A near miss: the scene with one attribute changed, so that contrast teaches details."""
+    """Make a hard negative: the scene with one attribute changed, so that contrast teaches details."""
     other = draw_scene(rng)
     kinds = ["style", "background", "tint", "layout"] + ["swap"] * 2 * (len(scene.objects) == 2)
     kind = rng.choice(kinds)
     seed = rng.getrandbits(31)
     if kind == "swap":
-        if rng.random() < 0.3:  # the same places, the colours exchanged
+        if rng.random() < 0.3:  # the same places, the colors exchanged
             tints = tuple(t if objects()[i].tint else "" for i, t in zip(scene.objects, scene.tints[::-1], strict=True))
             return replace(scene, tints=tints, seed=seed)
         return replace(scene, objects=scene.objects[::-1], tints=scene.tints[::-1], seed=seed)
-    if kind == "tint" and scene.style not in COLOURLESS_STYLES:
+    if kind == "tint" and scene.style not in COLORLESS_STYLES:
         tints = tuple(_draw_tint(rng, objects()[i], scene.style) for i in scene.objects)
         return replace(scene, tints=tints, seed=seed)
     if kind == "layout" and scene.layout != "two":
@@ -159,7 +159,7 @@ def change_one(scene: Scene, rng: random.Random) -> Scene:
             return replace(scene, layout="above" if scene.layout == "beside" else "beside", seed=seed)
         layout = rng.choice(("one", "small", "corner"))
         return replace(scene, layout=layout, corner=rng.choice(CORNERS) if layout == "corner" else "", seed=seed)
-    if kind == "style" and (other.style in COLOURLESS_STYLES) == (scene.style in COLOURLESS_STYLES):
+    if kind == "style" and (other.style in COLORLESS_STYLES) == (scene.style in COLORLESS_STYLES):
         return replace(scene, style=other.style, seed=seed)
     pattern = other.pattern
-    return replace(scene, pattern=pattern, colours=_draw_colours(rng, pattern, scene.style), seed=seed)
+    return replace(scene, pattern=pattern, colors=_draw_colors(rng, pattern, scene.style), seed=seed)

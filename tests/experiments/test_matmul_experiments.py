@@ -74,7 +74,7 @@ def test_sectors_are_counted_by_address() -> None:
     assert count([0, 4, 31], 32) == 1 and count([31, 32], 32) == 2 and count([], 32) == 0
 
 
-def test_speed_ups_compare_neighbours_on_the_largest_size_of_both() -> None:
+def test_speed_ups_compare_neighbors_on_the_largest_size_of_both() -> None:
     def row(backend: str, size: int, seconds: float) -> Row:
         return Row(backend, size, size, size, "float32", seconds, 1.0, 1.0, 1.0, 1.0)
 

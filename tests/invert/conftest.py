@@ -39,7 +39,7 @@ class Adapted:
 
     clip: Clip
     encode_text: Callable[[list[str]], Tensor]  # unit latents, all 77 positions, the library's own code
-    encode_image: Callable[[Tensor], Tensor]  # of normalised pixels
+    encode_image: Callable[[Tensor], Tensor]  # of normalized pixels
     name: str
 
 

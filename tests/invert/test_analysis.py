@@ -31,7 +31,7 @@ def test_picturebooks_categories_are_those_of_its_world_and_say_what_is_there(in
     assert [len(best) for best in found.values()] == [5, 5, 3, 5, 5, 5]
     named = " ".join(phrase for phrase, _ in found["objects"])
     assert any(objects()[i].name in named for i in scene.objects)
-    assert found["patterns"][0][0] == scene.pattern and found["colors"][0][0] in (*scene.colours, *scene.tints)
+    assert found["patterns"][0][0] == scene.pattern and found["colors"][0][0] in (*scene.colors, *scene.tints)
 
 
 def test_a_score_is_the_cosine_of_phrase_and_target(inverter, pictures):

@@ -43,7 +43,7 @@ FRAME = """<!doctype html><title></title><iframe style="border:0;height:900px;wi
 
 @dataclass(frozen=True)
 class Layout:
-    """What the browser made of the page: widths in CSS pixels, the text's colour, and its pictures."""
+    """What the browser made of the page: widths in CSS pixels, the text's color, and its pictures."""
 
     scroll: int
     broken: int
@@ -55,8 +55,8 @@ class Layout:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     drawn = [
-        GeneratedImage(Image.new("RGB", (64, 64), colour), i, 0.9, 0.1, 0.2)
-        for i, colour in enumerate(("red", "teal", "gold", "gray"))
+        GeneratedImage(Image.new("RGB", (64, 64), color), i, 0.9, 0.1, 0.2)
+        for i, color in enumerate(("red", "teal", "gold", "gray"))
     ]
     result = replace(
         found,

@@ -91,7 +91,7 @@ def test_easing_makes_backgrounds_plain_and_never_takes_a_held_out_scene(script:
     assert not any(held_out(scene) for scene in easier)
     patterned = [(a, b) for a, b in zip(scenes, easier, strict=True) if a.pattern != "plain"]
     assert sum(b.pattern == "plain" for _, b in patterned) / len(patterned) == pytest.approx(script.EASED, abs=0.06)
-    assert all(a.objects == b.objects and a.colours[0] == b.colours[0] for a, b in patterned)
+    assert all(a.objects == b.objects and a.colors[0] == b.colors[0] for a, b in patterned)
 
 
 def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:

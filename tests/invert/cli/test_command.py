@@ -220,7 +220,7 @@ def test_an_interrupt_still_writes_the_report_of_what_is_done(run, images, monke
 BAD = {
     "no image": ((), "no image given"),
     "missing file": (("nowhere.png",), "nowhere.png"),
-    "unknown option": (("IMAGE", "--colour"), "--colour"),
+    "unknown option": (("IMAGE", "--color"), "--color"),
     "no tokens": (("IMAGE", "--tokens", 0), "--tokens"),
     "too many tokens": (("IMAGE", "--tokens", 76), "--tokens"),
     "too long a prompt": (("IMAGE", "--max-tokens", 200), "--max-tokens"),

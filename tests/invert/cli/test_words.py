@@ -217,7 +217,7 @@ import io, sys
 from contextlib import redirect_stderr, redirect_stdout
 from invert.cli import main
 import PIL  # installed packages are found
-for words in (["--help"], ["-h"], ["--version"], [], ["--colour"], ["nowhere.png"], ["a", "--tokens", "0"], ["a", "--seed", "x"],
+for words in (["--help"], ["-h"], ["--version"], [], ["--color"], ["nowhere.png"], ["a", "--tokens", "0"], ["a", "--seed", "x"],
               ["a", "--select", "x"], ["a", "--method", "pezz"], ["a", "--target", "x"], ["a", "--report", "/nowhere/a"],
               ["a", "--corpus", "nowhere"], ["a", "--generate", "1"], ["a", "--text", "b"], ["a", "--seconds", "nan"],
               ["a", "--method", "gcg", "--embedding", "b"], ["a", "--analyze", "--phrases", "nowhere"],

@@ -1,4 +1,4 @@
-"""The denoising loss: what diffusion training minimises, asked of a prompt."""
+"""The denoising loss: what diffusion training minimizes, asked of a prompt."""
 
 from __future__ import annotations
 

@@ -104,13 +104,13 @@ def test_one_bit_pictures_are_black_and_white(tmp_path: Path) -> None:
     assert np.asarray(load_image(tmp_path / "bits.png"))[0].tolist() == [[255] * 3, [0] * 3]
 
 
-def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
+def test_cmyk_keeps_its_colors(tmp_path: Path) -> None:
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=100)
     red, green, blue = np.asarray(load_image(tmp_path / "print.jpg"))[8, 8].tolist()
     assert red > 240 and green < 16 and blue < 16
 
 
-def test_a_palette_becomes_its_colours(photo: Image.Image, tmp_path: Path) -> None:
+def test_a_palette_becomes_its_colors(photo: Image.Image, tmp_path: Path) -> None:
     photo.quantize(4).save(tmp_path / "palette.png")
     assert np.array_equal(load_image(tmp_path / "palette.png"), photo)
 

@@ -21,7 +21,7 @@ def test_a_family_is_of_the_training_split_and_no_two_captions_are_the_same():
 
 
 def test_every_relative_shares_most_of_the_first_scene():
-    fields = ("objects", "tints", "layout", "pattern", "colours", "style")
+    fields = ("objects", "tints", "layout", "pattern", "colors", "style")
     for seed in range(10):
         first, *relatives = family(random.Random(seed), SIMILAR, 8)
         for other in relatives:

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 
 from invert.errors import InputError
 from invert.picturebook import grammar
-from invert.picturebook.grammar import caption, content_words, fragment, lexicon, paraphrases, parse, spoken_caption, with_article
-from invert.picturebook.world import COLOURLESS_STYLES, COLOURS, Scene, draw_scenes, objects
+from invert.picturebook.grammar import (
+    caption,
+    content_words,
+    fragment,
+    lexicon,
+    paraphrases,
+    parse,
+    sample_training_caption,
+    with_article,
+)
+from invert.picturebook.world import COLORLESS_STYLES, COLORS, Scene, draw_scenes, objects
 
 SPOKEN_WITH_A = ("unicorn", "euro ", "one ")  # vowels on paper, consonants in speech
 SPOKEN_WITH_AN = ("hourglass", "x ray")
@@ -22,7 +31,7 @@ SPOKEN_WITH_AN = ("hourglass", "x ray")
 
 def scene(name: str, layout: str = "one", tint: str = "", **attributes) -> Scene:
     index = next(i for i, thing in enumerate(objects()) if thing.name == name)
-    plain = {"corner": "", "pattern": "plain", "colours": ("white",), "style": "plain"}
+    plain = {"corner": "", "pattern": "plain", "colors": ("white",), "style": "plain"}
     return Scene((index,), (tint,), layout, **{**plain, **attributes})
 
 
@@ -32,7 +41,7 @@ def test_every_held_out_caption_is_read_back_as_its_scene(seed: int) -> None:
         assert parse(caption(drawn), drawn.seed) == drawn
 
 
-def test_every_object_is_read_back_alone_and_in_twos_with_and_without_a_colour() -> None:
+def test_every_object_is_read_back_alone_and_in_twos_with_and_without_a_color() -> None:
     for thing in objects():
         for tint in ("", "green") if thing.tint else ("",):
             for layout in ("one", "small", *(["two"] if thing.plural else [])):
@@ -71,11 +80,11 @@ def test_the_article_follows_the_sound() -> None:
         (scene("hammer and pick", "two"), "two hammers and picks on a white background"),
         (scene("x ray"), "an x ray on a white background"),
         (
-            scene("unicorn", "corner", corner="top left", style="black and white", colours=("gray",)),
+            scene("unicorn", "corner", corner="top left", style="black and white", colors=("gray",)),
             "a black and white picture of a unicorn in the top left corner on a gray background",
         ),
         (
-            scene("unicorn", pattern="striped", colours=("orange", "teal"), style="pixel art"),
+            scene("unicorn", pattern="striped", colors=("orange", "teal"), style="pixel art"),
             "a pixel art picture of a unicorn on a striped orange and teal background",
         ),
     ],
@@ -143,17 +152,17 @@ def test_any_text_is_a_scene_or_one_sentence(text: str) -> None:
 def test_spoken_captions_and_fragments_stay_within_the_lexicon_and_follow_their_seed() -> None:
     words = set(lexicon())
     for i, drawn in enumerate(draw_scenes(300, 5)):
-        said = [spoken_caption(drawn, random.Random(i)) for _ in range(2)]
+        said = [sample_training_caption(drawn, random.Random(i)) for _ in range(2)]
         assert said[0] == said[1]
         part = fragment(said[0], random.Random(i))
         assert part and set(re.findall(r"[a-z]+", f"{said[0]} {part}")) <= words
 
 
 def test_styles_without_hue_name_no_hue() -> None:
-    hues = set(COLOURS) - {"black", "gray", "white"}
+    hues = set(COLORS) - {"black", "gray", "white"}
     for drawn in draw_scenes(2000, 1):
-        if drawn.style in COLOURLESS_STYLES:
-            assert not hues & {*drawn.tints, *drawn.colours}
+        if drawn.style in COLORLESS_STYLES:
+            assert not hues & {*drawn.tints, *drawn.colors}
 
 
 def test_content_words_leave_the_joining_words_out() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from invert.picturebook.augment import augment, colour_jitter, jpeg
+from invert.picturebook.augment import augment, color_jitter, jpeg
 from invert.picturebook.grammar import parse
 from invert.picturebook.render import _slots as place
 from invert.picturebook.render import apply_style, luminance, render
-from invert.picturebook.world import COLOURS, CORNERS, STYLES, Scene, draw_scenes
+from invert.picturebook.world import COLORS, CORNERS, STYLES, Scene, draw_scenes
 
 
 def drawn(text: str, size: int = 64, seed: int = 0) -> Tensor:
@@ -22,11 +22,11 @@ def drawn(text: str, size: int = 64, seed: int = 0) -> Tensor:
 
 def ink(text: str, background: str = "white", size: int = 64) -> Tensor:
     """(S, S) bool: where the picture is not its plain background."""
-    colour = torch.tensor(COLOURS[background])[:, None, None] / 255
-    return ((drawn(text, size) - colour).abs() > 0.08).any(0)
+    color = torch.tensor(COLORS[background])[:, None, None] / 255
+    return ((drawn(text, size) - color).abs() > 0.08).any(0)
 
 
-def centre(mask: Tensor) -> tuple[float, float]:
+def center(mask: Tensor) -> tuple[float, float]:
     """Mean (x, y) of the mask as shares of the picture."""
     y, x = mask.nonzero().float().mean(0).tolist()
     return x / mask.shape[1], y / mask.shape[0]
@@ -54,24 +54,24 @@ def test_another_seed_moves_things_a_little() -> None:
     assert (first - second).abs().mean() < 0.2
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_plain_background_has_its_colour(colour: str) -> None:
-    corner = drawn(f"a small fox on a {colour} background")[:, :4, :4].mean((1, 2)) * 255
-    assert (corner - torch.tensor(COLOURS[colour])).abs().max() < 1.5
+@pytest.mark.parametrize("color", COLORS)
+def test_a_plain_background_has_its_color(color: str) -> None:
+    corner = drawn(f"a small fox on a {color} background")[:, :4, :4].mean((1, 2)) * 255
+    assert (corner - torch.tensor(COLORS[color])).abs().max() < 1.5
 
 
 @pytest.mark.parametrize("pattern", ["striped", "checkered", "dotted"])
-def test_a_pattern_shows_both_of_its_colours(pattern: str) -> None:
+def test_a_pattern_shows_both_of_its_colors(pattern: str) -> None:
     image = drawn(f"a small fox on a {pattern} red and blue background", size=96)
-    for colour in ("red", "blue"):
-        near = (image - torch.tensor(COLOURS[colour])[:, None, None] / 255).abs().amax(0) < 0.05
+    for color in ("red", "blue"):
+        near = (image - torch.tensor(COLORS[color])[:, None, None] / 255).abs().amax(0) < 0.05
         assert near.float().mean() > 0.08
 
 
 def test_things_lie_where_the_caption_says() -> None:
-    assert abs(centre(ink("a fox"))[0] - 0.5) < 0.1
+    assert abs(center(ink("a fox"))[0] - 0.5) < 0.1
     for corner in CORNERS:
-        x, y = centre(ink(f"a fox in the {corner} corner on a white background"))
+        x, y = center(ink(f"a fox in the {corner} corner on a white background"))
         assert (x < 0.5) == ("left" in corner) and (y < 0.5) == ("top" in corner)
     assert ink("a small fox").sum() < 0.4 * ink("a fox").sum()
     halves = ink("two foxes").float()
@@ -86,10 +86,10 @@ def test_left_and_above_are_not_mixed_up() -> None:
     assert red[1][:32].mean() > 0.1 > -0.1 > red[1][32:].mean()
 
 
-def test_a_tint_recolours_the_sprite_and_nothing_else() -> None:
+def test_a_tint_recolors_the_sprite_and_nothing_else() -> None:
     plain, tinted = drawn("a fox on a purple background"), drawn("a green fox on a purple background")
     changed = ((plain - tinted).abs() > 1e-4).any(0)
-    sprite = ((plain - torch.tensor(COLOURS["purple"])[:, None, None] / 255).abs() > 1e-4).any(0)
+    sprite = ((plain - torch.tensor(COLORS["purple"])[:, None, None] / 255).abs() > 1e-4).any(0)
     assert (changed <= sprite).all() and changed.sum() > 0.9 * sprite.sum()
     inside = tinted[:, changed]
     assert (inside[1] > inside[0]).float().mean() > 0.8
@@ -114,10 +114,10 @@ def test_pixel_art_has_large_pixels() -> None:
     assert torch.equal(image[:, ::2, ::2], image[:, 1::2, 1::2])
 
 
-def test_wildness_needs_no_change_of_the_scene() -> None:
+def test_jitter_needs_no_change_of_the_scene() -> None:
     scenes = draw_scenes(16, 2)
-    wild = render(scenes, wildness=1.0)
-    assert torch.equal(wild, render(scenes, wildness=1.0)) and not torch.equal(wild, render(scenes))
+    wild = render(scenes, jitter=1.0)
+    assert torch.equal(wild, render(scenes, jitter=1.0)) and not torch.equal(wild, render(scenes))
 
 
 def test_training_mirrors_what_may_be_mirrored_and_never_writing() -> None:
@@ -148,9 +148,9 @@ def test_augmentation_leaves_its_input_alone() -> None:
     assert torch.equal(images, before)
 
 
-def test_colour_jitter_keeps_gray_gray() -> None:
+def test_color_jitter_keeps_gray_gray() -> None:
     gray = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(6, 3, 8, 8)
-    jittered = colour_jitter(gray, torch.Generator().manual_seed(0))
+    jittered = color_jitter(gray, torch.Generator().manual_seed(0))
     assert (jittered.amax(1) - jittered.amin(1)).max() < 1e-5
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from invert.picturebook.world import (
     ATLAS,
-    COLOURS,
+    COLORS,
     LAYOUTS,
     PATTERNS,
     STYLES,
@@ -22,7 +22,7 @@ from invert.picturebook.world import (
 
 
 def test_the_world_is_as_large_as_promised() -> None:
-    assert len(objects()) >= 900 and len(COLOURS) >= 12 and len(PATTERNS) >= 4 and len(STYLES) >= 6 and len(LAYOUTS) >= 6
+    assert len(objects()) >= 900 and len(COLORS) >= 12 and len(PATTERNS) >= 4 and len(STYLES) >= 6 and len(LAYOUTS) >= 6
 
 
 def test_the_same_seed_gives_the_same_scenes_and_another_seed_others() -> None:
@@ -52,15 +52,15 @@ def test_every_attribute_is_drawn_in_both_splits() -> None:
         scenes = draw_scenes(2000, 1, split)
         for field, values in (("layout", LAYOUTS), ("pattern", PATTERNS), ("style", STYLES)):
             assert {getattr(scene, field) for scene in scenes} == set(values)
-        assert {tint for scene in scenes for tint in scene.tints} == {"", *COLOURS}
+        assert {tint for scene in scenes for tint in scene.tints} == {"", *COLORS}
 
 
 @given(seed=st.integers(0, 10**6))
 def test_scenes_are_consistent(seed: int) -> None:
     for scene in draw_scenes(3, seed):
         assert len(scene.objects) == len(scene.tints) == (2 if scene.layout in ("beside", "above") else 1)
-        assert len(scene.colours) == (1 if scene.pattern == "plain" else 2)
-        assert list(scene.colours) == sorted(scene.colours, key=list(COLOURS).index)
+        assert len(scene.colors) == (1 if scene.pattern == "plain" else 2)
+        assert list(scene.colors) == sorted(scene.colors, key=list(COLORS).index)
         assert bool(scene.corner) == (scene.layout == "corner")
         assert all(not tint or objects()[i].tint for i, tint in zip(scene.objects, scene.tints, strict=True))
         assert scene.layout != "two" or objects()[scene.objects[0]].plural

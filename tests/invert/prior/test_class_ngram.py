@@ -1,4 +1,4 @@
-"""The class n-gram prior: a proper distribution over classes, in favour of sentences."""
+"""The class n-gram prior: a proper distribution over classes, in favor of sentences."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_common_words_that_are_used_alike_are_one_class(learned):
 
 def test_words_between_the_same_words_are_used_apart_in_other_company():
     """Sepia and neon both stand in "a … picture of", but a sepia picture is never red."""
-    sentences = [["a", style, "picture", "on", colour] for style in ("neon", "blurry") for colour in ("red", "gray")] * 50
+    sentences = [["a", style, "picture", "on", color] for style in ("neon", "blurry") for color in ("red", "gray")] * 50
     sentences += [["a", "sepia", "picture", "on", "gray"]] * 100
     classes = classes_of(sentences)
     assert classes["neon"] == classes["blurry"] == "like blurry"
@@ -192,7 +192,7 @@ def test_divergence_is_jensen_and_shannons():
     assert found[0, 1].abs() < 1e-6 and found[0, 2] == pytest.approx(math.log(2))
 
 
-def test_a_style_of_the_beginning_tells_the_colours_of_the_end(learned, picturebook_lexicon):
+def test_a_style_of_the_beginning_tells_the_colors_of_the_end(learned, picturebook_lexicon):
     gray, hued = (
         learned.log_prob(picturebook_lexicon.segment(f"a sepia picture of a fox on a striped {ground} background"))
         - learned.log_prob(picturebook_lexicon.segment(f"a fox on a striped {ground} background"))
