@@ -46,20 +46,23 @@ def general(model: MeanShift, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> Mea
         return model.fit(x)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"max_iter": 5, "tol": 0},
-        {"max_iter": 11, "lr": 0.4, "kernel": "triangular", "bandwidth": 6.0},
-        {"blurring": False, "max_iter": 4},
-        {"resolution": 0.1, "max_iter": 8},
-        {"neighbors": ("nearest", 4), "max_iter": 2},
-        {"neighbors": ("nearest", 4), "resolution": 0.0, "max_iter": 1},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("far", [0.0, 1e5])
+NEAR: list[dict[str, Any]] = [
+    {},
+    {"max_iter": 5, "tol": 0},
+    {"max_iter": 11, "lr": 0.4, "kernel": "triangular", "bandwidth": 6.0},
+    {"blurring": False, "max_iter": 4},
+    {"resolution": 0.1, "max_iter": 8},
+    {"neighbors": ("nearest", 4), "max_iter": 1},
+]
+FAR: list[dict[str, Any]] = [
+    {},
+    {"max_iter": 5, "lr": 0.4, "kernel": "triangular", "bandwidth": 6.0},
+    {"resolution": 0.1, "max_iter": 8},
+    {"neighbors": ("nearest", 4), "resolution": 0.0, "max_iter": 1},
+]
+
+
+@pytest.mark.parametrize(("options", "far"), [*((one, 0.0) for one in NEAR), *((one, 1e5) for one in FAR)], ids=str)
 def test_the_fused_way_finds_what_the_general_one_finds(
     options: dict[str, Any], far: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

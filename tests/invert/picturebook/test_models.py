@@ -75,7 +75,7 @@ def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleTyp
 
 
 def test_most_objects_beat_all_that_could_stand_in_their_place(script: ModuleType) -> None:
-    assert script.objects_found("clip", 16, torch.device("cpu")) >= 0.75
+    assert script.objects_found("clip", 10, torch.device("cpu")) >= 0.75
 
 
 def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
@@ -95,7 +95,8 @@ def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, 
     unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device) for _ in range(3))
     if phase != "scenes":
         unbroken.start_from(tmp_path / "nothing.ckpt")
-        stopped.start_from(tmp_path / "nothing.ckpt")
+        unbroken.save(tmp_path / "start.ckpt")
+        stopped.load(tmp_path / "start.ckpt")
     unbroken.advance()
     losses = unbroken.advance()
     stopped.advance()
