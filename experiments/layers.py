@@ -23,7 +23,7 @@ from experiments.harness.runner import Context
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.picturebook.grammar import caption
-from invert.picturebook.models import known_tokens
+from invert.picturebook.models import trained_token_ids
 from invert.picturebook.world import draw_scenes
 
 LENGTHS = (4, 8, 16)  # tokens of a prompt
@@ -57,7 +57,7 @@ def by_layer(clip: Clip, length: int, steps: int, context: Context) -> dict[str,
 
 def trained_tokens(clip: Clip) -> list[int] | None:
     """The tokens that training met, where the model has a world of its own."""
-    return list(known_tokens()) if clip.name == "picturebook" else None
+    return list(trained_token_ids()) if clip.name == "picturebook" else None
 
 
 def prompts(clip: Clip, length: int, generator: torch.Generator) -> Tensor:

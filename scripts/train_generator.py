@@ -1,10 +1,10 @@
 """Train picturebook's generator: `python scripts/train_generator.py vae`, then `unet`, then `export`.
 
 The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
-beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are drawn by
-seed and step, so a resumed run sees exactly the data that an unbroken one would. Runs on CUDA or on
-the CPU (bfloat16 autocast); under torchrun several workers train apart and average their weights now
-and then (local SGD, Stich, arXiv 1805.09767): on a busy machine they wait less than threads do.
+beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are sampled by
+seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
+the CPU (bfloat16 autocast); under torchrun several workers train apart and average their weights at
+intervals (local SGD, Stich, arXiv 1805.09767): on a busy machine they wait less than threads do.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 from invert.picturebook.world import Scene, draw_scenes, held_out
 
 SEEDS = {"vae": 3, "unet": 4}
-EMPTY, FRAGMENTS = 0.06, 0.06  # shares of captions dropped for guidance, and cut to a part
-EASED = 0.5  # share of patterned backgrounds made plain: where stripes lie, no caption tells
+EMPTY_SHARE, FRAGMENT_SHARE = 0.06, 0.06  # shares of captions dropped for guidance, and cut to a part
+SIMPLIFIED = 0.5  # share of patterned backgrounds made plain: no caption says where stripes are
 LATENT_NOISE = 0.08  # standard deviation, of latents of unit variance
-SYNC = 20  # steps between averages over the workers
-FOLLOW = 10  # steps between moves of the moving average
-TERMINAL = 0.25  # share of a batch at the last timestep, where the caption alone decides
+SYNC_EVERY = 20  # steps between averages over the workers
+EMA_EVERY = 10  # steps between updates of the moving average
+TERMINAL_SHARE = 0.25  # share of a batch at the last timestep, where only the caption decides
 
 
 @dataclass(frozen=True)
@@ -63,69 +63,69 @@ class Plan:
         return self.rate * warm * min(1.0, (self.steps - step) / max(1, self.cooling * self.steps))
 
 
-def scenes_of(plan: Plan, step: int) -> tuple[list[Scene], random.Random, torch.Generator]:
-    """What a worker sees at a step: scenes, luck for their captions, and the generator of all noise."""
+def sample_scenes(plan: Plan, step: int) -> tuple[list[Scene], random.Random, torch.Generator]:
+    """Sample a worker's data of a step: scenes, the random stream of their captions, and the generator of all noise."""
     seed = SEEDS[plan.name] * 1_000_003 + step * plan.workers + plan.worker
     return draw_scenes(plan.batch, seed), random.Random(f"captions-{seed}"), torch.Generator(plan.device).manual_seed(seed)
 
 
 def vae_loss(plan: Plan, vae: AutoencoderTiny) -> Callable[[int], Tensor]:
-    """Pixels and their differences (edges), from latents with a little noise, as the U-Net's have."""
+    """Return the loss of pixels and their differences (edges), from latents with a little noise, as the U-Net's have."""
 
     def loss(step: int) -> Tensor:
-        scenes, _, noise = scenes_of(plan, step)
+        scenes, _, generator = sample_scenes(plan, step)
         images = channels_last(render(scenes, models.IMAGE_SIZE, plan.device) * 2 - 1)
         latents = vae.encoder(images)
-        jitter = torch.randn(latents.shape, generator=noise, device=plan.device)
+        noise = torch.randn(latents.shape, generator=generator, device=plan.device)
         with torch.autocast(plan.device.type, torch.bfloat16):
-            again = vae.decoder(latents + LATENT_NOISE / vae.config.scaling_factor * jitter)
-        error = again.float() - images
+            decoded = vae.decoder(latents + LATENT_NOISE / vae.config.scaling_factor * noise)
+        error = decoded.float() - images
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         return error.abs().mean() + error.square().mean() + 0.5 * edges
 
     return loss
 
 
-def eased(scenes: list[Scene], rng: random.Random) -> list[Scene]:
-    """Some of the patterned backgrounds in their first color alone, so that the error is more about the objects."""
+def simplified(scenes: list[Scene], rng: random.Random) -> list[Scene]:
+    """Make some patterned backgrounds plain, in their first color, so that the loss weighs the objects more."""
     easy = [replace(scene, pattern="plain", colors=scene.colors[:1]) for scene in scenes]
-    return [e if rng.random() < EASED and not held_out(e) else scene for e, scene in zip(easy, scenes, strict=True)]
+    return [e if rng.random() < SIMPLIFIED and not held_out(e) else scene for e, scene in zip(easy, scenes, strict=True)]
 
 
-def captions_of(scenes: list[Scene], rng: random.Random) -> list[str]:
-    """Captions as training hears them: some cut to a part, some dropped altogether."""
-    spoken = []
+def sample_captions(scenes: list[Scene], rng: random.Random) -> list[str]:
+    """Sample training captions: some cut to a part, some empty for classifier-free guidance."""
+    captions = []
     for scene in scenes:
-        text, luck = sample_training_caption(scene, rng), rng.random()
-        spoken.append("" if luck < EMPTY else fragment(text, rng) if luck < EMPTY + FRAGMENTS else text)
-    return spoken
+        text, u = sample_training_caption(scene, rng), rng.random()
+        captions.append("" if u < EMPTY_SHARE else fragment(text, rng) if u < EMPTY_SHARE + FRAGMENT_SHARE else text)
+    return captions
 
 
-def timesteps(size: int, steps: int, noise: torch.Generator) -> Tensor:
-    """(size,) int64: denser towards the noisy end, where the caption decides most."""
-    drawn = (steps * torch.rand(size, generator=noise, device=noise.device).sqrt()).long()
-    drawn[: int(TERMINAL * size)] = steps - 1
-    return drawn
+def timesteps(size: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Sample timesteps (size,) int64, denser towards the noisy end, where the caption decides most."""
+    sampled = (steps * torch.rand(size, generator=generator, device=generator.device).sqrt()).long()
+    sampled[: int(TERMINAL_SHARE * size)] = steps - 1
+    return sampled
 
 
 def unet_loss(plan: Plan, unet: UNet2DConditionModel, vae: AutoencoderTiny) -> Callable[[int], Tensor]:
-    """Mean squared error of the predicted velocity."""
+    """Return the loss: mean squared error of the predicted velocity."""
     text, tokenize, scheduler = text_encoder().to(plan.device), tokenizer(), build_scheduler()
     kernel, bias = (part.to(plan.device) * vae.config.scaling_factor for part in as_one_convolution(vae.encoder))
 
     def loss(step: int) -> Tensor:
-        scenes, rng, noise = scenes_of(plan, step)
-        scenes = eased(scenes, rng)
-        ids = tokenize(captions_of(scenes, rng), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        scenes, rng, generator = sample_scenes(plan, step)
+        scenes = simplified(scenes, rng)
+        ids = tokenize(sample_captions(scenes, rng), padding="max_length", truncation=True, return_tensors="pt").input_ids
         latents = F.conv2d(render(scenes, models.IMAGE_SIZE, plan.device), kernel, bias, stride=8)
         with torch.no_grad(), torch.autocast(plan.device.type, torch.bfloat16):
             hidden = text(ids.to(plan.device)).last_hidden_state
-        at = timesteps(plan.batch, scheduler.config.num_train_timesteps, noise)
-        disturbance = torch.randn(latents.shape, generator=noise, device=plan.device)
-        noisy = scheduler.add_noise(latents, disturbance, at)
+        t = timesteps(plan.batch, scheduler.config.num_train_timesteps, generator)
+        noise = torch.randn(latents.shape, generator=generator, device=plan.device)
+        noisy = scheduler.add_noise(latents, noise, t)
         with torch.autocast(plan.device.type, torch.bfloat16):
-            velocity = unet(noisy, at, encoder_hidden_states=hidden).sample
-        return F.mse_loss(velocity.float(), scheduler.get_velocity(latents, disturbance, at))
+            velocity = unet(noisy, t, encoder_hidden_states=hidden).sample
+        return F.mse_loss(velocity.float(), scheduler.get_velocity(latents, noise, t))
 
     return loss
 
@@ -140,26 +140,26 @@ class Run:
     def __init__(self, plan: Plan, model: nn.Module) -> None:
         self.plan = plan
         self.model = model.to(plan.device)
-        learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(learnt, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trainable, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        self.ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.step = 0
         self.path = plan.folder / f"generator-{plan.name}.ckpt"
         if self.path.exists():
             state = torch.load(self.path, map_location=plan.device)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.step = state["average"], state["step"]
+            self.ema, self.step = state["average"], state["step"]
 
     def save(self) -> None:
-        """Write under another name, then rename: an interrupt never leaves half a checkpoint."""
+        """Write to a temporary file, then rename it, so that an interrupt never leaves half a checkpoint."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         partial = self.path.with_suffix(".tmp")
-        torch.save({**state, "average": self.average, "step": self.step}, partial)
+        torch.save({**state, "average": self.ema, "step": self.step}, partial)
         partial.replace(self.path)
 
-    def go(self, loss_at: Callable[[int], Tensor], every: int) -> Iterator[dict[str, Any]]:
-        """Train to the plan's end; a row of the log every `every` steps, after a checkpoint."""
+    def train(self, loss_at: Callable[[int], Tensor], every: int) -> Iterator[dict[str, Any]]:
+        """Train to the plan's last step; yields a log record every `every` steps, after a checkpoint."""
         began = time.monotonic()
         losses: list[float] = []
         while self.step < self.plan.steps:
@@ -172,19 +172,19 @@ class Run:
             self.optimizer.step()
             self.step += 1
             losses.append(loss.item())
-            if self.plan.workers > 1 and self.step % SYNC == 0:
-                self.meet()
+            if self.plan.workers > 1 and self.step % SYNC_EVERY == 0:
+                self.sync_weights()
             if self.plan.worker > 0:
                 continue
-            if self.step % FOLLOW == 0:
-                self.follow()
+            if self.step % EMA_EVERY == 0:
+                self.update_ema()
             if self.step % every == 0 or self.step == self.plan.steps:
                 self.save()
                 yield {"step": self.step, "loss": sum(losses) / len(losses), "seconds": round(time.monotonic() - began, 1)}
                 losses.clear()
 
     @torch.no_grad()
-    def meet(self) -> None:
+    def sync_weights(self) -> None:
         """Average the weights over the workers."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         flat = torch.cat([weight.flatten() for weight in weights]) / self.plan.workers
@@ -193,32 +193,32 @@ class Run:
             weight.copy_(part.view(weight.shape))
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the average; early on it follows faster, so that it is never mostly initialization."""
-        weight = 1 - min(self.plan.decay, (1 + self.step) / (10 + self.step)) ** FOLLOW
-        ours = [value for value in self.average.values() if value.is_floating_point()]
-        theirs = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        torch._foreach_lerp_(ours, theirs, weight)
+    def update_ema(self) -> None:
+        """Update the moving average; early on with a smaller decay, so that it is never mostly initialization."""
+        weight = 1 - min(self.plan.decay, (1 + self.step) / (10 + self.step)) ** EMA_EVERY
+        averages = [value for value in self.ema.values() if value.is_floating_point()]
+        weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        torch._foreach_lerp_(averages, weights, weight)
 
 
-def averaged(model: Any, checkpoint: Path) -> Any:
-    """The model with the moving average of a checkpoint's weights."""
+def load_ema(model: Any, checkpoint: Path) -> Any:
+    """Load the moving average of a checkpoint's weights into the model."""
     model.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     return model
 
 
 def export(folder: Path, out: Path) -> None:
     """Write what `invert.picturebook.pipeline` loads: both networks in fp16, the scheduler, and the text tower's hash."""
-    vae = averaged(build_vae(), folder / "generator-vae.ckpt")
-    unet = averaged(build_unet(), folder / "generator-unet.ckpt")
+    vae = load_ema(build_vae(), folder / "generator-vae.ckpt")
+    unet = load_ema(build_unet(), folder / "generator-unet.ckpt")
     for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
         part.save_pretrained(out / name)
-    without(out / "vae" / "config.json", "block_out_channels")  # AutoencoderTiny adds it, and warns of it when it loads
+    remove_key(out / "vae" / "config.json", "block_out_channels")  # AutoencoderTiny adds it, and warns of it when it loads
     (out / pipeline.TRAINED_WITH).write_text(fingerprint())
 
 
-def without(path: Path, key: str) -> None:
-    """Take one key out of a JSON file."""
+def remove_key(path: Path, key: str) -> None:
+    """Remove one key from a JSON file."""
     config = json.loads(path.read_text())
     del config[key]
     path.write_text(json.dumps(config, indent=2) + "\n")
@@ -233,10 +233,10 @@ def train(plan: Plan, every: int) -> None:
     else:
         model = build_unet()
         model.set_attn_processor(AttnProcessor())  # over 16 positions the fused kernel's backward is slower
-        loss = unet_loss(plan, model, averaged(build_vae(), plan.folder / "generator-vae.ckpt"))
+        loss = unet_loss(plan, model, load_ema(build_vae(), plan.folder / "generator-vae.ckpt"))
     run = Run(plan, model)
     with (plan.folder / f"generator-{plan.name}.jsonl").open("a") as log:
-        for row in run.go(loss, every):
+        for row in run.train(loss, every):
             log.write(json.dumps(row) + "\n")
             log.flush()
             print(row, flush=True)

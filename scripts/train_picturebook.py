@@ -1,14 +1,15 @@
 """Train picturebook's CLIP or its judge, in three phases: `python scripts/train_picturebook.py clip scenes`, then
 `… clip pictures`, then `… clip families`; check the committed weights: `… clip evaluate`.
 
-- scenes: both towers on scenes drawn at random, near misses among them.
+- scenes: both towers on random scenes, with hard negatives among them.
 - pictures: the image tower alone learns to name what it sees, at three quarters of the cost of a step.
-- families: both towers on hard batches, scenes that differ in one thing (`invert/picturebook/families.py`).
+- families: both towers on batches of hard-negative groups, scenes that differ in one thing
+  (`invert/picturebook/hard_negatives.py`).
 
-Scenes are drawn by seed and step, so a resumed run sees exactly the data that an unbroken one
-would. Besides CLIP's contrastive loss, one linear reader shared by both towers names a latent's
-attributes (objects in order, colors, layout, pattern, style); it makes the towers meet early and
-is thrown away at the end. Runs on CUDA or on the CPU (bfloat16 autocast).
+Scenes are sampled by seed and step, so a resumed run sees exactly the data of an uninterrupted one.
+Besides CLIP's contrastive loss, a linear probe shared by both towers predicts a latent's attributes
+(objects in order, colors, layout, pattern, style); it aligns the towers early and is discarded at
+the end. Runs on CUDA or on the CPU (bfloat16 autocast).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from torch import Tensor, nn
 from invert.models.loading import load_clip
 from invert.picturebook import models
 from invert.picturebook.augment import augment
-from invert.picturebook.families import family, look_alikes, portraits
 from invert.picturebook.grammar import caption, fragment, sample_training_caption
+from invert.picturebook.hard_negatives import hard_negative_group, portraits, similar_objects
 from invert.picturebook.render import render
 from invert.picturebook.world import (
     COLORS,
@@ -48,19 +49,19 @@ from invert.picturebook.world import (
     objects,
 )  # fmt: skip
 
-PHASES = ("scenes", "pictures", "families")  # each goes on where the one before it ended
+PHASES = ("scenes", "pictures", "families")  # each continues the one before it
 SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
-NEAR_MISSES = 0.25  # share of a batch that is another scene of it with one attribute changed
-FAMILY = 8  # scenes of a family, in the second phase
+HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
+GROUP_SIZE = 8  # scenes of a hard-negative group, in the third phase
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
 LOG_EVERY = 100  # steps, also between checkpoints
 IGNORED = -100  # cross_entropy's label for "not said"
 
 
-class Reader(nn.Module):
-    """Latent (B, E) → logits of every attribute, one linear layer, split by attribute."""
+class LinearProbe(nn.Module):
+    """Predict every attribute of a latent (B, E): one linear layer, its logits split by attribute."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class CompactTokenizer:
 
     def __init__(self) -> None:
         self.encode = open_clip.get_tokenizer("ViT-B-32").encode
-        self.row = {token: row for row, token in enumerate(models.known_tokens())}
+        self.row = {token: row for row, token in enumerate(models.trained_token_ids())}
 
     def __call__(self, captions: list[str]) -> Tensor:
         """(B, longest) int64, zero-padded."""
@@ -129,9 +130,9 @@ def normalize(images: Tensor) -> Tensor:
 
 
 def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[str]]:
-    """Scenes with near misses among them, and a caption each; every tenth batch says things twice."""
+    """Sample scenes with hard negatives among them, and a caption each; every tenth batch doubles its captions."""
     rng = random.Random(f"batch-{seed}-{step}")
-    scenes = draw_scenes(size - int(size * NEAR_MISSES), seed * 1_000_003 + step)
+    scenes = draw_scenes(size - int(size * HARD_NEGATIVES), seed * 1_000_003 + step)
     while len(scenes) < size:
         other = change_one(scenes[rng.randrange(size // 2)], rng)
         if not held_out(other):
@@ -139,21 +140,21 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     if step % 10 != 9:
         captions = [fragment(text, rng) if rng.random() < FRAGMENTS else text for text in captions]
-    else:  # long prompts must not meet untrained positions
+    else:  # so that the positions of long prompts are trained too
         captions = [f"{text}, {sample_training_caption(scene, rng)}" for scene, text in zip(scenes, captions, strict=True)]
     return scenes, captions
 
 
-def family_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
-    """Whole families of scenes and a caption each; a few captions are only parts of one."""
+def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+    """Sample whole hard-negative groups and a caption each; a few captions are only parts of one."""
     rng = random.Random(f"families-{seed}-{step}")
-    scenes = [scene for _ in range(size // FAMILY) for scene in family(rng, similar, FAMILY)]
+    scenes = [scene for _ in range(size // GROUP_SIZE) for scene in hard_negative_group(rng, similar, GROUP_SIZE)]
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
 
-def said(labels: Tensor, scenes: list[Scene], captions: list[str]) -> Tensor:
-    """Labels for the text tower: what a caption leaves out is not asked for."""
+def mask_unstated(labels: Tensor, scenes: list[Scene], captions: list[str]) -> Tensor:
+    """Mask the labels that a caption does not state, for the text tower's probe loss."""
     labels = labels.clone()
     for i, (scene, text) in enumerate(zip(scenes, captions, strict=True)):
         words = set(text.split())
@@ -209,10 +210,10 @@ class HiddenMuon(torch.optim.Muon):
         return super().step(closure)
 
 
-def optimizers(model: nn.Module, reader: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, probe: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for convolutions and transformer blocks, AdamW for the rest; in 200 steps of pictures this
     found 45 % of the objects where AdamW alone found 41 %."""
-    named = [*model.named_parameters(), *reader.named_parameters()]
+    named = [*model.named_parameters(), *probe.named_parameters()]
     hidden = [p for name, p in named if p.ndim == 4 or (p.ndim == 2 and "resblocks" in name)]
     others = [p for _, p in named if not any(p is h for h in hidden)]
     groups = [
@@ -223,22 +224,23 @@ def optimizers(model: nn.Module, reader: nn.Module, rate: float) -> list[torch.o
 
 
 class Training:
-    """A model with its reader, its optimizers and the step of its phase that it has reached."""
+    """A model with its probe, its optimizers and the step of its phase that it has reached."""
 
     def __init__(self, name: str, phase: str, steps: int, batch: int, rate: float, device: torch.device) -> None:
         """steps: of the whole phase; the rate falls along a cosine to the last of them."""
         torch.manual_seed(SEEDS[name])  # a script of its own: initialization has no other seed to take
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
-        self.model = models.build(name, len(models.known_tokens())).to(device)
-        self.reader = Reader(models.CONFIGS[name]["embed_dim"]).to(device)
-        self.optimizers = optimizers(self.model, self.reader, rate)
+        self.model = models.build(name, len(models.trained_token_ids())).to(device)
+        self.probe = LinearProbe(models.CONFIGS[name]["embed_dim"]).to(device)
+        self.optimizers = build_optimizers(self.model, self.probe, rate)
         self.tokenize = CompactTokenizer()
         self.similar: list[list[int]] = []
         self.step = 0
 
     def parts(self) -> dict[str, Any]:
+        """What a checkpoint stores; it has always called the probe "reader"."""
         muon, adamw = self.optimizers
-        return {"model": self.model, "reader": self.reader, "muon": muon, "adamw": adamw}
+        return {"model": self.model, "reader": self.probe, "muon": muon, "adamw": adamw}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a training killed while writing leaves the one before."""
@@ -247,37 +249,37 @@ class Training:
         path.with_suffix(".tmp").replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint of this phase."""
+        """Resume from a checkpoint of this phase."""
         state = torch.load(path, map_location=self.device)
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.similar, self.step = state["similar"], state["step"]
 
     def start_from(self, path: Path) -> None:
-        """Begin this phase where the one before it ended: at its checkpoint, else at the committed weights."""
+        """Initialize this phase from the previous one's checkpoint, or from the committed weights."""
         if path.exists():
             state = torch.load(path, map_location=self.device)
             self.model.load_state_dict(state["model"])
-            self.reader.load_state_dict(state["reader"])
+            self.probe.load_state_dict(state["reader"])
         else:
             self.model.load_state_dict(models.compact_state(models.WEIGHTS / f"{self.name}.safetensors"))
-            nn.init.zeros_(self.reader.linear.weight)  # else its first gradients would be noise to trained towers
+            nn.init.zeros_(self.probe.linear.weight)  # else its first gradients would be noise to trained towers
         if self.phase == "families":
             self.model.eval()
-            self.similar = look_alikes(self.pictures(render(portraits(), models.IMAGE_SIZE)))
+            self.similar = similar_objects(self.encode_images(render(portraits(), models.IMAGE_SIZE)))
 
     def advance(self) -> dict[str, float]:
         """One step; returns its losses."""
         progress = self.step / self.steps
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
-        # A family's statistics are not the world's, so batch norms stay as they are then.
+        # A hard-negative group's statistics are not the world's, so batch norms stay fixed in that phase.
         self.model.train(self.phase != "families")
         losses = self.picture_losses() if self.phase == "pictures" else self.pair_losses()
         weights = {"contrast": 1.0, "reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.model.zero_grad(set_to_none=True)
-        self.reader.zero_grad(set_to_none=True)
+        self.probe.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -285,8 +287,8 @@ class Training:
         self.step += 1
         return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
-    def drawn(self, scenes: list[Scene]) -> Tensor:
-        """The scenes as pictures, normalized (B, 3, S, S): augmented, but every second batch of families is as drawn."""
+    def render_batch(self, scenes: list[Scene]) -> Tensor:
+        """Render scenes, normalized (B, 3, S, S): augmented, except every second batch of the phase families."""
         if self.phase == "families" and self.step % 2:
             return normalize(render(scenes, models.IMAGE_SIZE, self.device))
         noise = torch.Generator(self.device).manual_seed(self.step)
@@ -296,54 +298,54 @@ class Training:
         return torch.tensor([attributes(scene) for scene in scenes], device=self.device)
 
     def picture_losses(self) -> dict[str, Tensor]:
-        """How well the image tower's latents can be read, on scenes of other seeds than the first phase's."""
+        """Probe loss of the image tower, on scenes of other seeds than the first phase's."""
         scenes = draw_scenes(self.batch, (SEEDS[self.name] + len(SEEDS)) * 1_000_003 + self.step)
-        images = self.drawn(scenes)
+        images = self.render_batch(scenes)
         with torch.autocast(self.device.type, torch.bfloat16):
             picture = self.model.visual(images)
-        return {"reading": self.reader.loss(picture.float(), self.labels(scenes))}
+        return {"reading": self.probe.loss(picture.float(), self.labels(scenes))}
 
     def pair_losses(self) -> dict[str, Tensor]:
-        """CLIP's loss, and how well both towers' latents can be read."""
+        """CLIP's loss, and the probe loss of both towers."""
         if self.phase == "families":
-            scenes, captions = family_batch(self.step, SEEDS[self.name], self.batch, self.similar)
+            scenes, captions = hard_negative_batch(self.step, SEEDS[self.name], self.batch, self.similar)
         else:
             scenes, captions = training_batch(self.step, SEEDS[self.name], self.batch)
         ids = self.tokenize(captions).to(self.device)
-        images, labels = self.drawn(scenes), self.labels(scenes)
+        images, labels = self.render_batch(scenes), self.labels(scenes)
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, text = self.model.visual(images), encode_text(self.model, ids)
         picture, text = picture.float(), text.float()
-        contrast = contrastive_loss(picture, text, self.model.logit_scale, twins(captions).to(self.device))
-        reading = self.reader.loss(picture, labels) + self.reader.loss(text, said(labels, scenes, captions))
-        return {"contrast": contrast, "reading": reading}
+        contrast = contrastive_loss(picture, text, self.model.logit_scale, duplicate_mask(captions).to(self.device))
+        probe = self.probe.loss(picture, labels) + self.probe.loss(text, mask_unstated(labels, scenes, captions))
+        return {"contrast": contrast, "reading": probe}
 
     @torch.no_grad()
-    def pictures(self, pixels: Tensor) -> Tensor:
+    def encode_images(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) in 0..1 → latents (B, E), as the model stands."""
         parts = pixels.to(self.device).split(128)
         return torch.cat([self.model.visual(normalize(part)) for part in parts])
 
-    def texts(self, captions: list[str]) -> Tensor:
+    def encode_texts(self, captions: list[str]) -> Tensor:
         """Captions → latents (B, E), as the model stands."""
         return encode_text(self.model, self.tokenize(captions).to(self.device))
 
     @torch.no_grad()
     def held_out(self, n: int, seed: int) -> dict[str, float]:
-        """On n held-out scenes: `retrieval` of the model as it stands, and the share of objects that the reader names."""
+        """On n held-out scenes: `retrieval` of the model as it stands, and the share of objects that the probe names."""
         self.model.eval()
         scenes = draw_scenes(n, seed, "held-out")
-        logits = self.reader.linear(self.pictures(render(scenes, models.IMAGE_SIZE))).split(self.reader.sizes, 1)
+        logits = self.probe.linear(self.encode_images(render(scenes, models.IMAGE_SIZE))).split(self.probe.sizes, 1)
         labels = self.labels(scenes)
         right = torch.stack([logits[k].argmax(1) == labels[:, k] for k in (0, 1)], 1)[labels[:, :2] < len(objects())]
-        return {"top1": retrieval(self.pictures, self.texts, n, seed), "objects_read": right.float().mean().item()}
+        return {"top1": retrieval(self.encode_images, self.encode_texts, n, seed), "objects_read": right.float().mean().item()}
 
 
-def twins(captions: list[str]) -> Tensor:
-    """(B, B) bool: true where two different pictures have the same caption, so that neither is a rival."""
-    places: dict[str, int] = {}
-    said = torch.tensor([places.setdefault(text, i) for i, text in enumerate(captions)])
-    return (said[:, None] == said) & ~torch.eye(len(captions), dtype=torch.bool)
+def duplicate_mask(captions: list[str]) -> Tensor:
+    """Return (B, B) bool: true where two different pictures share a caption, so that neither is a negative."""
+    first: dict[str, int] = {}
+    index = torch.tensor([first.setdefault(text, i) for i, text in enumerate(captions)])
+    return (index[:, None] == index) & ~torch.eye(len(captions), dtype=torch.bool)
 
 
 def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor, ignored: Tensor) -> Tensor:
@@ -422,7 +424,7 @@ def main() -> None:
         print(f"{options.model}: {found:.1%} of the objects of {options.scenes // 10} of them among all that could stand there")
         return
     if options.new_vocabulary:
-        models.renew_tokens()
+        models.rewrite_token_list()
     options.folder.mkdir(parents=True, exist_ok=True)
     training = Training(options.model, options.phase, options.steps, options.batch, options.rate, device)
     train(training, options.folder, options.weights)

@@ -41,7 +41,7 @@ def load(clip: Clip) -> ModelBundle:
     return ModelBundle(
         name=NAME,
         clip=clip,
-        lexicon=Lexicon.of_texts(terms(), FUNCTION_WORDS, clip.tokenizer.encode, models.known_tokens()),
+        lexicon=Lexicon.of_texts(terms(), FUNCTION_WORDS, clip.tokenizer.encode, models.trained_token_ids()),
         corpus=Corpus(captions(CORPUS_SIZE, CORPUS_SEED)),
         labels=tables,
         phrases=phrases(tables),

@@ -45,12 +45,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def known_tokens() -> tuple[int, ...]:
+def trained_token_ids() -> tuple[int, ...]:
     """Sorted ids of every token that training met, special tokens included: the rows of the stored tables."""
     return tuple(int(line) for line in TOKENS.read_text().split())
 
 
-def spoken_tokens() -> tuple[int, ...]:
+def caption_token_ids() -> tuple[int, ...]:
     """Sorted ids of every token that a caption can hold, start and end of text included."""
     import open_clip
 
@@ -59,10 +59,10 @@ def spoken_tokens() -> tuple[int, ...]:
     return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
 
 
-def renew_tokens() -> None:
-    """Let `known_tokens` be what captions hold now; both models must be trained anew after that."""
-    TOKENS.write_text("".join(f"{token}\n" for token in spoken_tokens()))
-    known_tokens.cache_clear()
+def rewrite_token_list() -> None:
+    """Let `trained_token_ids` be what captions hold now; both models must be trained anew after that."""
+    TOKENS.write_text("".join(f"{token}\n" for token in caption_token_ids()))
+    trained_token_ids.cache_clear()
 
 
 def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
@@ -78,7 +78,7 @@ def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
 
 
 def save_weights(model: CLIP, path: Path) -> None:
-    """Write a model trained on the compact vocabulary `known_tokens()`, in fp16."""
+    """Write a model trained on the compact vocabulary `trained_token_ids()`, in fp16."""
     state = {name: value.detach().half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, path)
 
@@ -94,7 +94,7 @@ def full_state(path: Path) -> dict[str, Tensor]:
     state = compact_state(path)
     rows = state[TOKEN_TABLE]
     table = torch.zeros(VOCAB_SIZE, rows.shape[1])
-    table[list(known_tokens())] = rows
+    table[list(trained_token_ids())] = rows
     return {**state, TOKEN_TABLE: table}
 
 

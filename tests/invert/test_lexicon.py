@@ -8,7 +8,7 @@ from invert.errors import InputError
 from invert.lexicon import Lexicon, Word, contains_phrase
 from invert.models.clip import Clip
 from invert.picturebook.grammar import caption, terms
-from invert.picturebook.models import known_tokens
+from invert.picturebook.models import trained_token_ids
 from invert.picturebook.world import draw_scenes
 
 NONE: frozenset[str] = frozenset()
@@ -26,14 +26,14 @@ def test_banned_words_are_left_out_in_whatever_case(picturebook_lexicon: Lexicon
 
 def test_words_of_untrained_tokens_are_left_out(picturebook: Clip) -> None:
     encode = picturebook.tokenizer.encode
-    own = Lexicon.of_texts(["fox", "owl", "fox", "zeitgeist"], NONE, encode, known_tokens())
+    own = Lexicon.of_texts(["fox", "owl", "fox", "zeitgeist"], NONE, encode, trained_token_ids())
     assert [word.text for word in own.words] == ["fox", "owl"]
     assert len(Lexicon.of_texts(["fox", "zeitgeist"], NONE, encode)) == 2
 
 
 def test_a_lexicon_without_words_is_one_sentence(picturebook: Clip, picturebook_lexicon: Lexicon) -> None:
     with pytest.raises(InputError, match="vocabulary is empty"):
-        Lexicon.of_texts(["zeitgeist"], NONE, picturebook.tokenizer.encode, known_tokens())
+        Lexicon.of_texts(["zeitgeist"], NONE, picturebook.tokenizer.encode, trained_token_ids())
     with pytest.raises(InputError, match="vocabulary is empty: ban fewer words"):
         picturebook_lexicon.without(word.text for word in picturebook_lexicon.words)
 

@@ -44,30 +44,30 @@ def test_a_resumed_run_is_the_unbroken_one(script: ModuleType, tmp_path: Path) -
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "broken").mkdir()
     unbroken, loss = vae_run(script, tmp_path / "unbroken")
-    losses = [row["loss"] for row in unbroken.go(loss, every=1)]
+    losses = [row["loss"] for row in unbroken.train(loss, every=1)]
     first, loss = vae_run(script, tmp_path / "broken")
-    assert next(first.go(loss, every=1))["loss"] == losses[0]
+    assert next(first.train(loss, every=1))["loss"] == losses[0]
     resumed, loss = vae_run(script, tmp_path / "broken")
     assert resumed.step == 1
-    assert [row["loss"] for row in resumed.go(loss, every=1)] == losses[1:]
+    assert [row["loss"] for row in resumed.train(loss, every=1)] == losses[1:]
     for name, value in unbroken.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
 def test_workers_see_different_scenes_and_a_step_always_the_same(script: ModuleType, tmp_path: Path) -> None:
     plans = [plan(script, tmp_path, worker=k, workers=2) for k in range(2)]
-    seen = [script.scenes_of(p, step)[0] for step in range(3) for p in plans]
+    seen = [script.sample_scenes(p, step)[0] for step in range(3) for p in plans]
     assert len({scene.seed for scenes in seen for scene in scenes}) == 12
-    assert script.scenes_of(plans[1], 2)[0] == seen[5]
+    assert script.sample_scenes(plans[1], 2)[0] == seen[5]
 
 
-def test_workers_meet_at_their_mean(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_sync_to_their_mean(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last)
     run = script.Run(plan(script, tmp_path, workers=2), model)
     weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
     theirs = torch.arange(56.0)
     monkeypatch.setattr(script.dist, "all_reduce", lambda flat: flat.add_(theirs / 2))
-    run.meet()
+    run.sync_weights()
     torch.testing.assert_close(model.weight.detach(), (weight + theirs[:54].view(2, 3, 3, 3)) / 2)
     torch.testing.assert_close(model.bias.detach(), (bias + theirs[54:]) / 2)
 
@@ -85,20 +85,20 @@ def test_a_quarter_of_the_timesteps_is_the_last_and_the_rest_lean_to_noise(scrip
     assert (drawn[1000:] < 500).float().mean() == pytest.approx(0.25, abs=0.03)  # of a density that grows linearly
 
 
-def test_easing_makes_backgrounds_plain_and_never_takes_a_held_out_scene(script: ModuleType) -> None:
+def test_simplifying_makes_backgrounds_plain_and_never_takes_a_held_out_scene(script: ModuleType) -> None:
     scenes = draw_scenes(2000, 0)
-    easier = script.eased(scenes, script.random.Random(0))
-    assert not any(held_out(scene) for scene in easier)
-    patterned = [(a, b) for a, b in zip(scenes, easier, strict=True) if a.pattern != "plain"]
-    assert sum(b.pattern == "plain" for _, b in patterned) / len(patterned) == pytest.approx(script.EASED, abs=0.06)
+    simpler = script.simplified(scenes, script.random.Random(0))
+    assert not any(held_out(scene) for scene in simpler)
+    patterned = [(a, b) for a, b in zip(scenes, simpler, strict=True) if a.pattern != "plain"]
+    assert sum(b.pattern == "plain" for _, b in patterned) / len(patterned) == pytest.approx(script.SIMPLIFIED, abs=0.06)
     assert all(a.objects == b.objects and a.colors[0] == b.colors[0] for a, b in patterned)
 
 
 def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:
     scenes = draw_scenes(2000, 0)
-    spoken = script.captions_of(scenes, script.random.Random(0))
-    assert spoken.count("") / 2000 == pytest.approx(script.EMPTY, abs=0.02)
-    assert spoken == script.captions_of(scenes, script.random.Random(0))
+    captions = script.sample_captions(scenes, script.random.Random(0))
+    assert captions.count("") / 2000 == pytest.approx(script.EMPTY_SHARE, abs=0.02)
+    assert captions == script.sample_captions(scenes, script.random.Random(0))
 
 
 def test_the_commands_train_both_networks_and_write_what_the_package_loads(

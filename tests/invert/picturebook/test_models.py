@@ -27,8 +27,8 @@ def script() -> ModuleType:
 
 
 def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
-    assert set(models.spoken_tokens()) <= set(models.known_tokens())
-    known = set(models.known_tokens())
+    assert set(models.caption_token_ids()) <= set(models.trained_token_ids())
+    known = set(models.trained_token_ids())
     for scene in draw_scenes(300, 0, "held-out"):
         assert known.issuperset(picturebook.tokenizer.encode(caption(scene)))
     assert all(known.issuperset(picturebook.tokenizer.encode(word)) for word in lexicon())
@@ -36,16 +36,16 @@ def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
 
 def test_a_changed_vocabulary_is_listed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "TOKENS", tmp_path / "tokens.txt")
-    models.renew_tokens()
-    assert models.known_tokens() == models.spoken_tokens()
-    models.known_tokens.cache_clear()  # the next test reads the real list again
+    models.rewrite_token_list()
+    assert models.trained_token_ids() == models.caption_token_ids()
+    models.trained_token_ids.cache_clear()  # the next test reads the real list again
 
 
 def test_rows_that_training_never_met_are_zero_and_the_others_are_not() -> None:
     for name in models.CONFIGS:
         table = models.full_state(models.WEIGHTS / f"{name}.safetensors")[models.TOKEN_TABLE]
         met = table.abs().sum(1) > 0
-        assert tuple(met.nonzero()[:, 0].tolist()) == models.known_tokens()
+        assert tuple(met.nonzero()[:, 0].tolist()) == models.trained_token_ids()
 
 
 def test_all_weights_together_are_small() -> None:
@@ -60,10 +60,10 @@ def test_the_judge_is_of_another_kind_than_the_clip() -> None:
 
 def test_saved_weights_come_back(tmp_path: Path) -> None:
     torch.manual_seed(0)  # open_clip takes no generator
-    model = models.build("judge", len(models.known_tokens()))
+    model = models.build("judge", len(models.trained_token_ids()))
     models.save_weights(model, tmp_path / "judge.safetensors")
     state = models.full_state(tmp_path / "judge.safetensors")
-    rows = state.pop(models.TOKEN_TABLE)[list(models.known_tokens())]
+    rows = state.pop(models.TOKEN_TABLE)[list(models.trained_token_ids())]
     assert torch.equal(rows, model.token_embedding.weight.detach().half().float())
     own = model.state_dict()
     assert all(torch.equal(value, own[name].half().to(value.dtype)) for name, value in state.items() if value.is_floating_point())
@@ -103,7 +103,7 @@ def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, 
     stopped.save(tmp_path / "training.ckpt")
     resumed.load(tmp_path / "training.ckpt")
     assert resumed.step == 1 and resumed.advance() == losses
-    for whole, part in ((unbroken.model, resumed.model), (unbroken.reader, resumed.reader)):
+    for whole, part in ((unbroken.model, resumed.model), (unbroken.probe, resumed.probe)):
         theirs = part.state_dict()
         assert all(torch.equal(value, theirs[key]) for key, value in whole.state_dict().items())
 
@@ -128,7 +128,7 @@ def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(
         training = script.Training("judge", phase, 1, 8, 0.0, torch.device("cpu"))  # a rate of 0: nothing moves
         script.train(training, tmp_path, tmp_path / "weights")
         assert all(torch.equal(value, before["model"][name]) for name, value in training.model.state_dict().items())
-        assert all(torch.equal(value, before["reader"][name]) for name, value in training.reader.state_dict().items())
+        assert all(torch.equal(value, before["reader"][name]) for name, value in training.probe.state_dict().items())
         assert (tmp_path / f"judge-{phase}.jsonl").read_text().count('"step": 1') == 1
     models.build("judge").load_state_dict(models.full_state(tmp_path / "weights" / "judge.safetensors"))
 
@@ -144,7 +144,7 @@ def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
 def test_a_caption_that_leaves_something_out_is_not_asked_for_it(script: ModuleType) -> None:
     scenes = draw_scenes(64, 0)
     labels = torch.tensor([script.attributes(scene) for scene in scenes])
-    whole = script.said(labels, scenes, [caption(scene) for scene in scenes])
+    whole = script.mask_unstated(labels, scenes, [caption(scene) for scene in scenes])
     assert (whole[:, 0] == labels[:, 0]).all() and (whole[:, 8] == labels[:, 8]).all()
-    nothing = script.said(labels, scenes, ["picture"] * 64)
+    nothing = script.mask_unstated(labels, scenes, ["picture"] * 64)
     assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == script.IGNORED).all()

@@ -1,9 +1,9 @@
-"""Scenes that differ from one another in one thing: the hard batches of picturebook's second training phase.
+"""Groups of hard negatives, scenes that differ in one thing: the batches of picturebook's third training phase.
 
 Scenes drawn at random differ in everything, so contrast among them seldom has to look at the objects: after a
 first phase the right caption won among 512 others in 99 %, but among captions that differ in one object alone
-only in 18 %. A family holds one scene and its relatives, most with one object changed, half of those for an
-object that looks like it.
+only in 18 %. A group holds one scene and its hard negatives, most with one object changed, half of those to
+a similar-looking object.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch import Tensor
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import Scene, change_one, draw_scene, held_out, objects
 
-LIKENESS = 24  # objects that count as similar to one
-OTHER_CHANGES = 0.2  # share of relatives in which something else than an object changes
+N_SIMILAR = 24  # objects that count as similar to one
+OTHER_CHANGES = 0.2  # share of hard negatives in which something else than an object changes
 STYLE_WEIGHTS = (4, 2, 1, 2, 1, 2, 1)  # details drown in pencil strokes, coarse pixels and neon, so those come more often
 
 
 def portraits() -> list[Scene]:
-    """Every object alone on white, in the atlas's order: what `look_alikes` compares."""
+    """Every object alone on white, in the atlas's order: what `similar_objects` compares."""
     return [Scene((i,), ("",), "one", "", "plain", ("white",), "plain", i) for i in range(len(objects()))]
 
 
-def look_alikes(latents: Tensor) -> list[list[int]]:
-    """For every object the LIKENESS objects whose portraits' latents (N, E) lie nearest to its own."""
+def similar_objects(latents: Tensor) -> list[list[int]]:
+    """Find for every object the N_SIMILAR others whose portraits' latents (N, E) are nearest to its own."""
     unit = F.normalize(latents.float(), dim=1)
-    similar: list[list[int]] = (unit @ unit.T).fill_diagonal_(-1).topk(LIKENESS).indices.tolist()
+    similar: list[list[int]] = (unit @ unit.T).fill_diagonal_(-1).topk(N_SIMILAR).indices.tolist()
     return similar
 
 
-def relative(scene: Scene, rng: random.Random, similar: list[list[int]]) -> Scene:
-    """The scene with one thing changed; now and then the very same scene."""
+def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]]) -> Scene:
+    """Change one thing in the scene; sometimes nothing can change, and the scene comes back as it was."""
     if rng.random() < OTHER_CHANGES:
         return change_one(scene, rng)
     place = rng.randrange(len(scene.objects))
@@ -50,14 +50,14 @@ def relative(scene: Scene, rng: random.Random, similar: list[list[int]]) -> Scen
     return replace(scene, objects=tuple(chosen), tints=tuple(tints), seed=rng.getrandbits(31))
 
 
-def family(rng: random.Random, similar: list[list[int]], size: int) -> list[Scene]:
-    """`size` scenes of the training split with different captions, all but the first relatives of it."""
+def hard_negative_group(rng: random.Random, similar: list[list[int]], size: int) -> list[Scene]:
+    """`size` scenes of the training split with different captions, all but the first hard negatives of it."""
     first = draw_scene(rng, STYLE_WEIGHTS)
     while held_out(first):
         first = draw_scene(rng, STYLE_WEIGHTS)
     found = {caption(first): first}
     while len(found) < size:
-        other = relative(first, rng, similar)
+        other = hard_negative(first, rng, similar)
         if not held_out(other):
             found.setdefault(caption(other), other)
     return list(found.values())
