@@ -31,7 +31,7 @@ from invert.methods.invert import search_config, searched, soft_stage, soft_word
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import project
 
-SCENES, FOREIGN = 24, 12
+SCENES, OUT_OF_DOMAIN = 24, 12
 WHOLE = "invert"
 LIMIT = {"budget": BUDGET}
 TARGETS, TOKENS, RESTARTS = ("empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults: raw, 16 tokens, 6 restarts
@@ -53,8 +53,8 @@ BOTH = "language-nor-soft-words"  # where there is no corpus either
 
 def run(context: Context) -> dict[str, Any]:
     register_variants()
-    scenes, foreign = (2, 1) if context.quick else (SCENES, FOREIGN)
-    pictures = scene_pictures(scenes, context.seed) + out_of_domain_pictures(foreign)
+    n_scenes, n_out_of_domain = (2, 1) if context.quick else (SCENES, OUT_OF_DOMAIN)
+    pictures = scene_pictures(n_scenes, context.seed) + out_of_domain_pictures(n_out_of_domain)
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device))
     table = by_picture(bench.records(variants(), pictures, 1))
     summary = means(table, context.seed)

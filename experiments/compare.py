@@ -1,4 +1,4 @@
-"""Does Invert beat CLIP Interrogator, PEZ and GCG, on pictures of known truth and by a judge nobody optimized?
+"""Does Invert beat CLIP Interrogator, PEZ and GCG, on pictures of known truth and by a held-out judge?
 
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures that our
 renderer did not make. Records are kept outside the repository, so a run that is stopped is resumed.
@@ -37,7 +37,7 @@ OWN_FOLDER = True
 # Token passes that every search may spend on a picture: a twentieth of the 1.4 million that CLIP
 # Interrogator's best mode spends. The Interrogator itself is not limited.
 BUDGET = 70_000
-SCENES, FOREIGN, SEEDS, QUICK_PICTURES = 200, 100, 3, 2
+SCENES, OUT_OF_DOMAIN, SEEDS, QUICK_PICTURES = 200, 100, 3, 2
 REAL_RUNS = 25  # of each kind for the package itself; on the others its own method is run, with the same prompts
 TIMED, REAL_TIMED = 8, 1  # pictures of each kind whose seconds are measured, and for the package itself
 KINDS = ("held-out", "foreign")
@@ -102,14 +102,14 @@ def put_costs(found: dict[str, Any], separate: dict[str, Any]) -> None:
 
 def extent(context: Context) -> tuple[list[Picture], int, list[MethodEntry]]:
     """What to run: pictures, seeds and methods; `--quick` and the environment make it smaller."""
-    scenes, foreign = (QUICK_PICTURES,) * 2 if context.quick else (SCENES, FOREIGN)
-    most = int(os.environ.get("COMPARE_PICTURES", max(scenes, foreign)))
+    n_scenes, n_out_of_domain = (QUICK_PICTURES,) * 2 if context.quick else (SCENES, OUT_OF_DOMAIN)
+    most = int(os.environ.get("COMPARE_PICTURES", max(n_scenes, n_out_of_domain)))
     seeds = 1 if context.quick else int(os.environ.get("COMPARE_SEEDS", SEEDS))
     chosen = os.environ.get("COMPARE_METHODS", ",".join(c.name for c in ENTRIES)).split(",")
     unknown = set(chosen) - {c.name for c in ENTRIES}
     if unknown:
         raise InputError(f"COMPARE_METHODS: unknown {sorted(unknown)[0]!r}: {', '.join(c.name for c in ENTRIES)}")
-    pictures = scene_pictures(min(scenes, most), context.seed) + out_of_domain_pictures(min(foreign, most))
+    pictures = scene_pictures(min(n_scenes, most), context.seed) + out_of_domain_pictures(min(n_out_of_domain, most))
     return pictures, seeds, entries(chosen, context.quick)
 
 

@@ -63,8 +63,8 @@ class Problem:
         middles = torch.randn(self.k, self.d, device=device, generator=generator)
         x = torch.empty(self.n, self.d, dtype=self.dtype, device=device)
         for rows in x.split(1 << 20):
-            owner = torch.randint(self.k, (len(rows),), device=device, generator=generator)
-            rows.copy_(middles[owner] / 2 + torch.randn(len(rows), self.d, device=device, generator=generator))
+            labels = torch.randint(self.k, (len(rows),), device=device, generator=generator)
+            rows.copy_(middles[labels] / 2 + torch.randn(len(rows), self.d, device=device, generator=generator))
         return x
 
     def start(self, x: Tensor, seed: int) -> Tensor:

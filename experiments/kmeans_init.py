@@ -50,8 +50,8 @@ def outcomes(models: list[KMeans], centroids: Tensor) -> list[tuple[KMeans, int]
     """Different endings, the commonest first, with how often each was reached: how many centers each true cluster got."""
     key = {}
     for model in models:
-        owner = torch.cdist(model.cluster_centers_.cpu(), centroids).argmin(1)
-        key[id(model)] = tuple(torch.bincount(owner, minlength=len(centroids)).tolist())
+        labels = torch.cdist(model.cluster_centers_.cpu(), centroids).argmin(1)
+        key[id(model)] = tuple(torch.bincount(labels, minlength=len(centroids)).tolist())
     first = {key[id(model)]: model for model in reversed(models)}
     return [(first[outcome], count) for outcome, count in Counter(key.values()).most_common()]
 

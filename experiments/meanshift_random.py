@@ -71,8 +71,8 @@ def timings(data: Labeled, context: Context) -> dict[str, float]:
 
 def smallest_clusters(data: Labeled, repeats: int, context: Context) -> dict[str, float]:
     """Error of the two smallest clusters' points alone, by share: the mean over all points hides them."""
-    small = data.owner >= len(UNEQUAL) - 2
-    part = Labeled(data.points[small], data.owner[small], data.centroids)
+    small = data.labels >= len(UNEQUAL) - 2
+    part = Labeled(data.points[small], data.labels[small], data.centroids)
     looks: list[float | None] = [0.05, 0.1, 0.5, None]
     found = {}
     for share in looks:

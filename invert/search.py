@@ -76,7 +76,7 @@ class Search:
         Args:
             bundle: the lexicon, token index and prior.
             scorer: the target, and the budget that is spent.
-            history: is told of better prompts.
+            history: records better prompts.
             config: how far to look.
             required: words that the result has to hold.
             proposal_words: indices of lexicon words tried in every slot that the prior allows them in.

@@ -51,7 +51,7 @@ def optimize(scorer: PromptScorer, index: TokenIndex, start: Tensor, config: Sof
         index: the tokens that a mixture is made of.
         start: (R, L) int64 positions in `index.embeddings` that the prompts begin at.
         config: see `SoftConfig`.
-        history: is told of the best cosine of every step.
+        history: records the best cosine of every step.
 
     Returns:
         The prompts after all steps, or after the step that exhausts the budget.

@@ -2,7 +2,7 @@
 
 In: two operands; out: a backend's name. A row says where a kernel of ours was measured to be faster than cuBLAS, and from
 how many bytes on: below, launching it from Python takes longer than the product. Where nothing was measured, or a
-gradient is wanted, it is torch. `python -m kernels.bench` measures anew.
+gradient is wanted, it is torch. `python -m kernels.bench` measures it again.
 """
 
 from __future__ import annotations

@@ -142,8 +142,8 @@ def points_of(shape: Shape) -> torch.Tensor:
     middles = torch.randn(shape.clusters, shape.features, device="cuda", generator=generator) / 2
     x = torch.empty(shape.points, shape.features, dtype=shape.dtype, device="cuda")
     for rows in x.split(1 << 20):
-        owner = torch.randint(shape.clusters, (len(rows),), device="cuda", generator=generator)
-        rows.copy_(middles[owner] + torch.randn(len(rows), shape.features, device="cuda", generator=generator))
+        labels = torch.randint(shape.clusters, (len(rows),), device="cuda", generator=generator)
+        rows.copy_(middles[labels] + torch.randn(len(rows), shape.features, device="cuda", generator=generator))
     return x
 
 

@@ -1,4 +1,4 @@
-"""Draw the foreign pictures: Twemoji's pictographs on photographs and painted ground, with truths.
+"""Draw the out-of-domain pictures: Twemoji's pictographs on photographs and painted ground, with truths.
 
 In: the 64-pixel PNGs of the npm package emoji-datasource-twitter (folder img/twitter/64), scikit-learn's
 two sample photographs, and the names that `make_sprites.py` gave the objects. Out: 100 JPEGs and
@@ -73,16 +73,16 @@ def foreign_sprites(folder: Path) -> dict[int, Image.Image]:
     return found
 
 
-def alike(foreign: dict[int, Image.Image]) -> dict[int, Image.Image]:
+def alike(sprites: dict[int, Image.Image]) -> dict[int, Image.Image]:
     """The objects whose pictographs are most like our own, by the correlation of their pixels."""
     atlas = Image.open(ATLAS).convert("RGBA")
     likeness = {}
-    for i, image in foreign.items():
+    for i, image in sprites.items():
         x, y = i % COLUMNS * SPRITE, i // COLUMNS * SPRITE
         own = atlas.crop((x, y, x + SPRITE, y + SPRITE))
         likeness[i] = float(np.corrcoef(pixels(own.crop(own.getbbox())), pixels(image))[0, 1])
     kept = sorted(likeness, key=lambda i: -likeness[i])[: round(len(likeness) * ALIKE_SHARE)]
-    return {i: foreign[i] for i in sorted(kept)}
+    return {i: sprites[i] for i in sorted(kept)}
 
 
 def pixels(image: Image.Image) -> np.ndarray:

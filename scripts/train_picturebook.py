@@ -410,7 +410,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="where the trained weights go")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--new-vocabulary", action="store_true", help="first list the tokens of the grammar anew; train both models after that"
+        "--new-vocabulary", action="store_true", help="first rewrite the list of the grammar's tokens; then train both models"
     )
     parser.add_argument("--scenes", type=int, default=1000, help=f"held-out scenes that evaluate takes, {RANKED} or more")
     options = parser.parse_args()

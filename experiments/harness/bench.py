@@ -71,7 +71,7 @@ class Bench:
     def records(
         self, entries: Iterable[MethodEntry], pictures: list[Picture], seeds: int, log: Callable[[str], None] = print
     ) -> Iterator[RunRecord]:
-        """Every record of every entry, read back where it ran before; `log` is told of new runs."""
+        """Every record of every entry, read back where it ran before; `log` receives a line per new run."""
         for entry in entries:
             its_seeds = range(seeds if entry.seeded else 1)
             for kind in dict.fromkeys(picture.kind for picture in pictures):

@@ -2,7 +2,7 @@
 
 In: the recorded prompts in `experiments/golden.json`; out: a `Check` for each. `invert` is recorded on 20 pictures
 with 3 seeds, every other method that needs neither a network nor another package on 5 pictures. A method whose
-revision was raised is recorded anew. On another processor the last bits of a latent differ, and with them at times
+revision was raised is recorded again. On another processor the last bits of a latent differ, and with them at times
 which of two equally good prompts is taken: a prompt whose score is within `TIE` of the recorded one counts as a tie.
 """
 
@@ -112,7 +112,7 @@ def check(inverter: Inverter, names: Collection[str] = NAMES, runs: Collection[s
 
 
 def record(inverter: Inverter, names: Collection[str] = NAMES) -> Iterator[str]:
-    """Record methods anew, one line of progress a run; the others stay as they are."""
+    """Record methods again, one progress line per run; the others stay as they are."""
     recorded = read() if GOLDEN.exists() else {"methods": {}}
     for entry in (entry for entry in ENTRIES if entry.name in names):
         prompts = {}

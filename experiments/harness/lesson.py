@@ -17,12 +17,12 @@ class Labeled(NamedTuple):
     """points (N, D), the cluster that each was drawn from (N,), and the clusters' true centroids (K, D)."""
 
     points: Tensor
-    owner: Tensor
+    labels: Tensor
     centroids: Tensor
 
     def error(self, moved: Tensor) -> float:
         """Mean distance of the points, where they are now, to the centroid that they were drawn from."""
-        return float((moved - self.centroids[self.owner]).norm(dim=1).mean())
+        return float((moved - self.centroids[self.labels]).norm(dim=1).mean())
 
 
 def lesson(n: int = 1500, clusters: int = 6, features: int = 2, seed: int = 42, sizes: Sequence[int] | None = None) -> Labeled:
@@ -30,6 +30,6 @@ def lesson(n: int = 1500, clusters: int = 6, features: int = 2, seed: int = 42, 
     generator = torch.Generator().manual_seed(seed)
     centroids = torch.rand(clusters, features, generator=generator) * 70 - 35
     counts = torch.tensor(sizes) if sizes else torch.full((clusters,), n // clusters)
-    owner = torch.arange(clusters).repeat_interleave(counts)
-    noise = torch.randn(len(owner), features, generator=generator) * math.sqrt(SPREAD)
-    return Labeled(centroids[owner] + noise, owner, centroids)
+    labels = torch.arange(clusters).repeat_interleave(counts)
+    noise = torch.randn(len(labels), features, generator=generator) * math.sqrt(SPREAD)
+    return Labeled(centroids[labels] + noise, labels, centroids)

@@ -1,4 +1,4 @@
-"""How good a prompt is where the truth is known: words, objects, relation, and a judge nobody optimized.
+"""How good a prompt is where the truth is known: words, objects, relation, and a held-out judge.
 
 In: prompts, and the `Scene`s or pictures they were recovered from. Out: plain numbers per prompt. Every
 experiment that rates prompts uses these, so that a figure means the same in each of them.

@@ -39,7 +39,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Context:
-    """What an experiment is told. quick: a small version of it, in minutes, for trying it out."""
+    """The options of an experiment. quick: run a small version, in minutes, to try it out."""
 
     name: str
     results: Path = RESULTS

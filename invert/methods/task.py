@@ -29,7 +29,7 @@ class InversionTask:
         config: the run's options.
         rng: the only source of randomness, on the CPU.
         budget: counts what is spent.
-        history: is told of steps and of better prompts.
+        history: records steps and better prompts.
         images: what the target was made of, none where it is a text's; only methods that caption or
             denoise images themselves look at them.
     """

@@ -222,7 +222,7 @@ def parse(text: str, seed: int = 0) -> Scene:
 
 
 def phrases() -> tuple[str, ...]:
-    """Every piece that a caption is made of: names, plurals, styles, colors, patterns, corners, joining words."""
+    """Return every piece of a caption: names, plurals, styles, colors, patterns, corners, function words."""
     said = [*(thing.name for thing in objects()), *(thing.plural for thing in objects())]
     said += [form.format("") for forms in STYLE_FORMS.values() for form in forms]
     said += [*COLORS, *PATTERNS[1:], *CORNERS]
@@ -238,7 +238,7 @@ def lexicon() -> tuple[str, ...]:
 
 @cache
 def terms() -> tuple[str, ...]:
-    """The units that captions are written in, sorted: names whole ("palm tree"), relations whole, single joining words."""
+    """The units that captions are written in, sorted: names whole ("palm tree"), relations whole, single function words."""
     names = [thing.name for thing in objects()] + [thing.plural for thing in objects() if thing.plural]
     fixed = [*STYLES[1:], *COLORS, *PATTERNS[1:], *CORNERS, "to the left of", "to the right of", "left of", "right of"]
     joining = [

@@ -1,4 +1,4 @@
-"""picturebook's two models: the CLIP that is inverted, and the judge that nobody optimizes against.
+"""picturebook's two models: the CLIP that is inverted, and the held-out judge.
 
 Both are real open_clip models (own config, CLIP's 49,408-token tokenizer). The files store fp16
 weights and only the token rows that training touched; the other rows are zero when loaded.
@@ -60,7 +60,7 @@ def caption_token_ids() -> tuple[int, ...]:
 
 
 def rewrite_token_list() -> None:
-    """Let `trained_token_ids` be what captions hold now; both models must be trained anew after that."""
+    """Rewrite the list behind `trained_token_ids` from today's captions; both models must then be retrained."""
     TOKENS.write_text("".join(f"{token}\n" for token in caption_token_ids()))
     trained_token_ids.cache_clear()
 

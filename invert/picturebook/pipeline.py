@@ -20,7 +20,7 @@ from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 FOLDER = Path(__file__).parent / "generator"
 SAMPLING = GenerateConfig(steps=12, guidance=2.0, batch=64)
 PARTS = ("unet", "vae", "scheduler")
-TRAINED_WITH = "text-encoder.sha256"  # file in the folder: the fingerprint of the text tower that it learnt from
+TRAINED_WITH = "text-encoder.sha256"  # file in the folder: the fingerprint of the text tower it was trained with
 
 
 def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32) -> Any:

@@ -19,12 +19,12 @@ from experiments.meanshift_nearest import BANDWIDTH, all_pairs_step, extrapolate
 def test_the_lessons_data_is_250_points_around_each_of_6_centroids():
     data = lesson()
     assert data.points.shape == (1500, 2)
-    assert torch.bincount(data.owner).tolist() == [250] * 6
-    spread = (data.points - data.centroids[data.owner]).var(0)
+    assert torch.bincount(data.labels).tolist() == [250] * 6
+    spread = (data.points - data.centroids[data.labels]).var(0)
     assert bool(((spread - 5).abs() < 0.5).all())
     assert torch.equal(data.points, lesson().points)
-    assert data.error(data.centroids[data.owner]) == 0
-    assert torch.bincount(lesson(sizes=(5, 3, 1, 1, 1, 1)).owner).tolist() == [5, 3, 1, 1, 1, 1]
+    assert data.error(data.centroids[data.labels]) == 0
+    assert torch.bincount(lesson(sizes=(5, 3, 1, 1, 1, 1)).labels).tolist() == [5, 3, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
