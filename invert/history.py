@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 COSINE = "cosine"  # of the prompt's latent with the target
 OBJECTIVE = "objective"  # cosine with the terms for language, length and required words
 DENOISING_ERROR = "denoising error"  # mean squared error of the U-Net's prediction; lower is better
+LOWER_IS_BETTER = frozenset({DENOISING_ERROR})
+
+
+def labeled(objective: float, metric: str) -> str:
+    """A candidate's objective as people read it: "cosine 0.312", "denoising error 0.087"."""
+    return f"{metric} {-objective if metric in LOWER_IS_BETTER else objective:.3f}"
 
 
 @dataclass(frozen=True)

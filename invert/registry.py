@@ -10,7 +10,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from invert.errors import InputError
 
@@ -72,7 +72,7 @@ class Registry(Generic[T]):
 
     def _loaded(self, name: str) -> T:
         try:
-            return self._offered()[name].load()
+            return cast(T, self._offered()[name].load())
         except Exception as error:  # another package's code may raise anything
             raise InputError(f"the {self.kind} {name!r} of an installed package cannot be imported: {error}") from error
 
@@ -82,6 +82,21 @@ def resolve(path: str) -> Any:
     module, attribute = path.split(":")
     return getattr(importlib.import_module(module), attribute)
 
+
+# Models by a name of their own, as functions from a device and a dtype to a `Clip`; see `invert.models.loading`.
+MODELS: Registry[Any] = Registry(
+    "model",
+    "invert.models",
+    {
+        "picturebook": "invert.picturebook.bundle:load_model",
+        "picturebook-judge": "invert.picturebook.bundle:load_judge",
+    },
+)
+
+# Text-to-image pipelines by a name of their own, as functions from a device and a dtype to a `Generator`.
+GENERATORS: Registry[Any] = Registry(
+    "generator", "invert.generators", {"picturebook": "invert.picturebook.pipeline:load_generator"}
+)
 
 # What belongs to a model, as functions from its `Clip` to a `ModelBundle`; see `invert.bundle`.
 BUNDLES: Registry[Any] = Registry(

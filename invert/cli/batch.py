@@ -19,8 +19,10 @@ from invert.cli.terminal import OutputError, as_text, complain, progress, say
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.escape import escaped
+from invert.history import labeled
 from invert.images import load_image, thumbnail
 from invert.inverter import Inverter
+from invert.methods import get_method
 from invert.models.clip import Clip
 from invert.report import Entry
 from invert.result import Result
@@ -156,10 +158,11 @@ class Job:
 
     def result(self, subject: Subject, method: str) -> Result:
         config = replace(self.config, method=method, method_config=self.settings.get(method))
+        metric = get_method(method).metric
         with progress(f"inverting {subject.label}") as line:
 
-            def on_best(prompt: str, value: float) -> None:
-                line.update(as_text(f"{value:.3f}  {prompt}"))
+            def on_best(prompt: str, objective: float) -> None:
+                line.update(as_text(f"{labeled(objective, metric)}  {prompt}"))
 
             if not subject.pictures:
                 return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)

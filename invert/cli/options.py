@@ -38,7 +38,7 @@ class Options:
     model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
     bundle: Annotated[
         str | None,
-        typer.Option(help="Words and language for the model: picturebook, generic; by default its own."),
+        typer.Option(help="Words and language for the model: picturebook, english, generic; by default its own."),
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.models.hub import is_offline, quiet
+from invert.registry import GENERATORS
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,6 @@ class GenerateConfig:
                 raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
         if self.guidance < 1:
             raise InputError(f"`guidance` is {self.guidance}: give 1 (none) or more")
-
-
-# Name → module with `load(dtype=…)`, a pipeline on the CPU, and `SAMPLING`, its `GenerateConfig`.
-BUNDLED = {"picturebook": "invert.picturebook.pipeline"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Generator:
         """Load a pipeline.
 
         Args:
-            name: one of `BUNDLED`, a diffusers id, or a folder.
+            name: one of the registry `GENERATORS`, a diffusers id, or a folder.
             device: None for a GPU if there is one.
             dtype: None for float16 on a GPU, else float32.
 
@@ -96,9 +92,9 @@ class Generator:
         """
         chosen = pick_device(device)
         dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
-        if name in BUNDLED:
-            bundled = import_module(BUNDLED[name])
-            return cls(bundled.load(dtype=dtype).to(chosen), name, bundled.SAMPLING)
+        if name in GENERATORS:
+            named: Generator = GENERATORS.get(name)(chosen, dtype)
+            return named
         local = Path(name).is_dir()
         offline = not local and is_offline()
         try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.extras import require
+from invert.history import COSINE, DENOISING_ERROR, OBJECTIVE
 from invert.methods import configs
 from invert.registry import Registry, resolve
 
@@ -41,6 +42,7 @@ class Method:
         run_batch: the outputs of several tasks that differ in target and rng, computed together; None
             where they are run one after the other.
         options: those of SELECTIVE_OPTIONS that it follows.
+        metric: what the objective of its candidates is, as `invert.history` names it.
         gives_soft_prompt: whether its output holds the embeddings that it optimized.
         prepare: builds what the method needs once per model; None where there is nothing.
         requires: the module of an extra that it cannot run without; "" where it needs none.
@@ -52,6 +54,7 @@ class Method:
     run: Callable[[InversionTask, Any], InversionOutput]
     run_batch: Callable[[Sequence[InversionTask], Any], list[InversionOutput]] | None = None
     options: frozenset[str] = frozenset()
+    metric: str = COSINE
     gives_soft_prompt: bool = False
     prepare: Callable[[ModelBundle], object] | None = None
     requires: str = ""
@@ -101,6 +104,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
         config_type=configs.NoConfig,
         run=Deferred(f"invert.methods.{module}:{mode}"),
         options=frozenset() if mode == "negative" else frozenset({"corpus"}),  # a negative prompt needs no caption
+        metric=OBJECTIVE if mode == "negative" else COSINE,  # a negative prompt is to be far away
         prepare=Deferred(f"invert.methods.{module}:prepare"),
         requires="clip_interrogator" if module == "interrogator" else "",
     )
@@ -113,6 +117,7 @@ _BUILTIN = (
         revision=1,
         config_type=configs.InvertMethodConfig,
         run=Deferred("invert.methods.invert:invert"),
+        metric=OBJECTIVE,
         options=frozenset(SELECTIVE_OPTIONS),
         gives_soft_prompt=True,
         prepare=Deferred("invert.methods.invert:prepare"),
@@ -143,7 +148,15 @@ _BUILTIN = (
         options=frozenset({"corpus", "ban"}),
         prepare=Deferred("invert.methods.retrieve:prepare"),
     ),
-    Method("ph2p", 1, configs.Ph2pConfig, Deferred("invert.methods.ph2p:ph2p"), options=frozenset({"ban"}), requires="diffusers"),
+    Method(
+        "ph2p",
+        revision=1,
+        config_type=configs.Ph2pConfig,
+        run=Deferred("invert.methods.ph2p:ph2p"),
+        options=frozenset({"ban"}),
+        metric=DENOISING_ERROR,
+        requires="diffusers",
+    ),
     Method(
         "textual-inversion",
         revision=1,

@@ -18,17 +18,7 @@ from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.models.names import NAMES, similar
-from invert.registry import Registry
-
-# Models by a name of their own, as functions of device and dtype; other packages offer theirs as entry points.
-MODELS: Registry[Callable[[torch.device, torch.dtype], Clip]] = Registry(
-    "model",
-    "invert.models",
-    {
-        "picturebook": "invert.picturebook.bundle:load_model",
-        "picturebook-judge": "invert.picturebook.bundle:load_judge",
-    },
-)
+from invert.registry import MODELS
 
 
 def load_clip(name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> Clip:
@@ -45,7 +35,8 @@ def load_clip(name: str = "picturebook", device: str | torch.device | None = Non
     """
     chosen = pick_device(device)
     if name in MODELS:
-        return MODELS.get(name)(chosen, dtype)
+        named: Clip = MODELS.get(name)(chosen, dtype)
+        return named
     folder = Path(name.removeprefix("hf:")).expanduser()
     if _is(Path.is_dir, folder) and folder != Path():
         return _load_folder(name, folder, chosen, dtype)

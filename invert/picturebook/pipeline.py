@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from invert.diffusion.generator import GenerateConfig
+from invert.diffusion.generator import GenerateConfig, Generator
 from invert.errors import InputError
 from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 
@@ -45,6 +45,11 @@ def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32) -> Any:
     )
     pipeline.text_encoder.to(dtype)
     return pipeline
+
+
+def load_generator(device: torch.device, dtype: torch.dtype) -> Generator:
+    """The trained pipeline on the device, with its own sampling settings."""
+    return Generator(load(dtype=dtype).to(device), "picturebook", SAMPLING)
 
 
 def assemble(unet: UNet2DConditionModel, vae: AutoencoderTiny, scheduler: DDIMScheduler) -> Any:

@@ -15,7 +15,7 @@ import invert
 ROOT = Path(invert.__path__[0])
 WORLD = "invert.picturebook"
 # Where its parts are looked up by name, as strings. The command's --scene and --list-objects are aliases of its commands.
-REGISTRIES = {"registry.py", "models/loading.py", "diffusion/generator.py", "cli/command.py"}
+REGISTRIES = {"registry.py", "cli/command.py"}
 CORE = sorted(path for path in ROOT.rglob("*.py") if ROOT / "picturebook" not in path.parents)
 
 
