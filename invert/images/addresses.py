@@ -262,14 +262,8 @@ def _opener(transfer: _Transfer) -> urllib.request.OpenerDirector:
             if self.direct:
                 transfer.check_peer(self.sock)
 
-    class SecureConnection(http.client.HTTPSConnection):
-        direct = True
-
-        def connect(self) -> None:
-            super().connect()
-            transfer.reached(self.sock)
-            if self.direct:
-                transfer.check_peer(self.sock)
+    class SecureConnection(Connection, http.client.HTTPSConnection):  # connects as the second, then checks as the first
+        pass
 
     class Proxied(Connection):
         direct = False
