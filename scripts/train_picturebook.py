@@ -35,13 +35,10 @@ from invert.picturebook import models
 from invert.picturebook.augment import augment
 from invert.picturebook.grammar import caption, fragment, sample_training_caption
 from invert.picturebook.hard_negatives import hard_negative_group, portraits, similar_objects
+from invert.picturebook.linear_probe import LinearProbe, attributes, mask_unstated
+from invert.picturebook.optimizers import build_optimizers
 from invert.picturebook.render import render
 from invert.picturebook.world import (
-    COLORS,
-    CORNERS,
-    LAYOUTS,
-    PATTERNS,
-    STYLES,
     Scene,
     change_one,
     draw_scenes,
@@ -57,44 +54,6 @@ GROUP_SIZE = 8  # scenes of a hard-negative group, in the third phase
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
 LOG_EVERY = 100  # steps, also between checkpoints
-IGNORED = -100  # cross_entropy's label for "not said"
-
-
-class LinearProbe(nn.Module):
-    """Predict every attribute of a latent (B, E): one linear layer, its logits split by attribute."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        things, hues = len(objects()), len(COLORS) + 1
-        self.sizes = [things, things + 1, hues, hues, len(LAYOUTS) + len(CORNERS), len(PATTERNS), hues, hues, len(STYLES)]
-        self.weights = [1.0, 1.0, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.3]
-        self.linear = nn.Linear(width, sum(self.sizes))
-
-    def loss(self, latent: Tensor, labels: Tensor) -> Tensor:
-        """labels: (B, 9) int64, IGNORED where the caption does not say."""
-        parts = self.linear(latent).split(self.sizes, 1)
-        losses = [
-            weight * F.cross_entropy(part, labels[:, k], label_smoothing=0.02)
-            for k, (part, weight) in enumerate(zip(parts, self.weights, strict=True))
-        ]
-        return torch.stack(losses).sum()
-
-
-def attributes(scene: Scene) -> list[int]:
-    hues = ["", *COLORS]
-    second = len(scene.objects) > 1
-    layout = LAYOUTS.index(scene.layout) if not scene.corner else len(LAYOUTS) + CORNERS.index(scene.corner)
-    return [
-        scene.objects[0],
-        scene.objects[1] if second else len(objects()),
-        hues.index(scene.tints[0]),
-        hues.index(scene.tints[1]) if second else 0,
-        layout,
-        PATTERNS.index(scene.pattern),
-        hues.index(scene.colors[0]),
-        hues.index(scene.colors[1]) if len(scene.colors) > 1 else 0,
-        STYLES.index(scene.style),
-    ]
 
 
 class CompactTokenizer:
@@ -153,25 +112,6 @@ def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
 
-def mask_unstated(labels: Tensor, scenes: list[Scene], captions: list[str]) -> Tensor:
-    """Mask the labels that a caption does not state, for the text tower's probe loss."""
-    labels = labels.clone()
-    for i, (scene, text) in enumerate(zip(scenes, captions, strict=True)):
-        words = set(text.split())
-        for k, index in enumerate(scene.objects):
-            thing = objects()[index]
-            if not (words.issuperset(thing.name.split()) or words.issuperset(thing.plural.split() or ["?"])):
-                labels[i, k] = IGNORED
-        whole = "on" in words and text.rstrip(",").endswith(("background", *STYLES))
-        if not whole:
-            labels[i, 2:5] = labels[i, 6:8] = IGNORED
-        if scene.pattern not in words and not whole:
-            labels[i, 5] = IGNORED
-        if not words.issuperset(scene.style.split()) and not whole:
-            labels[i, 8] = IGNORED
-    return labels
-
-
 @torch.no_grad()
 def retrieval(pictures: Callable[[Tensor], Tensor], texts: Callable[[list[str]], Tensor], n: int, seed: int) -> float:
     """Share of n held-out pictures (512 at least) whose own caption ranks first among 512.
@@ -194,33 +134,6 @@ def evaluate(name: str, n: int, device: torch.device) -> float:
     """`retrieval` of the committed weights, seed 0, loaded as users load them."""
     clip = load_clip("picturebook" if name == "clip" else "picturebook-judge", device)
     return retrieval(clip.encode_image, clip.encode_text, n, 0)
-
-
-class HiddenMuon(torch.optim.Muon):
-    """torch's Muon (Jordan et al. 2024) for kernels of convolutions too: it sees them as matrices (out, in·h·w)."""
-
-    def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
-        self.kernels = parameters
-        matrices = [nn.Parameter(p.detach().flatten(1)) for p in parameters]  # the same memory, not copies
-        super().__init__(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-
-    def step(self, closure: Any = None) -> Any:
-        for matrix, kernel in zip(self.param_groups[0]["params"], self.kernels, strict=True):
-            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        return super().step(closure)
-
-
-def build_optimizers(model: nn.Module, probe: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for convolutions and transformer blocks, AdamW for the rest; in 200 steps of pictures this
-    found 45 % of the objects where AdamW alone found 41 %."""
-    named = [*model.named_parameters(), *probe.named_parameters()]
-    hidden = [p for name, p in named if p.ndim == 4 or (p.ndim == 2 and "resblocks" in name)]
-    others = [p for _, p in named if not any(p is h for h in hidden)]
-    groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [HiddenMuon(hidden, rate), torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
 
 
 class Training:
