@@ -161,8 +161,8 @@ def output_option(name: str, ending: str) -> Callable[[np.random.Generator, Line
         elif kind == 5:
             path.symlink_to(path)
         elif kind == 6:
-            (here / f"target{ending}").write_bytes(b"old")
-            path.symlink_to(here / f"target{ending}")
+            (here / f"out-target{ending}").write_bytes(b"old")
+            path.symlink_to(here / f"out-target{ending}")
         elif kind == 7:
             path.write_bytes(b"old")
         line.words += [name, str(path)]
