@@ -51,8 +51,9 @@ def test_an_answer_where_there_is_none_is_found() -> None:
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell a peak of memory")
 def test_memory_that_grows_is_found() -> None:
-    part = watch("faults", 0, [Case("a large array", lambda: np.ones(30 << 20, np.uint8).sum(), (ValueError,))], memory=10)
-    assert [finding.kind for finding in part.findings] == ["memory"] and 20 <= part.peak_mib <= 60
+    # More than the allocator ever takes from memory that was freed before (32 MiB).
+    part = watch("faults", 0, [Case("a large array", lambda: np.ones(64 << 20, np.uint8).sum(), (ValueError,))], memory=10)
+    assert [finding.kind for finding in part.findings] == ["memory"] and 50 <= part.peak_mib <= 100
 
 
 def test_what_is_no_one_sentence() -> None:

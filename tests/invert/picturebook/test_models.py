@@ -12,6 +12,7 @@ import torch
 
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, lexicon
+from invert.picturebook.linear_probe import IGNORED
 from invert.picturebook.world import draw_scenes, held_out
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_picturebook.py"
@@ -147,4 +148,4 @@ def test_a_caption_that_leaves_something_out_is_not_asked_for_it(script: ModuleT
     whole = script.mask_unstated(labels, scenes, [caption(scene) for scene in scenes])
     assert (whole[:, 0] == labels[:, 0]).all() and (whole[:, 8] == labels[:, 8]).all()
     nothing = script.mask_unstated(labels, scenes, ["picture"] * 64)
-    assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == script.IGNORED).all()
+    assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == IGNORED).all()
