@@ -70,8 +70,12 @@ class PromptWriter:
     def prompts(self, n: int, seed: int = 0) -> tuple[str, ...]:
         """n distinct prompts; fewer where the known words do not give as many."""
         rng = random.Random(seed)
-        found = dict.fromkeys(itertools.islice(self._stream(rng), 4 * n))
-        return tuple(itertools.islice(found, n))
+        found: dict[str, None] = {}
+        for prompt in itertools.islice(self._stream(rng), 4 * n):
+            found[prompt] = None
+            if len(found) == n:
+                break
+        return tuple(found)
 
     def _stream(self, rng: random.Random) -> Iterator[str]:
         while True:
