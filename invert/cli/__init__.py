@@ -5,7 +5,7 @@ prompt so far is printed), 141 where the reader of stdout has gone, 1 internal e
 does not stop the others, and whatever was computed is written.
 
 Arguments are checked before torch is imported: `options` reads them, `command` checks them, `batch` does
-the work, `outputs` writes.
+the work, `outputs` writes. `subcommands` lists the commands of their own, `invert NAME …`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ def main() -> NoReturn:
     """Entry point. Everything is imported in here, so that an interrupted import is one sentence too."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
-        from invert.cli.command import run_command
+        from invert.cli.subcommands import names_subcommand, run_subcommand
 
-        status = run_command(sys.argv[1:])
+        words = sys.argv[1:]
+        if names_subcommand(words):
+            status = run_subcommand(words)
+        else:
+            from invert.cli.command import run_command
+
+            status = run_command(words)
     except KeyboardInterrupt:  # before there was a handler for it
         print("invert: interrupted before there was a prompt", file=sys.stderr)
         status = 130

@@ -11,6 +11,7 @@ from invert.cli.interrupts import Interrupts
 from invert.cli.options import TARGETS, Options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import check_stdin, expanded
+from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
@@ -34,7 +35,7 @@ MAX_GENERATED = 1000  # images of a prompt
 def run_command(words: list[str]) -> int:
     """The exit status of `invert` with these words."""
     interrupts = Interrupts()
-    app = parser(lambda options: run(options, interrupts))
+    app = parser(lambda options: run(options, interrupts), epilog=summary())
     return guarded(lambda: app(words, standalone_mode=False, prog_name="invert"), interrupts, "--debug" in words)
 
 

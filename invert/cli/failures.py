@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from invert.cli.interrupts import Interrupts
+from invert.cli.interrupts import Interrupted, Interrupts
 from invert.cli.terminal import OutputError, complain, noted
 from invert.errors import InputError
 
@@ -37,8 +37,8 @@ def guarded(work: Callable[[], object], interrupts: Interrupts, debug: bool) -> 
 
 def status_of(error: BaseException, interrupts: Interrupts) -> int:
     """Say what went wrong, in one sentence, and return the exit status for it."""
-    if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.received is not None:
-        complain(f"{interrupts.word} before there was a prompt")
+    if isinstance(error, KeyboardInterrupt | Interrupted | typer.Abort) or interrupts.received is not None:
+        complain(interrupts.sentence)
         return interrupts.status
     if isinstance(error, BrokenPipeError) or (isinstance(error, OutputError) and error.broken):
         return BROKEN_PIPE

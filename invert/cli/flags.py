@@ -7,19 +7,19 @@ The library writes parameters in backticks, as Python users do: `max_tokens`, `t
 from __future__ import annotations
 
 import re
-from dataclasses import fields
-from functools import cache
+from collections.abc import Iterable
 
 PARAMETER = re.compile(r"`([a-z][a-z0-9_-]*(?:\.[a-z][a-z0-9_]*)?)(?:=([^`]*))?`")
 RENAMED = {"as_json": "--json", "method_config": "--set", "settings": "--set"}
 
 
-@cache
-def parameters() -> frozenset[str]:
-    """Those that have a flag: the fields of `Options`."""
-    from invert.cli.options import Options
+_declared: set[str] = set()
 
-    return frozenset(field.name for field in fields(Options))
+
+def declare(names: Iterable[str]) -> None:
+    """From now on these parameters, the fields of the options of the command that runs, are named as flags."""
+    _declared.clear()
+    _declared.update(names)
 
 
 def flag(name: str) -> str | None:
@@ -28,7 +28,7 @@ def flag(name: str) -> str | None:
         return f"--set {name}"
     if name in RENAMED:
         return RENAMED[name]
-    return f"--{name.replace('_', '-')}" if name in parameters() else None
+    return f"--{name.replace('_', '-')}" if name in _declared else None
 
 
 def translated(sentence: str) -> str:

@@ -21,10 +21,16 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 INTERRUPTED = 128 + signal.SIGINT  # exit status, as shells have it for Ctrl-C
 
 
+class Interrupted(Exception):
+    """A KeyboardInterrupt that nothing answered, past typer, which would end with 130 whatever the signal and say nothing."""
+
+
 class Interrupts:
     """Which signal came, and whether anything could be lost by ending at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: str = "a prompt") -> None:
+        """wanted: what the run is to bring, in sentences about runs that end before there was one."""
+        self.wanted = wanted
         self.received: int | None = None
         self.importing = False
 
@@ -37,10 +43,15 @@ class Interrupts:
     def word(self) -> str:
         return "interrupted" if self.status == INTERRUPTED else "terminated"
 
+    @property
+    def sentence(self) -> str:
+        """What is said of a run that nothing came of."""
+        return f"{self.word} before there was {self.wanted}"
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         if self.importing:
-            complain(f"{self.word} before there was a prompt")
+            complain(self.sentence)
             os._exit(self.status)
         raise KeyboardInterrupt
 

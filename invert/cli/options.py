@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from invert.cli.flags import declare
+from invert.cli.interrupts import Interrupted
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.methods import method_names
 
 DEFAULT = InvertConfig()
+SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."
 TARGETS = ("raw", "empty", "gap")
 
 
@@ -31,10 +34,9 @@ def show_version(wanted: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user wrote, with the types checked and nothing else."""
+class SearchOptions:
+    """What every command that searches for prompts takes: the model, the method and its limits."""
 
-    images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, URLs, or - for stdin.")] = None
     model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
     bundle: Annotated[
         str | None,
@@ -43,15 +45,10 @@ class Options:
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
-    top: Annotated[
-        int | None, typer.Option(help="How many distinct prompts to print (1), or phrases of each category (5), the best first.")
-    ] = None
     target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target
     gap_images: Annotated[str | None, typer.Option(help="Folder of example images that measure the modality gap.")] = None
     negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None
     negative_weight: Annotated[float, typer.Option(help="How strongly to move away from it.")] = DEFAULT.negative_weight
-    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False
-    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None
     init_prompt: Annotated[str, typer.Option(help="A prompt to start the search from.")] = ""
     must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = ""
     ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = ""
@@ -69,6 +66,19 @@ class Options:
     ] = None
     budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None
     seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
+
+
+@dataclass(frozen=True)
+class Options(SearchOptions):
+    """What the user wrote, with the types checked and nothing else."""
+
+    images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, URLs, or - for stdin.")] = None
+    top: Annotated[
+        int | None, typer.Option(help="How many distinct prompts to print (1), or phrases of each category (5), the best first.")
+    ] = None
+    together: Annotated[bool, typer.Option("--together", help="One prompt for all the images: what they share.")] = False
+    text: Annotated[str | None, typer.Option(help="Shorten this prompt instead of reading an image.")] = None
     generate: Annotated[
         int, typer.Option(help="Draw the prompt again this many times, for --report or --json. Extra: diffusion.")
     ] = 0
@@ -98,7 +108,6 @@ class Options:
         str | None, typer.Option(help="Draw this into the given file, as python -m invert.picturebook draw does.")
     ] = None
     list_objects: Annotated[bool, typer.Option("--list-objects", help="Print the names of picturebook's objects.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
     version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)] = False
 
     @property
@@ -107,21 +116,33 @@ class Options:
         return (ANALYSIS_TOP if self.analyze else DEFAULT.top) if self.top is None else self.top
 
 
-def parser(run: Callable[[Options], int]) -> typer.Typer:
-    """The command line of `Options`, which hands what it reads to `run` and takes the exit status from it."""
+def parser(run: Callable[[Any], int], options_type: type = Options, summary: str = SUMMARY, epilog: str = "") -> typer.Typer:
+    """The command line of a dataclass of options, which hands what it reads to `run` and takes the exit status from it.
+
+    Args:
+        run: takes an instance of options_type.
+        options_type: its fields are the options; errors name them as flags from now on.
+        summary: the first line of the help.
+        epilog: its last paragraph.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    declare(field.name for field in fields(options_type))
 
     def command(**values: object) -> None:
-        raise typer.Exit(run(Options(**values)))  # type: ignore[arg-type]
+        try:
+            status = run(options_type(**values))
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        raise typer.Exit(status)
 
-    command.__doc__ = "Give an image, get the prompt that makes a text-to-image model draw it again."
-    hints = get_type_hints(Options, include_extras=True)
-    fields = inspect.signature(Options).parameters.values()
+    command.__doc__ = summary
+    hints = get_type_hints(options_type, include_extras=True)
+    signature = inspect.signature(options_type).parameters.values()
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in fields]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in signature]
     )
     command.__annotations__ = hints
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog)(command)
     return app
 
 
