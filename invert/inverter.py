@@ -176,9 +176,9 @@ class Inverter:
         """
         settings = replace(config or InvertConfig(), top=top, **options)
         images = [image] if isinstance(image, str | Path | Image.Image) else list(image)
-        target = self._corrected(image_latent(self.clip, [load_image(source) for source in images]), settings)
+        target = self.corrected(image_latent(self.clip, [load_image(source) for source in images]), settings)
         if negative is not None:
-            target = subtract_negative(target, self._negative_latent(negative, settings, Budget()), settings.negative_weight)
+            target = subtract_negative(target, self.negative_latent(negative, settings), settings.negative_weight)
         tables = [bundle_tables(self.bundle), self._users_tables(phrases or {})]
         return Analysis(rank_phrases(tables, target, top), self.clip.name)
 
@@ -203,7 +203,7 @@ class Inverter:
         pictures = tuple(load_image(source) for source in images)
         latent = image_latent(self.clip, pictures)
         budget.spend(images=len(pictures))
-        return self._task(self._corrected(latent, config), config, negative, budget, on_best, pictures)
+        return self._task(self.corrected(latent, config), config, negative, budget, on_best, pictures)
 
     def _task(
         self,
@@ -217,21 +217,26 @@ class Inverter:
         config.check_context(self.clip.context_length)
         get_method(config.method).check_options(config)
         if negative is not None:
-            target = subtract_negative(target, self._negative_latent(negative, config, budget), config.negative_weight)
+            target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
         return InversionTask(self.bundle_for(config), target, config, rng, budget, History(on_best), images)
 
-    def _corrected(self, latent: Tensor, config: InvertConfig) -> Tensor:
+    def corrected(self, latent: Tensor, config: InvertConfig) -> Tensor:
         """An image's latent as the target that is asked for; only the target "gap" has the gap computed."""
         gap = self.bundle.modality_gap if config.target == "gap" else None
         return apply_gap_correction(self.clip, latent, config.target, gap)
 
-    def _negative_latent(self, negative: ImageLike, config: InvertConfig, budget: Budget) -> Tensor:
+    def negative_latent(self, negative: ImageLike, config: InvertConfig, budget: Budget | None = None) -> Tensor:
+        """The unit latent (E,) to move away from: of an image as the config's target, or of a prompt.
+
+        budget: what encoding an image is charged to.
+        """
         if isinstance(negative, str) and not looks_like_image(negative):
             return text_latent(self.clip, negative)
         latent = image_latent(self.clip, [load_image(negative)])
-        budget.spend(images=1)
-        return self._corrected(latent, config)
+        if budget is not None:
+            budget.spend(images=1)
+        return self.corrected(latent, config)
 
     # Results ----------------------------------------------------------------------------------
 

@@ -125,5 +125,10 @@ class Clip:
         if isinstance(images, Tensor):
             pixels = self.normalize(images.to(self.device, self.dtype))
         else:
-            pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device, self.dtype)
+            return self.encode_preprocessed(torch.stack([self.preprocess(image) for image in images]))
         return F.normalize(self.visual(pixels), dim=-1)
+
+    @torch.no_grad()
+    def encode_preprocessed(self, pixels: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
+        return F.normalize(self.visual(pixels.to(self.device, self.dtype)), dim=-1)
