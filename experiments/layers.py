@@ -63,7 +63,7 @@ def trained_tokens(clip: Clip) -> list[int] | None:
 def prompts(clip: Clip, length: int, generator: torch.Generator) -> Tensor:
     """(PROMPTS, length) ids: pieces of captions where the model has a world, any tokens elsewhere."""
     if trained_tokens(clip) is None:
-        return torch.randint(clip.start_id, (PROMPTS, length), generator=generator).to(clip.device)
+        return torch.randint(clip.frame.before[0], (PROMPTS, length), generator=generator).to(clip.device)
     encoded = (clip.tokenizer.encode(caption(scene)) for scene in draw_scenes(40 * PROMPTS, 0))
     long_enough = [ids[:length] for ids in encoded if len(ids) >= length]
     return torch.tensor(long_enough[:PROMPTS], device=clip.device)

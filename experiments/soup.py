@@ -61,7 +61,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def whole_table(clip: Clip) -> TokenIndex:
     """Every token of the table as a word, special and untrained ones too."""
-    words = tuple(Word(clip.token_text(token), (token,)) for token in range(len(clip.token_embeddings)))
+    words = tuple(Word(clip.tokenizer.text(token), (token,)) for token in range(len(clip.token_embeddings)))
     return TokenIndex(clip.token_embeddings, Lexicon(words, frozenset(), clip.tokenizer.encode))
 
 

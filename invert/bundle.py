@@ -18,6 +18,7 @@ from torch import Tensor
 from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
+from invert.models.tokenizer import next_encoder
 from invert.prior import Prior, learn_prior
 from invert.registry import BUNDLES
 from invert.target import modality_gap
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from invert.search import Search
 
 T = TypeVar("T")
-END_OF_WORD = "</w>"  # how a byte-pair token of CLIP's says that a word ends with it
 GAP_PROMPTS = 256  # words that the mean text latent is taken from, at most
 DEFAULT_BUNDLE = "generic"  # of models that bring none
 
@@ -186,25 +186,22 @@ def generic_bundle(clip: Clip) -> ModelBundle:
     return ModelBundle(
         name=DEFAULT_BUNDLE,
         clip=clip,
-        lexicon=Lexicon(words, ENGLISH_FUNCTION_WORDS, clip.tokenizer.encode),
+        lexicon=Lexicon(words, ENGLISH_FUNCTION_WORDS, clip.tokenizer.encode, next_encoder(clip.tokenizer)),
         corpus=Corpus(imagenet_phrases(), teaches_prior=False),
     )
 
 
 def single_token_words(clip: Clip) -> tuple[Word, ...]:
-    """Tokens that are whole lower-case ASCII words ("fox</w>"): readable, and free of byte debris.
+    """Tokens that are whole lower-case ASCII words ("fox"): readable, and free of byte debris.
 
     A token whose embedding is zero was never trained and is left out.
     """
-    trained = clip.token_embeddings.any(1).tolist()
+    tokenizer = clip.tokenizer
     words = []
-    for token in range(len(clip.token_embeddings)):
-        if token in (clip.start_id, clip.end_id) or not trained[token]:
-            continue
-        raw = clip.token_text(token)
-        text = raw.removesuffix(END_OF_WORD)
-        if raw.endswith(END_OF_WORD) and re.fullmatch(r"[a-z]{2,}|a", text):
-            words.append(Word(text, (token,)))
+    for token in clip.token_embeddings.any(1).nonzero().flatten().tolist():
+        text = tokenizer.whole_word(token)
+        if text is not None and re.fullmatch(r"[a-z]{2,}|a", text):
+            words.append(Word(text, (token,), tuple(tokenizer.encode(text)) if tokenizer.first_differs else None))
     return tuple(words)
 
 

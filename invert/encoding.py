@@ -63,7 +63,7 @@ def _encoded_chunk(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], b
 
 def _encode(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool]) -> tuple[list[int], Tensor]:
     """Prompts of like length together, and short and long batches in turn: what is left out is of no one kind."""
-    lengths = [min(len(clip.tokenizer.encode(prompt)), clip.context_length - 2) for prompt in prompts]
+    lengths = [min(len(clip.tokenizer.encode(prompt)), clip.max_prompt_tokens) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: lengths[i])
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
     found: list[int] = []

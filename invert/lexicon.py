@@ -28,10 +28,14 @@ ENGLISH_FUNCTION_WORDS = frozenset(
 
 
 class Word(NamedTuple):
-    """A word or fixed phrase and its token ids. A tuple, because a search hashes millions of them."""
+    """A word or fixed phrase and its token ids. A tuple, because a search hashes millions of them.
+
+    first_ids: its ids where it begins a prompt, if the tokenizer reads it otherwise there.
+    """
 
     text: str
     ids: tuple[int, ...]
+    first_ids: tuple[int, ...] | None = None
 
 
 Prompt = tuple[Word, ...]
@@ -41,18 +45,35 @@ def text_of(prompt: Iterable[Word]) -> str:
     return " ".join([word.text for word in prompt])
 
 
-def ids_of(prompt: Iterable[Word]) -> tuple[int, ...]:
-    return tuple(itertools.chain.from_iterable(word.ids for word in prompt))
+def word_ids(prompt: Sequence[Word]) -> list[tuple[int, ...]]:
+    """The token ids of each word at its place."""
+    ids = [word.ids for word in prompt]
+    if prompt and prompt[0].first_ids is not None:
+        ids[0] = prompt[0].first_ids
+    return ids
 
 
-def token_count(prompt: Iterable[Word]) -> int:
+def ids_of(prompt: Sequence[Word]) -> tuple[int, ...]:
+    return tuple(itertools.chain.from_iterable(word_ids(prompt)))
+
+
+def token_count(prompt: Sequence[Word]) -> int:
     """Tokens of a prompt, special tokens not counted."""
-    return sum([len(word.ids) for word in prompt])
+    return sum(map(len, word_ids(prompt)))
 
 
 def contains_phrase(prompt: Prompt, phrases: Iterable[str]) -> bool:
     """Whether the prompt holds one of the lower-case phrases as whole words."""
     return any(f" {phrase} " in f" {text_of(prompt)} " for phrase in phrases)
+
+
+def encoded_word(
+    text: str, encode: Callable[[str], Sequence[int]], encode_next: Callable[[str], Sequence[int]] | None = None
+) -> Word:
+    """The word of that text, with its own ids for a prompt's beginning where those differ."""
+    first = tuple(encode(text))
+    ids = first if encode_next is None else tuple(encode_next(text))
+    return Word(text, ids, None if first == ids else first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +84,13 @@ class Lexicon:
         words: each once.
         function_words: texts that carry grammar and no content.
         encode: text → token ids, for words of the user's that are not in `words`.
+        encode_next: the same for a text that follows another word; None where that makes no difference.
     """
 
     words: tuple[Word, ...]
     function_words: frozenset[str]
     encode: Callable[[str], Sequence[int]]
+    encode_next: Callable[[str], Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         if not self.words:
@@ -80,6 +103,7 @@ class Lexicon:
         function_words: frozenset[str],
         encode: Callable[[str], Sequence[int]],
         trained_token_ids: Iterable[int] | None = None,
+        encode_next: Callable[[str], Sequence[int]] | None = None,
     ) -> Lexicon:
         """The lexicon of the given words and phrases.
 
@@ -88,14 +112,17 @@ class Lexicon:
             function_words: see the class.
             encode: text → token ids.
             trained_token_ids: drop words with any other token; None keeps all.
+            encode_next: see the class.
 
         Raises:
             InputError: no word is left.
         """
         trained = None if trained_token_ids is None else set(trained_token_ids)
-        words = (Word(text, tuple(encode(text))) for text in dict.fromkeys(texts))
-        kept = (word for word in words if word.ids and (trained is None or trained.issuperset(word.ids)))
-        return cls(tuple(kept), function_words, encode)
+        words = (encoded_word(text, encode, encode_next) for text in dict.fromkeys(texts))
+        kept = (
+            word for word in words if word.ids and (trained is None or trained.issuperset((*word.ids, *(word.first_ids or ()))))
+        )
+        return cls(tuple(kept), function_words, encode, encode_next)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -132,10 +159,10 @@ class Lexicon:
         """
         if text in self.index_of:
             return self.words[self.index_of[text]]
-        ids = tuple(self.encode(text))
-        if not ids:
+        word = encoded_word(text, self.encode, self.encode_next)
+        if not word.ids:
             raise InputError(f"{text!r} holds nothing that the model's tokenizer can read: use letters or digits")
-        return Word(text, ids)
+        return word
 
     def segment(self, sentence: str) -> Prompt:
         """The sentence as words, by longest match; what the lexicon lacks becomes single words."""

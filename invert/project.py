@@ -36,7 +36,7 @@ class Projection:
 
     def text(self, clip: Clip) -> str:
         """The tokens joined by hyphens, as the seed thread writes combinations."""
-        return "-".join(clip.token_text(token).removesuffix("</w>") for token in self.ids)
+        return "-".join(clip.tokenizer.text(token) for token in self.ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ class Token:
 
 def tokens_of(clip: Clip, prompt: str) -> list[Token]:
     """The tokens that a model reads a prompt as."""
-    return [Token(clip.token_text(token).removesuffix("</w>"), token) for token in clip.tokenizer.encode(prompt)]
+    return [Token(clip.tokenizer.text(token), token) for token in clip.tokenizer.encode(prompt)]
 
 
 @dataclass(frozen=True)

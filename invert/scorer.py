@@ -1,7 +1,7 @@
 """Cosines of prompts with one target, whether they come as words, token ids, embeddings or text.
 
 Candidates of one search step differ only after some position; what lies before it is run once and kept
-as attention state (`TextTower.prefix`). Prompts stop at end-of-text, and every position run is counted.
+as attention state (`TextTower.prefix`), where the tower is causal. Every position run is counted, padding included.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class PromptScorer:
         self.known: dict[tuple[int, ...], float] = {}
 
     def fits(self, prompt: Prompt) -> bool:
-        """Whether the prompt and its two special tokens stay within the model's context."""
-        return token_count(prompt) + 2 <= self.clip.context_length
+        """Whether the prompt and its special tokens stay within the model's context."""
+        return token_count(prompt) <= self.clip.max_prompt_tokens
 
     def score(self, prompts: Sequence[Prompt], shared: int = 0) -> list[float]:
         """Cosines of prompts that have their first `shared` words in common."""
@@ -37,51 +37,49 @@ class PromptScorer:
         fresh = [key for key in dict.fromkeys(keys) if key not in self.known]
         if fresh:
             prefix = ids_of(prompts[0][:shared])
-            self._run((self.clip.start_id, *prefix), [key[len(prefix) :] for key in fresh], fresh)
+            self._run((*self.clip.frame.before, *prefix), [key[len(prefix) :] for key in fresh], fresh)
         return [self.known[key] for key in keys]
 
     @torch.no_grad()
     def score_ids(self, ids: Tensor) -> Tensor:
         """Cosines (B,) of prompts of one length, ids (B, L) without special tokens."""
-        framed = self.clip.add_special_ids(ids)
-        self.budget.spend(forward=framed.numel())
-        rows = max(1, BATCH_TOKENS // framed.shape[1])
-        latents = torch.cat([self.clip.encode_embeddings(self.clip.embed(part)) for part in framed.split(rows)])
+        positions = self.clip.frame.positions(ids.shape[1])
+        self.budget.spend(forward=len(ids) * positions)
+        rows = max(1, BATCH_TOKENS // positions)
+        latents = torch.cat([self.clip.encode_prompt_embeddings(self.clip.embed(part)) for part in ids.split(rows)])
         return latents.float() @ self.target
 
     def score_text(self, text: str) -> float:
         """Cosine of a text tokenized afresh, as a user's model will read it."""
-        most = self.clip.context_length - 2
+        most = self.clip.max_prompt_tokens
         ids = torch.tensor([self.clip.tokenizer.encode(text)[:most]], dtype=torch.long, device=self.target.device)
         return float(self.score_ids(ids)[0])
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor:
         """Cosines (B,) of prompts given as embeddings (B, L, D) without special tokens; differentiable."""
-        self.budget.spend(forward=len(embeddings) * (embeddings.shape[1] + 2))
-        return self.clip.encode_embeddings(self.clip.add_special_embeddings(embeddings)).float() @ self.target
+        self.budget.spend(forward=len(embeddings) * self.clip.frame.positions(embeddings.shape[1]))
+        return self.clip.encode_prompt_embeddings(embeddings).float() @ self.target
 
     def score_and_gradient(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (B,) of prompts given as embeddings (B, L, D), and their gradients (B, L, D)."""
-        positions = len(embeddings) * (embeddings.shape[1] + 2)
+        positions = len(embeddings) * self.clip.frame.positions(embeddings.shape[1])
         self.budget.spend(forward=positions, backward=positions)
         return scores_and_gradients(self.clip, embeddings, self.target.expand(len(embeddings), -1))
 
     @torch.no_grad()
     def _run(self, prefix: tuple[int, ...], tails: list[tuple[int, ...]], keys: list[tuple[int, ...]]) -> None:
         """Run the tails after the shared prefix, those of similar length together."""
-        device, end = self.clip.device, self.clip.end_id
+        tower, frame = self.clip.tower, self.clip.frame
         cache = None
-        if len(prefix) > 1 and len(tails) > 1:
-            cache = self.clip.tower.prefix(self.clip.embed(torch.tensor(prefix, device=device)))
+        if tower.shares_prefixes and len(prefix) > len(frame.before) and len(tails) > 1:
+            cache = tower.prefix(self.clip.embed(torch.tensor(prefix, device=self.clip.device)))
             self.budget.spend(forward=len(prefix))
         lead = () if cache is not None else prefix
-        rows = [(*lead, *tail, end) for tail in tails]
-        for part in batches([len(row) for row in rows]):
-            longest = len(rows[part[-1]])
-            ids = torch.tensor([rows[i] + (end,) * (longest - len(rows[i])) for i in part], device=device)
-            eot = torch.tensor([len(rows[i]) - 1 for i in part], device=device)
+        rows = [(*lead, *tail, *frame.after) for tail in tails]
+        for part in batches([frame.length or len(row) for row in rows]):
+            ids, eot = self.clip.pad([rows[i] for i in part])
             self.budget.spend(forward=ids.numel())
-            embedded, tower = self.clip.embed(ids), self.clip.tower
+            embedded = self.clip.embed(ids)
             latents = tower.encode(embedded, eot) if cache is None else tower.encode_with_prefix(cache, embedded, eot)
             scores = torch.nn.functional.normalize(latents.float(), dim=-1) @ self.target
             for i, score in zip(part, scores.tolist(), strict=True):
@@ -92,7 +90,7 @@ def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tup
     """Cosines (B,) of prompts given as embeddings (B, L, D) with their own targets (B, E), and the gradients (B, L, D)."""
     at = embeddings.detach().clone().requires_grad_(True)
     with torch.enable_grad():
-        scores = torch.linalg.vecdot(clip.encode_embeddings(clip.add_special_embeddings(at)).float(), targets)
+        scores = torch.linalg.vecdot(clip.encode_prompt_embeddings(at).float(), targets)
         (gradient,) = torch.autograd.grad(scores.sum(), at)
     return scores.detach(), gradient
 

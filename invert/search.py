@@ -24,7 +24,7 @@ from torch import Tensor
 from invert.bundle import ModelBundle
 from invert.config import SearchConfig
 from invert.history import History
-from invert.lexicon import Lexicon, Prompt, Word, contains_phrase, text_of, token_count
+from invert.lexicon import Lexicon, Prompt, Word, contains_phrase, text_of, token_count, word_ids
 from invert.scorer import PromptScorer
 
 MAX_REPEATS = 2  # of a content word: a color may be the fox's and the background's
@@ -254,7 +254,7 @@ class Search:
     def estimated_gains(self, prompt: Prompt) -> list[Tensor]:
         """For each slot (W,): the first-order change of the cosine if a word's mean token embedding stood there."""
         clip, means = self.scorer.clip, self.bundle.token_index.word_means
-        ids = [torch.tensor(word.ids, device=clip.device) for word in prompt]
+        ids = [torch.tensor(own, device=clip.device) for own in word_ids(prompt)]
         embeddings = clip.embed(torch.cat(ids))
         gradient = self.scorer.score_and_gradient(embeddings[None])[1][0]
         lengths = [len(i) for i in ids]

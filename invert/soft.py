@@ -58,7 +58,7 @@ def optimize(scorer: PromptScorer, index: TokenIndex, start: Tensor, config: Sof
     """
     step = SoftStep(scorer.clip, scorer.target, index.embeddings.detach(), start, config)
     advance = Replay(step, start.device)
-    positions = start.numel() + 2 * len(start)
+    positions = len(start) * scorer.clip.frame.positions(start.shape[1])
     taken = 0
     try:
         while taken < config.steps:
@@ -111,7 +111,7 @@ class SoftStep:
         with torch.enable_grad():
             at = self.variable.detach().requires_grad_(True)
             embeddings = self._mixed(at, self._temperatures.index_select(0, self.adam.taken))[0]
-            scores = self.clip.encode_embeddings(self.clip.add_special_embeddings(embeddings)).float() @ self.target  # (R,)
+            scores = self.clip.encode_prompt_embeddings(embeddings).float() @ self.target  # (R,)
             (gradient,) = torch.autograd.grad(-scores.sum(), at)
         self.best.index_copy_(0, self.adam.taken, scores.detach().max()[None].to(self.best.dtype))
         self.gradient.copy_(gradient)

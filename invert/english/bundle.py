@@ -17,6 +17,7 @@ from invert.english.tables import entries, phrases
 from invert.errors import InputError
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
 from invert.models.clip import Clip
+from invert.models.tokenizer import next_encoder
 from invert.prior import Prior
 from invert.prior.category_ngram import CategoryNgramPrior
 
@@ -40,7 +41,12 @@ def load(clip: Clip) -> ModelBundle:
     return ModelBundle(
         name=NAME,
         clip=clip,
-        lexicon=Lexicon.of_texts(filter(knows, texts), ENGLISH_FUNCTION_WORDS, clip.tokenizer.encode),
+        lexicon=Lexicon.of_texts(
+            filter(knows, texts),
+            ENGLISH_FUNCTION_WORDS,
+            clip.tokenizer.encode,
+            encode_next=next_encoder(clip.tokenizer),
+        ),
         corpus=Corpus(writer.prompts(CORPUS_SIZE)),
         learn_prior=learn_prior,
         compose=Composer(clip, writer).prompts,

@@ -76,7 +76,7 @@ class CountedClip:
         score = float(similar[best])
         if self.sign * score > self.history.best_objective:
             ids = tokens[best].tolist()
-            text = self.clip.tokenizer.decode(ids[1 : ids.index(self.clip.end_id)]).replace(" ,", ",").strip()
+            text = self.clip.tokenizer.decode(ids[1 : ids.index(self.clip.frame.after[0])]).replace(" ,", ",").strip()
             self.history.report_candidate(text, self.sign * score)
             self.history.record("interrogator", len(self.history.entries), score, text)
 

@@ -161,11 +161,12 @@ class Lite:
 
     def word(self, phrase: str, used: int) -> Word:
         """A phrase as one word for the scorer, truncated where the context ends after `used` tokens."""
-        return Word(phrase, tuple(self.clip.tokenizer.encode(phrase)[: self.clip.context_length - 2 - used]))
+        encode = self.clip.tokenizer.encode_next if used else self.clip.tokenizer.encode
+        return Word(phrase, tuple(encode(phrase)[: self.clip.max_prompt_tokens - used]))
 
     def full(self, prompt: str) -> bool:
         """Whether the prompt fills the model's context."""
-        return len(self.clip.tokenizer.encode(prompt)) + 2 >= self.clip.context_length
+        return len(self.clip.tokenizer.encode(prompt)) >= self.clip.max_prompt_tokens
 
     def truncated(self, prompt: str) -> str:
         """The prompt up to the last phrase that fits. The package's test leaves out the comma; so does this."""

@@ -17,7 +17,7 @@ import torch
 from invert.bundle import ModelBundle
 from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
-from invert.lexicon import Lexicon, Prompt, contains_phrase
+from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import soft_prompts
 from invert.methods.task import InversionOutput, InversionTask
@@ -175,7 +175,7 @@ def content_words(prompts: Sequence[Prompt], bundle: ModelBundle) -> list[int]:
 
 def shortened(prompt: Prompt, max_tokens: int) -> Prompt:
     """As many of the prompt's first words as the limit takes."""
-    lengths = itertools.accumulate(len(word.ids) for word in prompt)
+    lengths = itertools.accumulate(map(len, word_ids(prompt)))
     return prompt[: sum(length <= max_tokens for length in lengths)]
 
 

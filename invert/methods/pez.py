@@ -46,7 +46,7 @@ def descend(tasks: Sequence[InversionTask], config: PezConfig, found: Sequence[F
     step = PezStep(tasks, config)
     advance = Replay(step, device)
     every = READ_EVERY if device.type == "cuda" else 1
-    positions = tasks[0].config.tokens + 2
+    positions = tasks[0].clip.frame.positions(tasks[0].config.tokens)
     read = 0
     for taken in range(1, config.steps + 1):
         advance()

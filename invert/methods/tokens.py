@@ -1,7 +1,7 @@
 """What PEZ and GCG share: prompts of a fixed number of tokens, and runs repeated while the budget lasts.
 
 Prompts of one length go through the tower together, up to end-of-text and no farther, so that a method
-pays for L + 2 positions and not for the 77 that its published code runs.
+pays for L + 2 positions and not for the 77 that its published code runs (all of them where the tower is bidirectional).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def remember(task: InversionTask, stage: str, found: Found, ids: tuple[int, ...]
 
 def reads_back(task: InversionTask, ids: tuple[int, ...]) -> bool:
     """Whether the decoded text is tokenized into the same tokens: otherwise its score is another prompt's."""
-    return tuple(task.clip.tokenizer.encode(task.decode(ids))) == ids
+    return tuple(task.clip.tokenizer.encode_next(task.decode(ids))) == ids
 
 
 def best_prompts(task: InversionTask, found: Found) -> InversionOutput:

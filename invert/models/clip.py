@@ -7,27 +7,16 @@ this object; the text side is always our own `TextTower`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
 
 TEXT_BATCH = 256  # prompts in one forward
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """CLIP's byte-pair encoding without special tokens."""
-
-    encode: Callable[[str], list[int]]
-    decode: Callable[[list[int]], str]
-    raw: Callable[[int], str]  # a token's own text, with "</w>" where a word ends
-    start_id: int  # start-of-text
-    end_id: int  # end-of-text
 
 
 class Clip:
@@ -45,10 +34,9 @@ class Clip:
         logit_scale: float,
     ) -> None:
         """visual: normalized images (B, 3, S, S) → (B, E). normalize: pixels in 0..1 → the same, normalized."""
-        self.name, self.tower, self.tokenizer = name, tower, tokenizer
+        self.name, self.tower, self.tokenizer, self.frame = name, tower, tokenizer, tokenizer.frame
         self.visual, self.preprocess, self.normalize = visual, preprocess, normalize
         self.image_size, self.logit_scale = image_size, logit_scale
-        self.start_id, self.end_id = tokenizer.start_id, tokenizer.end_id
 
     @property
     def token_embeddings(self) -> Tensor:
@@ -67,9 +55,10 @@ class Clip:
     def context_length(self) -> int:
         return len(self.tower.positions)
 
-    def token_text(self, token: int) -> str:
-        """The raw text of one token: "fox</w>"."""
-        return self.tokenizer.raw(token)
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt that the context holds beside the special tokens."""
+        return self.context_length - self.frame.n_special
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (…) int64 → token rows (…, D)."""
@@ -78,33 +67,40 @@ class Clip:
     def encode_embeddings(self, e: Tensor, eot: Tensor | None = None) -> Tensor:
         """Input embeddings (B, T, D), special rows included → unit latents (B, E), differentiable.
 
-        eot: (B,) position of end-of-text; None: the last. Nothing after it is run.
+        eot: (B,) position of end-of-text; None: the last. A causal tower runs nothing after it.
         """
         return F.normalize(self.tower.encode(e, eot), dim=-1)
 
-    def add_special_ids(self, ids: Tensor) -> Tensor:
-        """Token ids (B, L) → (B, L + 2): between start-of-text and end-of-text."""
-        edges = torch.tensor([[self.start_id, self.end_id]], device=ids.device).expand(len(ids), 2)
-        return torch.cat([edges[:, :1], ids, edges[:, 1:]], 1)
+    def encode_prompt_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (B, L, D) of prompts, without special rows → unit latents (B, E), differentiable."""
+        rows = self.add_special_embeddings(embeddings)
+        end = None
+        if self.frame.length is not None:  # where padding follows
+            end = torch.full((len(rows),), embeddings.shape[1] + self.frame.n_special - 1, device=rows.device)
+        return self.encode_embeddings(rows, end)
 
     def add_special_embeddings(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (B, L, D) → (B, L + 2, D): between those of start-of-text and end-of-text."""
-        table = self.token_embeddings
-        edges = torch.stack([table[self.start_id], table[self.end_id]]).to(embeddings.dtype).expand(len(embeddings), 2, -1)
-        return torch.cat([edges[:, :1], embeddings, edges[:, 1:]], 1)
+        """Embeddings (B, L, D) → (B, T, D): between those of the special tokens, and padded where the tower reads padding."""
+        table, frame, batch = self.token_embeddings, self.frame, len(embeddings)
+        edges = torch.stack([table[token] for token in (*frame.before, *frame.after)]).to(embeddings.dtype).expand(batch, -1, -1)
+        parts = [edges[:, : len(frame.before)], embeddings, edges[:, len(frame.before) :]]
+        if frame.length is not None:
+            missing = frame.length - embeddings.shape[1] - frame.n_special
+            parts.append(table[frame.pad].to(embeddings.dtype).expand(batch, missing, -1))
+        return torch.cat(parts, 1)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Prompts → ids (B, longest) int64 padded with end-of-text, and eot (B,); cut to the context."""
+        """Prompts → padded ids (B, T) int64, and the position (B,) of each one's last token; cut to the context."""
         return self.pad([self.ids_with_special_tokens(prompt) for prompt in prompts])
 
     def ids_with_special_tokens(self, prompt: str) -> list[int]:
         """A prompt's ids between the special tokens, cut to the context."""
-        return [self.start_id, *self.tokenizer.encode(prompt)[: self.context_length - 2], self.end_id]
+        return self.frame.row(self.tokenizer.encode(prompt)[: self.max_prompt_tokens])
 
-    def pad(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """Rows of ids → one tensor (B, longest) padded with end-of-text, and where each ends (B,)."""
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [self.end_id] * (longest - len(row)) for row in rows], device=self.device)
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of ids → one padded tensor (B, T), as long as the longest or as the tower reads, and where each ends (B,)."""
+        length = self.frame.length or max(map(len, rows))
+        ids = torch.tensor([[*row, *[self.frame.pad] * (length - len(row))] for row in rows], device=self.device)
         return ids, torch.tensor([len(row) - 1 for row in rows], device=self.device)
 
     @torch.no_grad()

@@ -14,10 +14,11 @@ from torch import nn
 
 from invert.errors import InputError
 from invert.models.checks import SAMPLES, check_files, check_finite, check_tokenizer, read_config, unsupported
-from invert.models.clip import Clip, Tokenizer
+from invert.models.clip import Clip
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
+from invert.models.tokenizer import BytePairTokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
@@ -156,7 +157,7 @@ def from_open_clip(
     size = model.visual.image_size
     return Clip(
         name, tower, model.visual, preprocess, preprocess.transforms[-1],
-        Tokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id),
+        BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id),
         size[0] if isinstance(size, tuple | list) else size,
         float(model.logit_scale.detach().exp()),
     )  # fmt: skip

@@ -113,6 +113,8 @@ class TextTower:
     Gradients flow to the input embeddings and to nothing else.
     """
 
+    shares_prefixes = True  # what comes later in a prompt cannot change an earlier position
+
     def __init__(
         self,
         table: Tensor,

@@ -9,9 +9,10 @@ import torch
 
 from invert.errors import InputError
 from invert.models.checks import SAMPLES, check_files, check_finite, check_tokenizer, read_config, unsupported
-from invert.models.clip import Clip, Tokenizer
+from invert.models.clip import Clip
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
+from invert.models.tokenizer import BytePairTokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 
 AGAIN = "download the model again"
@@ -101,7 +102,7 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
         name, tower, lambda pixels: project(vision(pixel_values=pixels).pooler_output),
         lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
         lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        Tokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, start_id, end_id),
+        BytePairTokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, start_id, end_id),
         model.config.vision_config.image_size, float(model.logit_scale.detach().exp()),
     )  # fmt: skip
 

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from invert.models.clip import Clip, Tokenizer
+from invert.models.clip import Clip
 from invert.models.linear import FrozenLinear
+from invert.models.tokenizer import BytePairTokenizer
 from invert.models.tower import Layer, TextTower
 from invert.picturebook import models
 
@@ -33,7 +34,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
     bpe = open_clips_tokenizer()
     return Clip(
         name, text_tower(weights, models.CONFIGS["clip"]["text_cfg"]), ImageTower(weights), preprocess, normalize,
-        Tokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], models.START_OF_TEXT, models.END_OF_TEXT),
+        BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], models.START_OF_TEXT, models.END_OF_TEXT),
         models.IMAGE_SIZE,
         float(weights["logit_scale"].exp()),
     )  # fmt: skip

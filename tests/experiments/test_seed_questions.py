@@ -60,7 +60,7 @@ def test_nonsense_is_told_by_its_kind(prompt, kinds):
 def test_the_whole_table_holds_special_and_untrained_rows(clip):
     table = soup.whole_table(clip)
     assert len(table.embeddings) == len(clip.token_embeddings)
-    assert clip.end_id in table.token_ids.tolist()
+    assert clip.frame.pad in table.token_ids.tolist()
 
 
 def test_shares_count_combinations_and_what_has_no_word():

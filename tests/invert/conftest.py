@@ -214,7 +214,7 @@ def toy_bundle(toy_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Mode
 @pytest.fixture(scope="session")
 def toy_target(toy_clip: Clip) -> Tensor:
     """The latent of the hidden prompt "w7 w21 w40"."""
-    rows = toy_clip.embed(torch.tensor([[toy_clip.start_id, 7, 21, 40, toy_clip.end_id]]))
+    rows = toy_clip.embed(torch.tensor([toy_clip.frame.row([7, 21, 40])]))
     return toy_clip.encode_embeddings(rows)[0].float()
 
 

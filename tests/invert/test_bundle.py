@@ -44,7 +44,7 @@ def test_the_generic_bundle_offers_whole_lower_case_words_of_one_token(generic):
     assert {"fox", "umbrella", "a", "above"} <= texts and len(texts) > 20_000
     assert all(text.isascii() and text.isalpha() and text.islower() for text in texts)
     assert all(len(word.ids) == 1 for word in generic.lexicon.words)
-    special = {generic.clip.start_id, generic.clip.end_id}
+    special = {*generic.clip.frame.before, *generic.clip.frame.after}
     assert not special & set(generic.token_index.token_ids.tolist())
 
 

@@ -93,7 +93,7 @@ def test_a_value_is_cosine_and_language_less_length_and_what_is_missing(make):
     search = make(SENTENCES, required=row(2), language_weight=0.01, token_penalty=0.002)
     clip, target = search.scorer.clip, search.scorer.target
     for candidate in search.run([row(1, 2, 3)])[::37]:
-        ids = [clip.start_id, *(word.ids[0] for word in candidate.words), clip.end_id]
+        ids = clip.frame.row([word.ids[0] for word in candidate.words])
         cosine = float(clip.encode_embeddings(clip.embed(torch.tensor([ids])))[0].float() @ target)
         beyond = search.prior.log_prob(candidate.words) - search.prior.per_token * len(candidate.words)
         value = cosine + 0.01 * beyond - 0.002 * len(candidate.words)

@@ -45,8 +45,8 @@ def test_the_text_encoder_gives_the_towers_hidden_states_and_latents(picturebook
 def test_the_tokenizer_cuts_text_as_open_clips_does(picturebook: Clip) -> None:
     texts = [*CAPTIONS, "", "Two  FOXES", "it's a café — x-ray", "fox " * 60]
     for text, row in zip(texts, tokenizer()(texts, padding="max_length", truncation=True).input_ids, strict=True):
-        wanted = [picturebook.start_id, *picturebook.tokenizer.encode(text)[: PROMPT_LENGTH - 2], picturebook.end_id]
-        assert row == wanted + [picturebook.end_id] * (PROMPT_LENGTH - len(wanted))
+        wanted = picturebook.frame.row(picturebook.tokenizer.encode(text)[: PROMPT_LENGTH - 2])
+        assert row == wanted + [picturebook.frame.pad] * (PROMPT_LENGTH - len(wanted))
 
 
 def test_every_caption_of_the_world_fits_the_prompt_length(picturebook: Clip) -> None:

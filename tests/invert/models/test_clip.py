@@ -15,6 +15,7 @@ from torch import Tensor
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
+from invert.models.tokenizer import Frame
 from invert.models.tower import TextTower
 
 PROMPTS = ["a fox", "", "two owls on a striped blue and white background, pencil sketch", "an x ray above the sun"]
@@ -70,7 +71,7 @@ def test_what_comes_after_end_of_text_cannot_change_the_latent(adapted) -> None:
 
 def test_no_position_beyond_end_of_text_is_run(adapted) -> None:
     clip = adapted.clip
-    rows = clip.embed(torch.full((3, clip.context_length), clip.end_id))
+    rows = clip.embed(torch.full((3, clip.context_length), clip.frame.pad))
     eot = torch.tensor([4, 2, 6])
     assert positions_run(clip, lambda: clip.encode_embeddings(rows, eot)) == [7] * len(clip.tower.layers)
     assert max(positions_run(clip, lambda: clip.encode_text(["a fox"]))) == 4
@@ -144,7 +145,7 @@ def test_a_prompt_reads_the_same_alone_and_in_a_batch(adapted) -> None:
 
 def test_prompts_longer_than_the_context_are_cut(picturebook: Clip) -> None:
     ids, eot = picturebook.tokenize(["fox " * 200])
-    assert ids.shape == (1, 77) and eot.tolist() == [76] and ids[0, -1] == picturebook.end_id
+    assert ids.shape == (1, 77) and eot.tolist() == [76] and ids[0, -1] == picturebook.frame.pad
     with pytest.raises(ValueError, match="78 positions do not fit the model's context of 77"):
         picturebook.encode_embeddings(picturebook.embed(ids[:, :1]).expand(1, 78, -1))
 
@@ -152,9 +153,13 @@ def test_prompts_longer_than_the_context_are_cut(picturebook: Clip) -> None:
 def test_tokens_have_the_text_of_clips_vocabulary(adapted) -> None:
     tokenizer = adapted.clip.tokenizer
     ids = tokenizer.encode("two owls, a red fox")
-    assert [adapted.clip.token_text(token) for token in ids] == ["two</w>", "owls</w>", ",</w>", "a</w>", "red</w>", "fox</w>"]
+    assert [adapted.clip.tokenizer.text(token) for token in ids] == ["two", "owls", ",", "a", "red", "fox"]
+    *parts, last = tokenizer.encode("zeitgeistyish")
+    assert parts and all(tokenizer.whole_word(token) is None for token in parts) and tokenizer.whole_word(last) == "ish"
+    assert [tokenizer.whole_word(token) for token in tokenizer.encode("red fox")] == ["red", "fox"]
+    assert tokenizer.encode_next("a red fox") == tokenizer.encode("a red fox") and not tokenizer.first_differs
     assert tokenizer.decode(ids).replace(" ", "") == "twoowls,aredfox"
-    assert (adapted.clip.start_id, adapted.clip.end_id) == (49406, 49407)
+    assert adapted.clip.frame == Frame((49406,), (49407,), 49407)
 
 
 def test_open_clips_own_factory_reads_the_exported_picturebook(picturebook: Clip, tmp_path: Path) -> None:
