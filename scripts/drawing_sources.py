@@ -1,0 +1,89 @@
+"""Where drawings by other hands come from: npm packages and Debian packages, with their licences.
+
+`download` fetches and unpacks them below a folder; what is there already is left alone. None of it goes into the wheel.
+Twemoji and EmojiOne 1 are kept for testing and never stand here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
+
+REGISTRY = "https://registry.npmjs.org"
+TIMEOUT = 60  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Font:
+    """A set of pictographs in an npm package: `icons` as Iconify ships them, or `files` named by code points."""
+
+    name: str
+    package: str
+    version: str
+    kind: str
+    licence: str
+
+
+FONTS = (
+    Font("fluent-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "files", "MIT, © Microsoft Corporation"),
+    Font("fluent", "@iconify-json/fluent-emoji", "1.2.7", "icons", "MIT, © Microsoft Corporation"),
+    Font("fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6", "icons", "MIT, © Microsoft Corporation"),
+    Font("openmoji", "@iconify-json/openmoji", "1.2.29", "icons", "CC BY-SA 4.0, the OpenMoji project"),
+    Font("fxemoji", "@iconify-json/fxemoji", "1.2.2", "icons", "Apache 2.0, Mozilla"),
+    Font("noto-blobs", "@iconify-json/noto-v1", "1.2.5", "icons", "Apache 2.0, Google Inc."),
+    Font("emojione-2", "@iconify-json/emojione", "1.2.3", "icons", "CC BY 4.0, EmojiOne 2.3, now EmojiTwo"),
+)
+CLIP_ART, STAMPS, CLDR, WALLPAPERS = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core", "mate-backgrounds"
+DEBIAN = {
+    CLIP_ART: "public domain, the authors of the Open Clip Art Library (each file names its own)",
+    STAMPS: "GPL 2, © 2002-2022 Bill Kendrick and the makers of the stamps",
+    CLDR: "Unicode License, © Unicode, Inc.",
+    WALLPAPERS: "GPL 2 and CC BY-SA, the MATE developers and the photographers",
+}
+
+
+def download(folder: Path) -> None:
+    """Fetch every package that the folder lacks and unpack it: npm/NAME/ and debian/usr/…
+
+    Raises:
+        OSError: a registry does not answer, or a file is not what the registry promised.
+    """
+    for font in FONTS:
+        target = folder / "npm" / font.name
+        if not target.exists():
+            unpack_npm(font, target)
+    for package in DEBIAN:
+        mark = folder / "debian" / f"{package}.unpacked"
+        if not mark.exists():
+            unpack_debian(package, folder / "debian")
+            mark.touch()
+
+
+def unpack_npm(font: Font, target: Path) -> None:
+    """Download one package, check it against the registry's own hash, unpack it."""
+    with urlopen(f"{REGISTRY}/{quote(font.package, safe='@')}/{font.version}", timeout=TIMEOUT) as answer:
+        about = json.load(answer)["dist"]
+    with urlopen(about["tarball"], timeout=TIMEOUT) as answer:
+        data = answer.read()
+    promised = about["integrity"].removeprefix("sha512-")
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != promised:
+        raise OSError(f"{font.package} {font.version}: the download is not what the registry promised; try again")
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(target, filter="data")
+
+
+def unpack_debian(package: str, target: Path) -> None:
+    """Download a Debian package by apt, which checks it, and unpack it without installing."""
+    target.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["apt-get", "download", "-q", package], cwd=target, check=True, stdout=subprocess.DEVNULL)
+    (file,) = target.glob(f"{package}_*.deb")
+    subprocess.run(["dpkg-deb", "-x", file.name, "."], cwd=target, check=True)
+    file.unlink()

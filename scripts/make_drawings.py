@@ -1,0 +1,264 @@
+"""Collect what many hands drew of the world's objects, for training: `pip install resvg-py`, then
+`python scripts/make_drawings.py FOLDER`.
+
+In: the packages of `drawing_sources.py`, downloaded once below FOLDER. Out, in FOLDER/drawings/: for each source one
+WebP atlas of 72-pixel sprites and a JSON list of (object, file) for its tiles; `grounds.webp`, square pieces of
+photographs; and below FOLDER/kept/ the clip art and stamps that are kept for testing, which no training reads: every
+file whose name without ending has `zlib.crc32(name) % 3 == 0`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import resvg_py
+from drawing_names import ObjectNames, synonyms
+from drawing_sources import CLIP_ART, FONTS, STAMPS, Font, download
+from make_sprites import CLDR, cldr_names, object_names
+from PIL import Image, ImageOps
+
+from invert.picturebook.render import COLUMNS, SPRITE
+from invert.picturebook.world import objects
+
+DRAWN = 4 * SPRITE  # pixels of a vector drawing before it is cropped and reduced
+MOST_OF_ONE = 6  # pictures of one object from one source, so that stars and flags do not crowd out the rest
+ALIKE = 0.9  # correlation of shapes from which two drawings of an object count as one
+GROUND, GROUNDS = 96, 512  # pixels; pieces of photographs
+EXCLUDED = Path(__file__).parent / "drawings_excluded.txt"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture of an object: its name in captions, the file that it comes from, its RGBA pixels."""
+
+    object: str
+    file: str
+    image: Image.Image
+
+
+def svg_image(svg: str) -> Image.Image | None:
+    """A vector drawing as RGBA; None where it cannot be drawn."""
+    try:
+        data = resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN)
+    except ValueError:
+        return None
+    return Image.open(io.BytesIO(bytes(data))).convert("RGBA")
+
+
+def sprite(image: Image.Image) -> Image.Image | None:
+    """The picture cropped to its ink, centered on a square of SPRITE pixels; None where there is no ink."""
+    box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
+    if box is None or min(box[2] - box[0], box[3] - box[1]) < 4:
+        return None
+    fitted = ImageOps.contain(image.crop(box), (SPRITE, SPRITE), Image.Resampling.LANCZOS)
+    square = Image.new("RGBA", (SPRITE, SPRITE))
+    square.paste(fitted, ((SPRITE - fitted.width) // 2, (SPRITE - fitted.height) // 2))
+    return square
+
+
+def slug(name: str) -> str:
+    """ "flag: Côte d’Ivoire" → "flag-cote-d-ivoire", as icon sets spell names."""
+    plain = unicodedata.normalize("NFKD", name.replace("’", "").replace("&", "and")).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def font_drawings(font: Font, folder: Path, emoji: dict[str, str], cldr: dict[str, str]) -> Iterator[Drawing]:
+    """The pictographs of a font that show objects of the world.
+
+    emoji: character → object. cldr: character → CLDR's name.
+    """
+    package = folder / "npm" / font.name / "package"
+    if font.kind == "files":
+        for character, name in emoji.items():
+            code = "-".join(f"{ord(c):04x}" for c in character)
+            paths = [package / "assets" / f"{form}.webp" for form in (code, f"{code}-fe0f")]
+            if path := next((path for path in paths if path.exists()), None):
+                yield Drawing(name, path.name, Image.open(path).convert("RGBA"))
+        return
+    icons = IconSet(package)
+    for character, name in emoji.items():
+        icon = icons.find(character, cldr[character])
+        if icon and (image := svg_image(icons.svg(icon))):
+            yield Drawing(name, icon, image)
+
+
+class IconSet:
+    """An Iconify package: icon bodies by name, found by CLDR's name, by code points or by Unicode's name."""
+
+    def __init__(self, package: Path) -> None:
+        stored = json.loads((package / "icons.json").read_text())
+        self.icons = stored["icons"]
+        self.size = stored.get("width", 16), stored.get("height", 16)
+        self.aliases = {name: row["parent"] for name, row in stored.get("aliases", {}).items()}
+        self.codes = json.loads((package / "chars.json").read_text())
+        self.joined = {name.replace("-", ""): name for name in [*self.icons, *self.aliases]}
+
+    def find(self, character: str, name: str) -> str | None:
+        """The icon of a character that CLDR calls `name`."""
+        code = "-".join(f"{ord(c):x}" for c in character)
+        unicode_name = unicodedata.name(character, "") if len(character) == 1 else ""
+        joined = (self.joined.get(slug(text).replace("-", "")) for text in (name, unicode_name) if text)
+        for icon in (
+            slug(name),
+            f"person-{slug(name)}",
+            self.codes.get(code),
+            self.codes.get(code.replace("-fe0f", "")),
+            *joined,
+        ):
+            icon = self.aliases.get(icon, icon)
+            if icon in self.icons:
+                return str(icon)
+        return None
+
+    def svg(self, name: str) -> str:
+        icon = self.icons[name]
+        left, top = icon.get("left", 0), icon.get("top", 0)
+        width, height = icon.get("width", self.size[0]), icon.get("height", self.size[1])
+        return (
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
+        )
+
+
+def stamp_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(picture, description) of each stamp that has one."""
+    for path in sorted((folder / "debian/usr/share/tuxpaint/stamps").rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix in (".png", ".svg") and text.exists():
+            yield path, text.read_text(encoding="utf8", errors="replace").split("\n")[0]
+
+
+def clip_art_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(picture, title) of each clip art; the title may be empty."""
+    for path in sorted((folder / "debian/usr/share/openclipart/svg").rglob("*.svg")):
+        title = re.search(r"<dc:title>\s*([^<]*)</dc:title>", path.read_text(encoding="utf8", errors="replace"))
+        yield path, title[1].strip() if title else ""
+
+
+def kept_for_testing(path: Path) -> bool:
+    """Whether no training may read the file: a third of all, by name."""
+    return zlib.crc32(path.stem.encode()) % 3 == 0
+
+
+def named_drawings(files: Iterator[tuple[Path, str]], names: ObjectNames) -> Iterator[tuple[Drawing, bool]]:
+    """(drawing, kept for testing) of the files whose titles name an object, MOST_OF_ONE of each and kind at most."""
+    excluded = [line for line in EXCLUDED.read_text(encoding="utf8").split("\n") if line and not line.startswith("#")]
+    count: Counter[tuple[str, bool]] = Counter()
+    seen: set[str] = set()
+    for path, title in files:
+        name, kept = names.find(title) or names.find_in_file_name(path.stem), kept_for_testing(path)
+        if name is None or path.stem in seen or count[name, kept] >= MOST_OF_ONE:
+            continue
+        if any(fnmatchcase(path.stem, pattern) for pattern in excluded):
+            continue
+        seen.add(path.stem)  # many a file lies in two folders
+        image = (
+            svg_image(path.read_text(encoding="utf8", errors="replace"))
+            if path.suffix == ".svg"
+            else Image.open(path).convert("RGBA")
+        )
+        if image is not None:
+            count[name, kept] += 1
+            yield Drawing(name, path.name, image), kept
+
+
+def write_atlas(drawings: list[Drawing], path: Path) -> None:
+    """Pack sprites into PATH.webp and list their objects and files in PATH.json."""
+    tiles = [(drawing, tile) for drawing in drawings if (tile := sprite(drawing.image))]
+    atlas = Image.new("RGBA", (COLUMNS * SPRITE, -(-len(tiles) // COLUMNS) * SPRITE))
+    for i, (_, tile) in enumerate(tiles):
+        atlas.paste(tile, (i % COLUMNS * SPRITE, i // COLUMNS * SPRITE))
+    atlas.save(path.with_suffix(".webp"), quality=88, method=4)
+    rows = [[drawing.object, drawing.file] for drawing, _ in tiles]
+    path.with_suffix(".json").write_text(json.dumps(rows, ensure_ascii=False))
+    print(f"{path.name}: {len(tiles)} sprites of {len({row[0] for row in rows})} objects", flush=True)
+
+
+def unlike(drawings: list[Drawing], kept: list[Drawing]) -> list[Drawing]:
+    """Those that are not one of the kept drawings in another color or under another name: makers draw in series."""
+    shapes: dict[str, list[np.ndarray]] = {}
+    for drawing in kept:
+        shapes.setdefault(drawing.object, []).append(shape(drawing.image))
+    return [
+        drawing
+        for drawing in drawings
+        if all(likeness(shape(drawing.image), other) < ALIKE for other in shapes.get(drawing.object, ()))
+    ]
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two shapes; 0 where one of them is even all over."""
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def shape(image: Image.Image) -> np.ndarray:
+    """Alpha and lightness of a drawing at 24 × 24 pixels, flat; colors are left out."""
+    tile = sprite(image) or Image.new("RGBA", (SPRITE, SPRITE))
+    small = tile.resize((24, 24), Image.Resampling.BOX)
+    return np.concatenate([np.asarray(channel, dtype=float).ravel() for channel in (small.getchannel("A"), small.convert("L"))])
+
+
+def write_kept(drawings: list[Drawing], folder: Path) -> None:
+    """Store the drawings that are kept for testing, one PNG each, with their truths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    truths = {}
+    for drawing in drawings:
+        name = f"{Path(drawing.file).stem}.png"
+        if sprite(drawing.image):
+            ImageOps.contain(drawing.image.crop(drawing.image.getbbox()), (DRAWN, DRAWN)).save(folder / name)
+            truths[name] = drawing.object
+    (folder / "truths.json").write_text(json.dumps(truths, indent=1, ensure_ascii=False))
+    print(f"{folder.name}, kept for testing: {len(truths)} of {len(set(truths.values()))} objects", flush=True)
+
+
+def write_grounds(folder: Path, output: Path) -> None:
+    """Square pieces of the wallpapers' photographs, of many sizes, in one atlas."""
+    rng = random.Random(0)
+    files = sorted(p for p in (folder / "debian/usr/share/backgrounds").rglob("*") if p.suffix in (".jpg", ".jpeg", ".png"))
+    atlas = Image.new("RGB", (COLUMNS * GROUND, GROUNDS // COLUMNS * GROUND))
+    pictures = [ImageOps.contain(Image.open(path).convert("RGB"), (1200, 1200)) for path in files]
+    for i in range(GROUNDS):
+        picture = pictures[i % len(pictures)]
+        side = round(min(picture.size) * rng.uniform(0.15, 0.9))
+        x, y = rng.randrange(picture.width - side), rng.randrange(picture.height - side)
+        piece = picture.crop((x, y, x + side, y + side)).resize((GROUND, GROUND), Image.Resampling.LANCZOS)
+        atlas.paste(piece, (i % COLUMNS * GROUND, i // COLUMNS * GROUND))
+    atlas.save(output, quality=85)
+    print(f"{output.name}: {GROUNDS} pieces of {len(files)} photographs", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="downloads and atlases go below it")
+    folder = parser.parse_args().folder
+    download(folder)
+    output = folder / "drawings"
+    output.mkdir(parents=True, exist_ok=True)
+    cldr = folder / "debian" / CLDR
+    world = {thing.name: thing.plural for thing in objects()}
+    emoji = {e: name for e, given in object_names(cldr).items() if (name := given.removeprefix("=")) in world}
+    for font in FONTS:
+        write_atlas(list(font_drawings(font, folder, emoji, cldr_names(cldr))), output / font.name)
+    names = ObjectNames(world, synonyms(cldr, emoji))
+    for package, files in ((CLIP_ART, clip_art_files(folder)), (STAMPS, stamp_files(folder))):
+        found = list(named_drawings(files, names))
+        kept = [drawing for drawing, is_kept in found if is_kept]
+        write_atlas(unlike([drawing for drawing, is_kept in found if not is_kept], kept), output / package)
+        write_kept(kept, folder / "kept" / package)
+    write_grounds(folder, output / "grounds.webp")
+
+
+if __name__ == "__main__":
+    main()
