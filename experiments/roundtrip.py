@@ -29,7 +29,7 @@ from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
-from invert.diffusion.generator import to_pil
+from invert.diffusion.drawing import to_pil
 from invert.diffusion.roundtrip import RegenerationScores, regenerate
 from invert.inverter import Inverter
 from invert.methods import Method, register

@@ -124,10 +124,15 @@ def gallery(title: str, drawn: list[GeneratedImage] | None) -> str:
     """Images side by side, each with how near it comes to the picture; nothing where nothing was drawn."""
     figures = "".join(
         f'<figure><img alt="seed {image.seed}" src="{picture(image.image)}">'
-        f"<figcaption>judge {image.judge:.2f} · pixels {image.pixels:.2f} · colors {image.colors:.2f}</figcaption></figure>"
+        f"<figcaption>{shown(image.problem) or measures(image)}</figcaption></figure>"
         for image in drawn or []
     )
     return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""
+
+
+def measures(image: GeneratedImage) -> str:
+    """How near an image comes to the picture."""
+    return f"judge {image.judge:.2f} · pixels {image.pixels:.2f} · colors {image.colors:.2f}"
 
 
 def write_report(entries: Sequence[Entry], path: Path) -> None:
@@ -177,6 +182,7 @@ def prompts(results: Sequence[Result]) -> str:
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{shown(', '.join(concept.words))}" for concept in best.concepts)
     drawn = "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results)
     drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
+    drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'
         f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"

@@ -54,7 +54,8 @@ class GeneratedImage:
     """An image that a generator drew of the prompt, and how near it comes to the picture that the prompt was found for.
 
     judge: cosine of the two images' latents under a model that nobody optimized against. pixels: root mean square
-    difference, 0..1. colors: share of the picture that has another color.
+    difference, 0..1. colors: share of the picture that has another color. problem: why the image shows nothing
+    ("withheld by the safety checker"), else "".
     """
 
     image: Image.Image
@@ -62,9 +63,11 @@ class GeneratedImage:
     judge: float
     pixels: float
     colors: float
+    problem: str = ""
 
-    def to_json(self) -> dict[str, float]:
-        return {name: value for name, value in vars(self).items() if name != "image"}
+    def to_json(self) -> dict[str, float | str]:
+        """Everything but the image; a problem only where there is one."""
+        return {name: value for name, value in vars(self).items() if name != "image" and value != ""}
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Result:
     soft_drawn: list[GeneratedImage] | None = field(
         default=None, repr=False
     )  # what the soft prompt draws; None: it cannot be read
+    soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
 
     def reordered(self, order: Sequence[int], tokenize: Callable[[str], list[Token]]) -> Result:

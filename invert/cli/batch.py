@@ -178,7 +178,10 @@ class Job:
             if self.outputs.select:
                 result = round_trip.choose(result, subject.pictures[0])
                 result = result.limited(self.outputs.top)
-            return round_trip.draw(result, subject.pictures[0]) if self.outputs.generate else result
+            if not self.outputs.generate:
+                return result
+            doing = f" while drawing {result.prompt!r}"
+            return round_trip.draw(result, subject.pictures[0], lambda error: self.tell(error, doing))
         except KeyboardInterrupt:  # the prompt is there: only its images are not
             return result.limited(self.outputs.top, interrupted=True)
         except Exception as error:

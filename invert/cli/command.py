@@ -8,16 +8,18 @@ from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import TARGETS, Options, listed, parser
+from invert.cli.options import TARGETS, Options, drawing_options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
+from invert.diffusion.images_api import ImagesApi
 from invert.errors import InputError
 from invert.extras import require
-from invert.methods import get_method, method_names
+from invert.images.addresses import is_address, shown
+from invert.methods import get_method, method_names, no_denoiser
 from invert.methods.settings import parse_settings
 from invert.phrase_file import read_phrases
 from invert.registry import BUNDLES, resolve
@@ -136,11 +138,30 @@ def check_drawing(options: Options, outputs: Outputs) -> None:
         raise InputError(f"`generate` is {options.generate}: give 1 to {MAX_GENERATED}, or leave it out")
     if options.generate and not outputs.shows_drawings:
         raise InputError("`generate` draws images but nothing shows them: add `report` page.html, or `as_json` for their figures")
+    drawing = drawing_options(options)
+    endpoint = options.generator is not None and is_address(options.generator)
+    check_generator(options, endpoint)
     if not outputs.draws:
+        if drawing.given():
+            raise InputError(
+                f'`{drawing.given()[0]}` is of drawn images: add `generate` or `select="generator"`, or leave it out'
+            )
         return
     if options.text is not None or options.together:
         raise InputError("`generate` and `select` compare with one picture: leave them out with `text` and `together`")
-    require("diffusers", "`generate`" if options.generate else '`select="generator"`')
+    if not endpoint:
+        require("diffusers", "`generate`" if options.generate else '`select="generator"`')
+
+
+def check_generator(options: Options, endpoint: bool) -> None:
+    """InputError where the address of an endpoint is none, or a method could not learn through it."""
+    if not endpoint:
+        return
+    assert options.generator is not None
+    ImagesApi(options.generator)
+    for name in (options.method, *listed(options.compare or "")):
+        if get_method(name).learns_through_generator:
+            raise InputError(no_denoiser(name, shown(options.generator)))
 
 
 def config_of(options: Options) -> InvertConfig:

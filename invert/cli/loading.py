@@ -11,14 +11,16 @@ from PIL import Image
 from invert.cli.analysis import AnalysisJob
 from invert.cli.batch import Job, Subject, read_subjects
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import Options, listed
+from invert.cli.options import Options, drawing_options, listed
 from invert.cli.outputs import Outputs
 from invert.cli.sources import expanded
-from invert.cli.terminal import progress
+from invert.cli.terminal import complain, progress
 from invert.config import InvertConfig
+from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
+from invert.methods import get_method
 from invert.methods.settings import parse_settings
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
@@ -49,7 +51,8 @@ def prepare(
         return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws else None
-    drawing = round_trip(config, inverter, judge, options.generate or COMPARED) if outputs.draws and judge else None
+    wanted = drawing_options(options)
+    drawing = round_trip(config, inverter, judge, options.generate or COMPARED, wanted) if outputs.draws and judge else None
     settings = parse_settings(options.settings or ())
     job = Job(config, (options.method, *others), inverter, outputs, interrupts, negative, judge, drawing, settings)
     if options.text is not None:
@@ -82,13 +85,16 @@ def loaded_judge(inverter: Inverter, name: str | None) -> Clip:
         return inverter.bundle.evaluator() if name is None else load_clip(name, inverter.clip.device)
 
 
-def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int) -> RoundTrip:
-    """The generator that is asked for, loaded, for that many images of a prompt."""
-    from invert.diffusion.roundtrip import RoundTrip  # with it comes diffusers, a slow import
-    from invert.methods.denoiser import load_generator
+def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int, options: DrawingOptions) -> RoundTrip:
+    """The generator that is asked for, loaded, for that many images of a prompt; InputError where options do not suit it."""
+    from invert.diffusion.roundtrip import RoundTrip
+    from invert.methods.denoiser import load_generator, obstacle_to_soft_prompts
 
     with progress(f"loading {config.generator or inverter.bundle.generator or 'the generator'}"):
         drawing = load_generator(inverter.bundle, config.generator)
+    drawing.check(options)
+    obstacle = obstacle_to_soft_prompts(inverter.bundle, drawing)
+    if obstacle and get_method(config.method).gives_soft_prompt:
+        complain(f"note: {obstacle}")
     clip, seeds = inverter.clip, tuple(range(config.seed, config.seed + images))
-    reads_soft_prompts = drawing.shares_token_embeddings(clip, inverter.bundle.token_index.token_ids)
-    return RoundTrip(drawing, judge, seeds, partial(tokens_of, clip), reads_soft_prompts)
+    return RoundTrip(drawing, judge, seeds, partial(tokens_of, clip), obstacle, options)

@@ -16,6 +16,7 @@ import typer
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
 from invert.config import ANALYSIS_TOP, InvertConfig
+from invert.diffusion.options import DrawingOptions
 from invert.methods import method_names
 
 DEFAULT = InvertConfig()
@@ -86,8 +87,18 @@ class Options(SearchOptions):
         str, typer.Option(help="What chooses the final prompt: score, or generator, by what prompts draw (extra: diffusion).")
     ] = "score"
     generator: Annotated[
-        str | None, typer.Option(help="picturebook, a Stable Diffusion id, or its folder; by default the model's own.")
+        str | None,
+        typer.Option(
+            help="picturebook, a text-to-image pipeline of diffusers (name or folder), or the http(s) address of an image "
+            "endpoint (OpenAI's images API; key in INVERT_GENERATOR_KEY); by default the model's own."
+        ),
     ] = DEFAULT.generator
+    generator_model: Annotated[str | None, typer.Option(help="Which model of an image endpoint draws.")] = None
+    size: Annotated[str | None, typer.Option(help="Size of drawn images: WIDTHxHEIGHT; by default the generator's own.")] = None
+    steps: Annotated[int | None, typer.Option(help="Steps of the generator for each image; by default its own.")] = None
+    guidance: Annotated[
+        float | None, typer.Option(help="How strongly drawn images follow the prompt; by default as the generator has it.")
+    ] = None
     judge: Annotated[
         str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
     ] = None
@@ -144,6 +155,11 @@ def parser(run: Callable[[Any], int], options_type: type = Options, summary: str
     command.__annotations__ = hints
     app.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog)(command)
     return app
+
+
+def drawing_options(options: Options) -> DrawingOptions:
+    """How images are to be drawn."""
+    return DrawingOptions(options.steps, options.guidance, options.size, options.generator_model)
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -11,19 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-from PIL import Image
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
+from invert.diffusion.drawing import Drawn, checked
+from invert.diffusion.loading import read_pipeline
+from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.device import pick_device
-from invert.models.hub import is_offline, quiet
 from invert.registry import GENERATORS
 
 
@@ -39,6 +38,7 @@ class GenerateConfig:
     guidance: float = 7.5  # classifier-free guidance; 1 switches it off
     negative: str = ""  # what guidance moves away from
     batch: int = 8  # images at once
+    size: tuple[int, int] | None = None  # width and height in pixels; None: those that the U-Net was trained at
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
@@ -64,7 +64,9 @@ class Conditioning:
 
 
 class Generator:
-    """A frozen text-to-image pipeline."""
+    """A frozen Stable Diffusion 1, 2 or XL, which draws soft prompts as well as texts."""
+
+    reads_clip = True
 
     def __init__(self, pipeline: Any, name: str, config: GenerateConfig | None = None) -> None:
         """pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline, on its device already."""
@@ -72,7 +74,7 @@ class Generator:
         if not (self.is_xl or isinstance(pipeline, StableDiffusionPipeline)):
             raise InputError(f"{name!r} is a {type(pipeline).__name__}: give a Stable Diffusion 1.x, 2.x or XL pipeline")
         self.name, self.config = name, config or GenerateConfig()
-        self.pipeline.set_progress_bar_config(disable=True)
+        self.pipeline.set_progress_bar_config(disable=True)  # of those that are handed in
         for part in (self.pipeline.unet, self.pipeline.vae, *self.text_encoders):
             part.eval().requires_grad_(False)
 
@@ -91,22 +93,10 @@ class Generator:
             InputError: the pipeline cannot be read or reached, or is of another kind.
         """
         chosen = pick_device(device)
-        dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
         if name in GENERATORS:
-            named: Generator = GENERATORS.get(name)(chosen, dtype)
+            named: Generator = GENERATORS.get(name)(chosen, dtype or (torch.float16 if chosen.type == "cuda" else torch.float32))
             return named
-        local = Path(name).is_dir()
-        offline = not local and is_offline()
-        try:
-            with quiet():
-                pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype, local_files_only=local or offline)
-        except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
-            problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
-            raise InputError(
-                f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
-                'that holds model_index.json, or use `generator="picturebook"`'
-            ) from error
-        return cls(pipeline.to(chosen), name)
+        return cls(read_pipeline(name, chosen, dtype), name)
 
     @property
     def text_encoders(self) -> list[Any]:
@@ -196,24 +186,65 @@ class Generator:
             prompts = [prompts]
         if not len(prompts) or not len(seeds):
             raise InputError("nothing to generate: give at least one prompt and one seed")
+        parts = [images for images, _ in self._batches(prompts, seeds, settings)]
+        return torch.cat(parts).unflatten(0, (len(prompts), len(seeds)))
+
+    def check(self, options: DrawingOptions) -> None:
+        """InputError where the pipeline cannot follow them."""
+        options.refuse({"generator_model"}, f"the generator {self.name!r}, a pipeline,")
+        self.settings_of(options)
+
+    def settings_of(self, options: DrawingOptions) -> GenerateConfig:
+        """The pipeline's own settings with those that are asked for."""
+        wanted = {"steps": options.steps, "guidance": options.guidance, "size": options.pixels}
+        return replace(self.config, **{name: value for name, value in wanted.items() if value is not None})  # type: ignore[arg-type]
+
+    def draw(
+        self, prompts: Sequence[str] | Conditioning, seeds: Sequence[int], options: DrawingOptions | None = None
+    ) -> Iterator[Drawn]:
+        """Each prompt with each seed, prompt by prompt; as `generate`, but as they are ready and with what is wrong about them.
+
+        Raises:
+            InputError: an option makes no sense, or the pipeline refuses it.
+        """
+        settings = self.settings_of(options or DrawingOptions())
+        try:
+            for images, withheld in self._batches(prompts, seeds, settings):
+                yield from map(checked, images, withheld)
+        except ValueError as error:  # so diffusers checks its arguments
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the generator {self.name!r} refuses to draw: {error}") from error
+
+    @torch.no_grad()
+    def _batches(
+        self, prompts: Sequence[str] | Conditioning, seeds: Sequence[int], settings: GenerateConfig
+    ) -> Iterator[tuple[Tensor, list[bool]]]:
+        """Images (B, 3, H, W), and which of them the safety checker withheld, batch by batch."""
         conditioning = prompts if isinstance(prompts, Conditioning) else self.encode(prompts)
         jobs = [(p, seed) for p in range(len(conditioning)) for seed in seeds]
-        parts = [self._sample(conditioning, jobs[i : i + settings.batch], settings) for i in range(0, len(jobs), settings.batch)]
-        return torch.cat(parts).unflatten(0, (len(conditioning), len(seeds)))
+        for i in range(0, len(jobs), settings.batch):
+            yield self._sample(conditioning, jobs[i : i + settings.batch], settings)
 
-    def _sample(self, conditioning: Conditioning, jobs: list[tuple[int, int]], settings: GenerateConfig) -> Tensor:
+    def _sample(
+        self, conditioning: Conditioning, jobs: list[tuple[int, int]], settings: GenerateConfig
+    ) -> tuple[Tensor, list[bool]]:
         chosen = conditioning.select(torch.tensor([p for p, _ in jobs], device=conditioning.hidden.device))
         pooled = {} if chosen.pooled is None else {"pooled_prompt_embeds": chosen.pooled}
-        images = self.pipeline(
+        width, height = settings.size or (None, None)
+        output = self.pipeline(
             prompt_embeds=chosen.hidden,
             **pooled,
             negative_prompt=[settings.negative] * len(jobs) if settings.guidance > 1 else None,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=[torch.Generator().manual_seed(seed) for _, seed in jobs],
+            width=width,
+            height=height,
             output_type="pt",
-        ).images
-        return images.float()
+        )
+        withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(jobs)
+        return output.images.float(), withheld
 
 
 def placeholder_ids(tokenizer: Any, n_prompts: int, length: int) -> Tensor:
@@ -244,8 +275,3 @@ def injected_embeddings(encoder: Any, embeddings: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """Images (…, 3, H, W) in 0..1 → Pillow images in the same order."""
-    return [to_pil_image(image) for image in images.detach().float().cpu().flatten(0, -4).clamp(0, 1)]

@@ -1,14 +1,16 @@
 """The round trip: prompts → images → how near they come to the picture that the prompts were found for.
 
-In: a `Generator`, a judge (a `Clip` that nobody optimized against), the picture, prompts and seeds.
+In: whatever draws prompts (`TextToImage`), a judge (a `Clip` that nobody optimized against), the picture, prompts and seeds.
 Out: the regenerated images with their similarity under the judge and two plain distances. The cosine
 of a prompt predicts its images badly (arXiv 2408.06502), so the final choice is better made here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +19,17 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
-from invert.diffusion.generator import Conditioning, Generator, to_pil
+from invert.diffusion.drawing import Drawn, TextToImage, to_pil
+from invert.diffusion.options import DrawingOptions
 from invert.models.clip import Clip
 from invert.result import GeneratedImage, Result, Token
 
+if TYPE_CHECKING:
+    from invert.diffusion.generator import Conditioning, Generator
+
+LOG = logging.getLogger("invert")
 COMPARED_SIZE = 64  # pixels: the side that pictures are brought to before pixels and colors are compared
+COMPARED_AT_ONCE = 64  # images
 COLOR_BINS = 4  # of each color channel in the histogram
 
 
@@ -45,11 +53,6 @@ class RegenerationScores:
         """Prompts by their mean similarity under the judge; the earlier one where they tie."""
         return self.judge.mean(1).sort(descending=True, stable=True).indices.tolist()
 
-    def of_first_prompt(self, seeds: Sequence[int]) -> list[GeneratedImage]:
-        """The first prompt's images, one for each of the seeds they were drawn with."""
-        scores = (values[0].tolist() for values in (self.judge, self.pixels, self.colors))
-        return [GeneratedImage(*values) for values in zip(to_pil(self.images[0]), seeds, *scores, strict=True)]
-
 
 @dataclass(frozen=True)
 class RoundTrip:
@@ -60,55 +63,121 @@ class RoundTrip:
         judge: compares images.
         seeds: one image of a prompt for each.
         tokenize: a prompt → the tokens that its result shows.
-        reads_soft_prompts: whether the generator's text encoder has the token embeddings of the model
-            that was inverted (`Generator.shares_token_embeddings`), so that soft prompts can be drawn.
+        soft_obstacle: why soft prompts cannot be drawn, as a sentence; "" where they can, because the generator's
+            text encoder has the token embeddings of the model that was inverted.
+        options: how images are drawn.
     """
 
-    generator: Generator
+    generator: TextToImage
     judge: Clip
     seeds: tuple[int, ...]
     tokenize: Callable[[str], list[Token]]
-    reads_soft_prompts: bool = False
+    soft_obstacle: str = ""
+    options: DrawingOptions = field(default_factory=DrawingOptions)
 
     def choose(self, result: Result, picture: Image.Image) -> Result:
-        """The result with its prompts in the order of what they draw, the nearest to the picture first."""
-        scores = regenerate(self.generator, self.judge, picture, [prompt for prompt, _ in result.alternatives], self.seeds)
-        return result.reordered(scores.best_first(), self.tokenize)
+        """The result with its prompts in the order of what they draw, the nearest to the picture first.
 
-    def draw(self, result: Result, picture: Image.Image) -> Result:
-        """The result with what its prompt draws, and its soft prompt too where the generator can read it."""
-        soft = None
-        if result.soft is not None and self.reads_soft_prompts and not self.generator.is_xl:
-            embeddings = result.soft[None].to(self.generator.device, self.generator.pipeline.unet.dtype)
+        Images that show nothing do not count; a prompt without any other comes last.
+        """
+        prompts = [prompt for prompt, _ in result.alternatives]
+        rated = list(self.rated(prompts, picture))
+        judged = torch.tensor([image.judge if not image.problem else torch.nan for image in rated])
+        self.report_problems(rated)
+        means = judged.view(len(prompts), len(self.seeds)).nanmean(1).nan_to_num(-torch.inf)
+        return result.reordered(means.sort(descending=True, stable=True).indices.tolist(), self.tokenize)
+
+    def draw(self, result: Result, picture: Image.Image, failed: Callable[[Exception], None]) -> Result:
+        """The result with what its prompt draws, and its soft prompt too where the generator can read it.
+
+        failed: told what ended the drawing early; the images that were there by then are kept.
+        """
+        drawn, end = self.as_far_as_it_goes([result.prompt], picture)
+        soft: list[GeneratedImage] | None = None
+        if result.soft is not None and not self.soft_obstacle and end is None:
+            generator = cast("Generator", self.generator)
+            embeddings = result.soft[None].to(generator.device, generator.pipeline.unet.dtype)
             with torch.no_grad():
-                soft = self._drawn(self.generator.encode_embeddings([embeddings]), picture)
-        return result.with_images(self._drawn([result.prompt], picture), soft)
+                conditioning = generator.encode_embeddings([embeddings])
+            soft, end = self.as_far_as_it_goes(conditioning, picture)
+        self.report_problems(drawn + (soft or []))
+        if isinstance(end, Exception):
+            failed(end)
+        obstacle = self.soft_obstacle if result.soft is not None else ""
+        result = replace(result.with_images(drawn, soft), soft_obstacle=obstacle)
+        return replace(result, interrupted=True) if isinstance(end, KeyboardInterrupt) else result
 
-    def _drawn(self, prompts: Sequence[str] | Conditioning, picture: Image.Image) -> list[GeneratedImage]:
-        return regenerate(self.generator, self.judge, picture, prompts, self.seeds).of_first_prompt(self.seeds)
+    def as_far_as_it_goes(
+        self, prompts: Sequence[str] | Conditioning, picture: Image.Image
+    ) -> tuple[list[GeneratedImage], BaseException | None]:
+        """The images of one prompt, and what ended the drawing before there were all."""
+        images: list[GeneratedImage] = []
+        try:
+            for image in self.rated(prompts, picture):
+                images.append(image)
+        except (Exception, KeyboardInterrupt) as error:
+            return images, error
+        return images, None
+
+    def rated(self, prompts: Sequence[str] | Conditioning, picture: Image.Image) -> Iterator[GeneratedImage]:
+        """Every image with its scores; after an error those of the images that there are, then the error."""
+        pending: list[Drawn] = []
+        seeds = iter(list(self.seeds) * len(prompts))
+        target = self.judge.encode_image([picture])[0]
+
+        def rate() -> list[GeneratedImage]:
+            images = torch.stack([drawn.image for drawn in pending])
+            scores = (values.tolist() for values in compare(self.judge, picture, target, images))
+            found = [
+                GeneratedImage(image, next(seeds), *values, problem=drawn.problem)
+                for image, drawn, *values in zip(to_pil(images), pending, *scores, strict=True)
+            ]
+            pending.clear()
+            return found
+
+        try:
+            # Whatever draws, it takes texts; the generator that alone reads soft prompts takes them as well.
+            for drawn in self.generator.draw(cast("Sequence[str]", prompts), self.seeds, self.options):
+                if pending and (len(pending) == COMPARED_AT_ONCE or pending[0].image.shape != drawn.image.shape):
+                    yield from rate()
+                pending.append(drawn)
+        except (Exception, KeyboardInterrupt):
+            if pending:
+                yield from rate()
+            raise
+        if pending:
+            yield from rate()
+
+    def report_problems(self, images: Sequence[GeneratedImage]) -> None:
+        """A note where images show nothing."""
+        problems = [image.problem for image in images if image.problem]
+        for problem in dict.fromkeys(problems):
+            LOG.warning("%d of %d images by %r: %s", problems.count(problem), len(images), self.generator.name, problem)
+
+
+def regenerate(
+    generator: TextToImage, judge: Clip, picture: Image.Image, prompts: Sequence[str], seeds: Sequence[int]
+) -> RegenerationScores:
+    """Draw P prompts with S seeds each, all of one size, and compare every image with the picture."""
+    drawn = torch.stack([one.image for one in generator.draw(prompts, seeds)])
+    scores = compare(judge, picture, judge.encode_image([picture])[0], drawn)
+    shape = (len(prompts), len(seeds))
+    return RegenerationScores(drawn.unflatten(0, shape), *(values.view(shape) for values in scores))
 
 
 @torch.no_grad()
-def regenerate(
-    generator: Generator, judge: Clip, picture: Image.Image, prompts: Sequence[str] | Conditioning, seeds: Sequence[int]
-) -> RegenerationScores:
-    """Draw P prompts with S seeds each and compare every image with the picture, on the generator's device."""
-    images = generator.generate(prompts, seeds)
-    drawn = images.flatten(0, 1)  # (P·S, 3, H, W)
-    latents = judge.encode_image(fitted(drawn, judge.image_size))  # (P·S, E)
-    target = judge.encode_image([picture])[0]
-    wanted = for_comparison(pil_to_tensor(picture.convert("RGB"))[None].to(drawn.device) / 255)
-    compared = for_comparison(drawn)
+def compare(judge: Clip, picture: Image.Image, target: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 3, H, W) with a picture, whose latent under the judge is target (E,), on the images' device.
 
-    def table(values: Tensor) -> Tensor:
-        return values.float().cpu().view(images.shape[:2])
-
-    return RegenerationScores(
-        images,
-        table(latents @ target),
-        table(pixel_distance(compared, wanted)),
-        table(color_distance(compared, wanted)),
-    )
+    Returns:
+        The cosine under the judge, pixel and color distances, each (N,) float32 on the CPU.
+    """
+    latents = judge.encode_image(fitted(images, judge.image_size))  # (N, E)
+    wanted = for_comparison(pil_to_tensor(picture.convert("RGB"))[None].to(images.device) / 255)
+    compared = for_comparison(images)
+    measures = latents @ target, pixel_distance(compared, wanted), color_distance(compared, wanted)
+    judged, pixels, colors = (values.float().cpu() for values in measures)
+    return judged, pixels, colors
 
 
 def fitted(images: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A picture's bytes from an http(s) address, within a total time, a size, and without being led astray.
+"""What comes from an http(s) address, within a total time, a size, and without being led astray.
 
 Redirects are followed to http(s) only, and never to a loopback, private or link-local address unless the user's own
 address was one. A name is resolved before it is followed, and the address that was reached is checked before anything
@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -53,8 +53,26 @@ class DownloadLimits:
     is_public: Callable[[str], bool] = field(default=is_public)
 
 
-class _Refused(Exception):
-    """Why the picture does not come; the text completes "ADDRESS cannot be downloaded: …"."""
+@dataclass(frozen=True)
+class Reply:
+    """What a server answers. from_private: whether its address is not public."""
+
+    status: int
+    headers: Message
+    content: bytes
+    from_private: bool
+
+
+class TransferFailed(Exception):
+    """Why nothing comes; the text completes "ADDRESS cannot be downloaded: …"."""
+
+
+def is_private_host(host: str) -> bool:
+    """Whether a host's name is known here and leads to no address of the public internet."""
+    try:
+        return not any(is_public(str(entry[4][0])) for entry in socket.getaddrinfo(host, None))
+    except OSError:
+        return False
 
 
 def is_address(text: str) -> bool:
@@ -68,14 +86,39 @@ def shown(text: str) -> str:
     return escaped(text)
 
 
-def download(url: str, limits: DownloadLimits | None = None) -> bytes:
+def download(url: str, limits: DownloadLimits | None = None, *, linked_from_private: bool | None = None) -> bytes:
     """The content that an http(s) address leads to.
+
+    Args:
+        url: the address.
+        limits: what the download may take.
+        linked_from_private: None where the user named the address; where a server did, whether that one's is not public.
 
     Raises:
         InputError: Not an http(s) address, or no whole content within the limits.
     """
     limits = limits or DownloadLimits()
-    transfer = _Transfer(_normal(url), limits)
+    transfer = _Transfer(normal(url), limits, private=linked_from_private)
+    try:
+        return _finished(transfer, limits).content
+    except TransferFailed as error:
+        raise InputError(f"{shown(url)} cannot be downloaded: {error}; {ADVICE}") from error
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], limits: DownloadLimits) -> Reply:
+    """What the server at an http(s) address that the user named answers to a body, whatever its status.
+
+    A redirect is not followed: headers may hold what is meant for that server alone.
+
+    Raises:
+        InputError: not an http(s) address.
+        TransferFailed: no whole answer within the limits.
+    """
+    return _finished(_Transfer(normal(url), limits, headers, body), limits)
+
+
+def _finished(transfer: _Transfer, limits: DownloadLimits) -> Reply:
+    """What a transfer brings within its time."""
     thread = threading.Thread(target=transfer.run, daemon=True, name="download")
     thread.start()
     try:
@@ -84,12 +127,12 @@ def download(url: str, limits: DownloadLimits | None = None) -> bytes:
     finally:
         transfer.abandon()
     reason = f"it took more than {limits.seconds:g} seconds" if unfinished else transfer.reason
-    if reason is not None or transfer.content is None:
-        raise InputError(f"{shown(url)} cannot be downloaded: {reason}; {ADVICE}") from transfer.error
-    return transfer.content
+    if reason is not None or transfer.reply is None:
+        raise TransferFailed(reason) from transfer.error
+    return transfer.reply
 
 
-def _normal(url: str) -> str:
+def normal(url: str) -> str:
     """The address with everything quoted that must be, its host in ASCII; InputError where it is none of http(s)."""
     named = shown(url)
     try:
@@ -126,21 +169,30 @@ def _ascii_host(host: str) -> str | None:
 
 
 class _Transfer:
-    """One download in its thread: run() leaves content, or reason and error."""
+    """One download, or one post with its answer, in its thread: run() leaves the reply, or reason and error."""
 
-    def __init__(self, url: str, limits: DownloadLimits) -> None:
-        self.url, self.limits = url, limits
-        self.content: bytes | None = None
+    def __init__(
+        self,
+        url: str,
+        limits: DownloadLimits,
+        headers: Mapping[str, str] = HEADERS,
+        body: bytes | None = None,
+        private: bool | None = None,
+    ) -> None:
+        """private: whether the address that the user named is not public; None: url is that address."""
+        self.url, self.limits, self.headers, self.body = url, limits, headers, body
+        self.reply: Reply | None = None
         self.reason: str | None = None
         self.error: Exception | None = None
-        self.private = False  # whether the user's own address is not public
+        self.named = private is None
+        self.private = bool(private)  # whether the user's own address is not public
         self._abandoned = False
         self._sockets: list[socket.socket] = []
 
     def run(self) -> None:
         try:
-            self.content = self._follow()
-        except _Refused as error:
+            self.reply = self._follow()
+        except TransferFailed as error:
             self.reason, self.error = str(error), error
         except http.client.IncompleteRead as error:
             self.reason, self.error = "it was cut off", error
@@ -162,26 +214,30 @@ class _Transfer:
         """Called with every connection, before anything is asked of it; None of them outlives the transfer."""
         self._sockets.append(sock)
         if self._abandoned:
-            raise _Refused("it was given up")
+            raise TransferFailed("it was given up")
 
     def check_peer(self, sock: socket.socket) -> None:
         """A name that resolved to a public address may have been resolved to another one since."""
         if not self.private and not self.limits.is_public(sock.getpeername()[0]):
-            raise _Refused("it leads to an address that is not public")
+            raise TransferFailed("it leads to an address that is not public")
 
-    def _follow(self) -> bytes:
+    def _follow(self) -> Reply:
         url = self.url
         opener = _opener(self)
         for step in range(self.limits.redirects + 1):
-            self._check_host(url, named=step == 0)
-            with _answer(opener, url, self.limits.seconds) as reply:
+            self._check_host(url, named=step == 0 and self.named)
+            request = urllib.request.Request(url, self.body, dict(self.headers))
+            with _answer(opener, request, self.limits.seconds) as reply:
+                if self.body is not None:
+                    return self._whole(reply)
                 if reply.status in REDIRECTS and reply.headers.get("Location"):
                     url = _redirected(url, reply.headers)
                     continue
                 if reply.status != 200:
-                    raise _Refused(f"the server answers {reply.status}")
-                return self._content(reply)
-        raise _Refused(f"it is redirected more than {self.limits.redirects} times")
+                    raise TransferFailed(f"the server answers {reply.status}")
+                check_kind(reply.headers)
+                return self._whole(reply)
+        raise TransferFailed(f"it is redirected more than {self.limits.redirects} times")
 
     def _check_host(self, url: str, named: bool) -> None:
         parts = urlsplit(url)
@@ -196,13 +252,10 @@ class _Transfer:
         if named:
             self.private = private
         elif private and not self.private:
-            raise _Refused(f"it leads to {host}, which is not public")
+            raise TransferFailed(f"it leads to {host}, which is not public")
 
-    def _content(self, reply: http.client.HTTPResponse) -> bytes:
-        too_large = _Refused(f"it is larger than {self.limits.max_bytes >> 20} MiB")
-        kind = reply.headers.get_content_type()
-        if kind == "text/html" or kind.startswith(("audio/", "video/")):
-            raise _Refused(f"it is {shown(kind)}, not an image")
+    def _whole(self, reply: http.client.HTTPResponse) -> Reply:
+        too_large = TransferFailed(f"it is larger than {self.limits.max_bytes >> 20} MiB")
         expected = reply.length
         if expected is not None and expected > self.limits.max_bytes:
             raise too_large
@@ -214,13 +267,22 @@ class _Transfer:
             if size > self.limits.max_bytes:
                 raise too_large
         if expected is not None and size < expected:
-            raise _Refused(f"it was cut off after {size:,} of {expected:,} bytes")
-        return b"".join(parts)
+            raise TransferFailed(f"it was cut off after {size:,} of {expected:,} bytes")
+        return Reply(reply.status, reply.headers, b"".join(parts), self.private)
+
+
+def check_kind(headers: Message) -> None:
+    """TransferFailed where what comes is declared to be no image."""
+    kind = headers.get_content_type()
+    if kind == "text/html" or kind.startswith(("audio/", "video/")):
+        raise TransferFailed(f"it is {shown(kind)}, not an image")
 
 
 @contextmanager
-def _answer(opener: urllib.request.OpenerDirector, url: str, seconds: float) -> Iterator[http.client.HTTPResponse]:
-    reply: Any = opener.open(urllib.request.Request(url, headers=HEADERS), timeout=seconds)
+def _answer(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, seconds: float
+) -> Iterator[http.client.HTTPResponse]:
+    reply: Any = opener.open(request, timeout=seconds)
     try:
         yield reply
     finally:
@@ -231,15 +293,15 @@ def _redirected(url: str, headers: Message) -> str:
     # http.client reads headers as Latin-1, servers write UTF-8
     target = headers["Location"].encode("latin-1", "replace").decode("utf-8", "replace")
     try:
-        return _normal(urljoin(url, target.strip()))
+        return normal(urljoin(url, target.strip()))
     except (InputError, ValueError) as error:
-        raise _Refused("it is redirected to what is no web address") from error
+        raise TransferFailed("it is redirected to what is no web address") from error
 
 
 def _plain(error: Exception) -> str:
     """Why a connection failed, in words."""
     cause = getattr(error, "reason", error)
-    if isinstance(cause, _Refused):
+    if isinstance(cause, TransferFailed):
         return str(cause)
     if isinstance(cause, socket.gaierror):
         return "its host is not known"

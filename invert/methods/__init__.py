@@ -72,6 +72,11 @@ class Method:
             raise InputError(f"`method_config` is a {given}, but the method {self.name!r} takes a {self.config_type.__name__}")
         return config.method_config
 
+    @property
+    def learns_through_generator(self) -> bool:
+        """Whether it needs a generator of diffusers whose U-Net and text encoder it can descend on."""
+        return self.requires == "diffusers"
+
     def check_extra(self) -> None:
         """MissingExtraError where the method needs an extra that is not installed."""
         if self.requires:
@@ -84,6 +89,14 @@ class Method:
             if getattr(config, option) and option not in self.options:
                 able = [name for name in METHODS.names() if option in get_method(name).options]
                 raise InputError(f"the method {self.name!r} cannot follow `{option}`: use {' or '.join(able)}, or leave it out")
+
+
+def no_denoiser(method: str, generator: str) -> str:
+    """The sentence for a method that learns through a U-Net, and a generator that has none that it could use."""
+    return (
+        f"the method {method!r} learns through CLIP and the U-Net of a Stable Diffusion 1.x or 2.x, which the generator "
+        f'{generator!r} is not: give one as `generator`, or use `method="invert"` and `generate`'
+    )
 
 
 @dataclass(frozen=True)

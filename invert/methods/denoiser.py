@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from invert.bundle import ModelBundle
-from invert.diffusion.generator import Generator
+from invert.diffusion.drawing import TextToImage, open_generator
 from invert.errors import InputError
+from invert.methods import no_denoiser
 from invert.methods.task import InversionTask
 
+if TYPE_CHECKING:
+    from invert.diffusion.generator import Generator
 
-def load_generator(bundle: ModelBundle, name: str | None) -> Generator:
-    """The pipeline of that name, or the bundle's own, loaded once.
+
+def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
+    """The generator of that name, or the bundle's own, loaded once.
 
     Raises:
         InputError: no name is given and the bundle has none, or it cannot be loaded.
@@ -17,18 +23,35 @@ def load_generator(bundle: ModelBundle, name: str | None) -> Generator:
     chosen = name or bundle.generator
     if chosen is None:
         raise InputError(
-            f"{bundle.clip.name!r} brings no generator: give one as `generator`, a Stable Diffusion id or the folder of one"
+            f"{bundle.clip.name!r} brings no generator: give one as `generator`, the name or folder of a diffusers pipeline "
+            "or the address of an image endpoint"
         )
-    return bundle.once(f"generator {chosen}", lambda: Generator.load(chosen, bundle.clip.device))
+    return bundle.once(f"generator {chosen}", lambda: open_generator(chosen, bundle.clip.device))
+
+
+def obstacle_to_soft_prompts(bundle: ModelBundle, generator: TextToImage) -> str:
+    """Why the generator cannot draw soft prompts of the bundle's model, as a sentence; "" where it can."""
+    sentence = f"the soft prompt is not drawn: {generator.name!r}"
+    if not generator.reads_clip:
+        return f"{sentence} draws from texts alone and takes no token embeddings of CLIP"
+    pipeline = cast("Generator", generator)
+    if pipeline.is_xl:
+        return f"{sentence} has two text encoders"
+    if not pipeline.shares_token_embeddings(bundle.clip, bundle.token_index.token_ids):
+        return f"{sentence} has another text encoder than {bundle.clip.name!r}"
+    return ""
 
 
 def denoiser_of(task: InversionTask) -> Generator:
     """The task's pipeline.
 
     Raises:
-        InputError: it reads other tokens than the model.
+        InputError: it reads other tokens than the model, or none.
     """
-    generator = load_generator(task.bundle, task.config.generator)
+    opened = load_generator(task.bundle, task.config.generator)
+    if not opened.reads_clip:
+        raise InputError(no_denoiser(task.config.method, opened.name))
+    generator = cast("Generator", opened)
     if not generator.shares_token_embeddings(task.clip, task.bundle.token_index.token_ids):
         raise InputError(
             f"the text encoder of the generator {generator.name!r} is not that of {task.clip.name!r}: give as `model` "

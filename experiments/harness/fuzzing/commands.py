@@ -68,7 +68,7 @@ def standing_in(quick: QuickInverter) -> Iterator[None]:
         pick_device(device)
         return quick if (name, bundle) == ("picturebook", None) else load(name, bundle, device)
 
-    drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, _: result)
+    drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, *_: result)
     with (
         mock.patch.object(Inverter, "load", loaded),
         mock.patch("invert.cli.loading.loaded_judge", lambda *_: quick.clip),

@@ -9,7 +9,8 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from invert.diffusion.generator import GenerateConfig, Generator, to_pil
+from invert.diffusion.drawing import to_pil
+from invert.diffusion.generator import GenerateConfig, Generator
 from invert.errors import InputError
 
 FAST = GenerateConfig(steps=2, guidance=3.0, batch=3)
@@ -116,5 +117,5 @@ def test_a_pipeline_without_prompts_is_one_sentence(tmp_path: Path) -> None:
         down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
     )  # fmt: skip
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"is a DDPMPipeline: give a Stable Diffusion"):
+    with pytest.raises(InputError, match=r"is a DDPMPipeline: give one that draws from a prompt alone"):
         Generator.load(str(tmp_path), device="cpu")

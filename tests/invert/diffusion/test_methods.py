@@ -13,7 +13,8 @@ from PIL import Image
 from invert.budget import Budget
 from invert.bundle import ModelBundle
 from invert.config import InvertConfig, TextualInversionConfig
-from invert.diffusion.generator import Generator, to_pil
+from invert.diffusion.drawing import to_pil
+from invert.diffusion.generator import Generator
 from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 from invert.diffusion.textual_inversion import learn
 from invert.errors import InputError

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from invert.diffusion.generator import Generator, to_pil
+from invert.diffusion.drawing import to_pil
+from invert.diffusion.generator import Generator
 from invert.diffusion.roundtrip import RegenerationScores, color_distance, fitted, pixel_distance, regenerate
 from invert.models.clip import Clip
 from invert.models.loading import load_clip

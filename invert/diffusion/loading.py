@@ -1,0 +1,89 @@
+"""A folder or a hub name → a text-to-image pipeline of diffusers, or one sentence that says why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from diffusers.utils import logging as of_diffusers
+from transformers.utils import logging as of_transformers
+
+from invert.errors import InputError
+from invert.models.hub import is_offline, quiet
+
+UNLINKED = "AutoPipeline can't find a pipeline linked to"  # how diffusers says that a class draws no prompt
+
+
+def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """The pipeline that draws prompts with the weights of that folder or hub name, frozen, on the device.
+
+    Args:
+        name: which.
+        device: where it goes.
+        dtype: None for that which such weights are published for: half precision on a GPU, else float32.
+
+    Raises:
+        InputError: it cannot be read or reached, is of another kind, or a package that it needs is not installed.
+    """
+    local = Path(name).is_dir()
+    files_only = local or is_offline()
+    try:
+        with quiet(), no_progress_bars():
+            dtype = dtype or default_dtype(kind_of(name, files_only), device)
+            pipeline = AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype, local_files_only=files_only)
+    except ImportError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(f"the generator {name!r} needs a package that is not installed: {first}") from error
+    except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
+        if str(error).startswith(UNLINKED):
+            raise other_kind(name, kind_of(name, files_only)) from error
+        problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
+        raise InputError(
+            f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
+            'that holds model_index.json, or use `generator="picturebook"`'
+        ) from error
+    if "Control" in type(pipeline).__name__:
+        raise other_kind(name, type(pipeline).__name__)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return pipeline.to(device)
+
+
+def other_kind(name: str, kind: str) -> InputError:
+    """The error for a pipeline that draws no prompt, or draws by a picture besides it."""
+    return InputError(
+        f"the generator {name!r} is a {kind}: give one that draws from a prompt alone, as diffusers' "
+        "AutoPipelineForText2Image loads it"
+    )
+
+
+def kind_of(name: str, files_only: bool) -> str:
+    """The class that a pipeline's own index names."""
+    return str(DiffusionPipeline.load_config(name, local_files_only=files_only)["_class_name"])
+
+
+def default_dtype(kind: str, device: torch.device) -> torch.dtype:
+    """Float32 without a GPU; on one float16 for Stable Diffusion 1, 2 and XL, else bfloat16, as T5 and the like overflow."""
+    if device.type != "cuda":
+        return torch.float32
+    halves = kind.startswith("StableDiffusion") and not kind.startswith("StableDiffusion3")
+    return torch.float16 if halves or not torch.cuda.is_bf16_supported() else torch.bfloat16
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Within the context, neither diffusers nor transformers draws a progress bar while it loads."""
+    was_on = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    for library in was_on:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in was_on:
+            library.enable_progress_bar()
