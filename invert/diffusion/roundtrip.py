@@ -129,8 +129,8 @@ class RoundTrip:
             images = torch.stack([drawn.image for drawn in pending])
             scores = (values.tolist() for values in compare(self.judge, picture, target, images))
             found = [
-                GeneratedImage(image, next(seeds), *values, problem=drawn.problem)
-                for image, drawn, *values in zip(to_pil(images), pending, *scores, strict=True)
+                GeneratedImage(image, next(seeds), judged, pixels, colors, drawn.problem)
+                for image, drawn, judged, pixels, colors in zip(to_pil(images), pending, *scores, strict=True)
             ]
             pending.clear()
             return found
