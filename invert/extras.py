@@ -6,7 +6,14 @@ import importlib.util
 
 from invert.errors import MissingExtraError
 
-EXTRAS = {"diffusers": "diffusion", "accelerate": "diffusion", "clip_interrogator": "compare", "jax": "jax"}  # module → extra
+EXTRAS = {
+    "diffusers": "diffusion",
+    "accelerate": "diffusion",
+    "clip_interrogator": "compare",
+    "jax": "jax",
+    "pyarrow": "shards",
+    "ray": "ray",
+}  # module → extra
 
 
 def require(module: str, purpose: str) -> None:

@@ -1,0 +1,31 @@
+"""What runs shards, by name: in this process, in several of this machine, on a Ray cluster.
+
+Each takes the same arguments and gives the same rows: `run(shards, workers, job, on_report)`. A worker is a function without
+arguments that loads a model, so that it can be sent to another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from invert.batch.work import Report, Solver
+
+ENGINES = ("local", "processes", "ray")
+MakeSolver = Callable[[], Solver]
+OnReport = Callable[[Report], object]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How shards are worked on.
+
+    Attributes:
+        make: loads a model on the device that it is given ("" for the default one); can be pickled.
+        devices: of the workers, one each.
+        gpus: of a worker, as Ray shares them out.
+    """
+
+    make: Callable[[str], Solver]
+    devices: tuple[str, ...] = ("",)
+    gpus: float = 0.0

@@ -1,0 +1,70 @@
+"""Shards on a Ray cluster (extra: ray): Ray Data over their descriptions, one model an actor.
+
+What travels through Ray are descriptions of shards and reports, never pictures: a worker reads its shard and writes its
+output itself, so all nodes have to see the same folders. An actor that dies is started again by Ray and gets its shard
+again; the dead one's lock is then taken over, and what was published counts as done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from invert.batch.engines import OnReport, Workers
+from invert.batch.engines.local import POLL
+from invert.batch.shards import Shard
+from invert.batch.work import DONE, HELD, STOPPED, Job, Report, attempt
+
+
+class ShardActor:
+    """Holds one model and does one shard after the other."""
+
+    def __init__(self, workers: Workers, job: Job) -> None:
+        self.solver, self.job = workers.make(workers.devices[0]), job
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Descriptions of shards → their reports, both as JSON."""
+        return {"report": [json.dumps(asdict(self.done(json.loads(text)))) for text in batch["shard"]]}
+
+    def done(self, fields: dict[str, Any]) -> Report:
+        """The report of a shard; one that another process holds is waited for."""
+        shard = Shard(**{**fields, "groups": tuple(fields["groups"])})
+        while (report := attempt(shard, self.solver, self.job)).status == HELD:
+            time.sleep(POLL)
+        return report
+
+
+def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport) -> None:
+    """As `local.run`, on the cluster that RAY_ADDRESS names, or on one of this machine that ends with this process."""
+    import ray
+    import ray.data
+
+    waiting = []
+    for shard in shards:
+        if job.is_done(shard):
+            on_report(Report(shard.name, DONE))
+        else:
+            waiting.append({"shard": json.dumps(asdict(shard))})
+    if not waiting:
+        return
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    dataset = ray.data.from_items(waiting, override_num_blocks=len(waiting)).map_batches(
+        ShardActor,
+        fn_constructor_args=(workers, job),
+        batch_size=1,
+        concurrency=min(len(workers.devices), len(waiting)),
+        num_gpus=workers.gpus or None,
+        num_cpus=None if workers.gpus else 1,
+    )
+    for row in dataset.iter_rows():
+        report = Report(**json.loads(row["report"]))
+        on_report(report)
+        if report.status == STOPPED:
+            return

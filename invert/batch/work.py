@@ -1,0 +1,290 @@
+"""One shard → one Parquet file: the pure function that every engine runs, and the lock and the log around it.
+
+A picture that cannot be read or inverted is a row with its error. What is wrong with the machine (memory, a card, a full
+disk) is no picture's fault: the shard then has no output, and is done again by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from invert.batch.locks import Lock, acquire, publish
+from invert.batch.parquet import ColumnError, to_parquet
+from invert.batch.readers import Columns, Sample, read_shard
+from invert.batch.shards import ENDING, Shard
+from invert.batch.tiers import Found
+from invert.errors import InputError
+from invert.images import load_image
+
+LOCKS, LOGS = "_locks", "_logs"  # folders in the output folder; readers of data sets skip names like these
+DONE, HELD, FAILED, STOPPED = "done", "held", "failed", "stopped"
+TYPES = {
+    "key": "string",
+    "prompt": "string",
+    "score": "float32",
+    "tier": "int8",
+    "token_passes": "int64",
+    "error": "string",
+    "source": "string",
+}
+CHANGED = "changed since it was looked up: start again when it is finished"
+DIGITS = 5  # of a score: further ones depend on the processor
+
+
+class Solver(Protocol):
+    """A loaded model with all that it needs; `invert.batch.tiers.Tiers` is one. batch: pictures that it takes at a time."""
+
+    batch: int
+
+    def prepare(self, image: Image.Image) -> Any:
+        """What is kept of a picture until its batch's turn. Runs in several threads."""
+
+    def __call__(self, prepared: Sequence[Any]) -> Sequence[Found | Exception]:
+        """The prompt of each picture, or why there is none; depends on the pictures alone."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run have in common. config: digest of all that changes a row."""
+
+    out: str
+    config: str
+    decoders: int = 2  # threads that decode pictures meanwhile
+    columns: Columns = field(default_factory=Columns)
+
+    def output(self, shard: Shard) -> Path:
+        return Path(self.out) / shard.output(self.config)
+
+    def is_done(self, shard: Shard) -> bool:
+        return self.output(shard).exists()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a shard. seconds, host: of the run that did it; they are in no Parquet file."""
+
+    shard: str
+    status: str  # DONE; HELD by another process; FAILED; STOPPED, which no other shard would escape
+    message: str = ""
+    pictures: int = 0
+    errors: int = 0
+    tiers: dict[str, int] = field(default_factory=dict)
+    token_passes: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    host: str = ""
+
+
+def attempt(shard: Shard, solver: Solver, job: Job) -> Report:
+    """`run_shard`, with everything that may go wrong as a report."""
+    began = time.perf_counter()
+    try:
+        return run_shard(shard, solver, job)
+    except InputError as error:
+        return _timed(Report(shard.name, STOPPED, str(error)), began)
+    except Exception as error:
+        return _timed(Report(shard.name, FAILED, f"internal error in {shard.name}: {type(error).__name__}: {error}"), began)
+
+
+def run_shard(shard: Shard, solver: Solver, job: Job) -> Report:
+    """Do a shard that nobody has done or is doing.
+
+    Raises:
+        InputError: the output folder takes nothing more, or a column is not there: no other shard can be done either.
+    """
+    locks = Path(job.out) / LOCKS
+    with _writing(job):
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = acquire(locks / f"{job.output(shard).name}.lock")
+    if lock is None:
+        return Report(shard.name, HELD)
+    with lock:
+        report = Report(shard.name, DONE) if job.is_done(shard) else _solved(shard, solver, job, lock)
+        if report.status == DONE:
+            _tidy(shard, job)
+        return report
+
+
+@contextlib.contextmanager
+def _writing(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write into {job.out}: {reason}; what is done stays: mend it and start again") from error
+
+
+def solve_shard(shard: Shard, solver: Solver, job: Job) -> tuple[bytes, Report]:
+    """The shard's Parquet file, and what it took: a pure function of its input, the model and the configuration."""
+    began = time.perf_counter()
+    rows: list[tuple[object, ...]] = []
+    size = tokens = 0
+    tiers: Counter[str] = Counter()
+    for sample, found in answered(read_shard(shard, job.columns), solver, job.decoders):
+        size += len(sample.content)
+        if isinstance(found, str):
+            rows.append((valid(sample.key), "", None, 0, 0, valid(found), valid(shard.source)))
+            continue
+        tokens += found.token_passes
+        tiers[str(found.tier)] += 1
+        score = round(found.score, DIGITS)
+        rows.append((valid(sample.key), valid(found.prompt), score, found.tier, found.token_passes, None, valid(shard.source)))
+    columns = dict(zip(TYPES, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(TYPES, ())
+    content = to_parquet(columns, TYPES, {"invert": job.config})
+    report = Report(shard.name, DONE, "", len(rows), len(rows) - tiers.total(), dict(tiers), tokens, size, len(content))
+    return content, _timed(report, began)
+
+
+def answered(samples: Iterable[Sample], solver: Solver, decoders: int) -> Iterator[tuple[Sample, Found | str]]:
+    """Every sample with its prompt, or with what is wrong, in their order. While a batch is inverted, the next is decoded."""
+    answers = Answers(solver)
+    with ThreadPoolExecutor(decoders) as pool:
+        ahead: list[tuple[Sample, Future[Any]]] = []
+        for batch in _batched(samples, solver.batch):
+            decoding = [(sample, pool.submit(_prepared, sample, solver)) for sample in batch]
+            yield from answers.of(ahead)
+            ahead = decoding
+        yield from answers.of(ahead)
+
+
+def _prepared(sample: Sample, solver: Solver) -> Any:
+    """The picture of a sample as the solver takes it, or a sentence on what is wrong with it."""
+    if sample.error:
+        return sample.error
+    try:
+        return solver.prepare(load_image(sample.content, name=sample.key))
+    except InputError as error:
+        return str(error)
+
+
+class Answers:
+    """What a solver says, batch by batch; tells a picture that fails from a machine that does."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
+        self.witness: Any = None  # a picture that went well
+
+    def of(self, batch: Sequence[tuple[Sample, Future[Any]]]) -> Iterator[tuple[Sample, Found | str]]:
+        found = [future.result() for _, future in batch]
+        sound = [i for i, one in enumerate(found) if not isinstance(one, str)]
+        prepared = [found[i] for i in sound]
+        solved = self.solver(prepared) if prepared else []
+        self.witness = next((p for p, one in zip(prepared, solved, strict=True) if isinstance(one, Found)), self.witness)
+        unexpected = next((one for one in solved if isinstance(one, Exception) and not isinstance(one, InputError)), None)
+        if unexpected is not None and not self.is_well():
+            raise unexpected
+        for i, one in zip(sound, solved, strict=True):
+            found[i] = _sentence(batch[i][0].key, one) if isinstance(one, Exception) else one
+        for (sample, _), one in zip(batch, found, strict=True):
+            yield sample, one
+
+    def is_well(self) -> bool:
+        """Whether a picture that went well still does."""
+        return self.witness is not None and isinstance(self.solver([self.witness])[0], Found)
+
+
+def _sentence(key: str, error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{key} cannot be inverted: {type(error).__name__}: {error}"
+
+
+def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
+    """Compute and publish a shard under its lock."""
+    began = time.perf_counter()
+    if not shard.is_current():
+        return _timed(Report(shard.name, FAILED, f"{shard.source} {CHANGED}"), began)
+    try:
+        content, report = solve_shard(shard, solver, job)
+    except ColumnError:
+        raise
+    except InputError as error:
+        return _timed(Report(shard.name, FAILED, str(error)), began)
+    if not shard.is_current():
+        return _timed(Report(shard.name, FAILED, f"{shard.source} {CHANGED}"), began)
+    with _writing(job):
+        if not lock.held or not _write(job.output(shard), content, lock):
+            return _timed(Report(shard.name, HELD), began)
+        _log(report, job)
+    return report
+
+
+def _write(final: Path, content: bytes, lock: Lock) -> bool:
+    """Write whole or not at all, once: under another name, flushed to the disk, then renamed; False where it was there."""
+    partial = lock.path.with_suffix(f".{lock.owner.token}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        written = publish(partial, final)
+        _flush_folder(final.parent)
+        return written
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """So that the new name, too, outlives a loss of power; not every system allows it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _tidy(shard: Shard, job: Job) -> None:
+    """Remove what a done shard no longer needs: its list of pictures, and partial files of those who died over it."""
+    partials = (Path(job.out) / LOCKS).glob(f"{job.output(shard).name}.*.partial")
+    for path in (*partials, *([Path(shard.listing)] if shard.listing else [])):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def sweep(shards: Iterable[Shard], job: Job) -> None:
+    """Remove the results of an earlier state of shards that are done: a picture would be there twice."""
+    with contextlib.suppress(OSError):
+        names = set(os.listdir(job.out))
+        outputs = {shard.name: shard.output(job.config) for shard in shards}
+        for name in names:
+            current = outputs.get(name.removesuffix(ENDING)[:-17])
+            if current is not None and name.endswith(ENDING) and current != name and current in names:
+                os.unlink(os.path.join(job.out, name))
+
+
+def _log(report: Report, job: Job) -> None:
+    """A line of what a shard took, in a file of this process's own; nothing reads it back."""
+    folder = Path(job.out) / LOGS
+    folder.mkdir(exist_ok=True)
+    with open(folder / f"{socket.gethostname()}-{os.getpid()}.jsonl", "a") as file:
+        file.write(json.dumps(asdict(report)) + "\n")
+
+
+def _timed(report: Report, began: float) -> Report:
+    values = asdict(report) | {"seconds": round(time.perf_counter() - began, 3), "host": socket.gethostname()}
+    return Report(**values)
+
+
+def valid(value: object) -> object:
+    """Text that UTF-8 can hold: file names need not be text."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _batched(samples: Iterable[Sample], n: int) -> Iterator[tuple[Sample, ...]]:
+    iterator = iter(samples)
+    while batch := tuple(itertools.islice(iterator, n)):
+        yield batch
