@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from invert.batch.engines import OnReport, Workers
 from invert.batch.engines.local import POLL
 from invert.batch.shards import Shard
 from invert.batch.work import DONE, HELD, STOPPED, Job, Report, attempt
+
+STORE_BYTES = 100 << 20  # of Ray's object store on this machine: no picture passes through it
 
 
 class ShardActor:
@@ -38,6 +41,17 @@ class ShardActor:
         return report
 
 
+def _connect(workers: int) -> None:
+    """To the cluster of RAY_ADDRESS, or to one of this machine, with room for reports alone."""
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not os.environ.get("RAY_ADDRESS"):
+        cores = max(workers, os.cpu_count() or 1)
+        quiet |= {"num_cpus": cores, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    ray.init(**quiet)
+
+
 def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport) -> None:
     """As `local.run`, on the cluster that RAY_ADDRESS names, or on one of this machine that ends with this process."""
     import ray
@@ -51,15 +65,16 @@ def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport
             waiting.append({"shard": json.dumps(asdict(shard))})
     if not waiting:
         return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+        _connect(len(workers.devices))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     dataset = ray.data.from_items(waiting, override_num_blocks=len(waiting)).map_batches(
         ShardActor,
         fn_constructor_args=(workers, job),
         batch_size=1,
-        concurrency=min(len(workers.devices), len(waiting)),
+        compute=ray.data.ActorPoolStrategy(size=min(len(workers.devices), len(waiting))),
         num_gpus=workers.gpus or None,
         num_cpus=None if workers.gpus else 1,
     )
