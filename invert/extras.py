@@ -13,6 +13,7 @@ EXTRAS = {
     "jax": "jax",
     "pyarrow": "shards",
     "ray": "ray",
+    "sentencepiece": "siglip",
 }  # module → extra
 
 

@@ -1,9 +1,9 @@
-"""What a model must bring before it becomes a `Clip`: finite weights, CLIP's own tokenizer, a kind that we compute."""
+"""What a model must bring before it becomes a `Clip`: finite weights, its own tokenizer, a kind that we compute."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from invert.errors import InputError
 
-SUPPORTED = 'give a CLIP with a causal text transformer, such as "ViT-L-14/openai" or "hf:openai/clip-vit-large-patch14"'
+SUPPORTED = (
+    "give a CLIP, SigLIP, CLIPA, MobileCLIP or MetaCLIP 2 with a text transformer of its own, "
+    'such as "ViT-L-14/openai", "hf:openai/clip-vit-large-patch14" or "hf:google/siglip2-base-patch16-224"'
+)
+GIVE_OWN = "give the tokenizer that the model was trained with"
 SAMPLES = ("a photo of a fox", "two owls on a branch")  # any two prompts that CLIP's vocabulary tells apart
 
 
@@ -69,16 +73,20 @@ def check_tokenizer(
     Raises:
         InputError: they do not.
     """
-    mend = "give the tokenizer that the model was trained with"
     if start_id is None or end_id is None or start_id == end_id:
-        raise InputError(f"the tokenizer of {name!r} has no start-of-text and end-of-text tokens of its own: {mend}")
-    if vocabulary > rows or max(start_id, end_id) >= rows:
-        raise InputError(f"the tokenizer of {name!r} knows {vocabulary} tokens but the model only {rows}: {mend}")
+        raise InputError(f"the tokenizer of {name!r} has no start-of-text and end-of-text tokens of its own: {GIVE_OWN}")
+    check_vocabulary(name, encoded, vocabulary, rows, (start_id, end_id))
+
+
+def check_vocabulary(name: str, encoded: Sequence[list[int]], vocabulary: int, rows: int, special: Collection[int] = ()) -> None:
+    """`check_tokenizer` of one whose special tokens are found out later; special: those that are known."""
+    if vocabulary > rows or max(special, default=0) >= rows:
+        raise InputError(f"the tokenizer of {name!r} knows {vocabulary} tokens but the model only {rows}: {GIVE_OWN}")
     first, second = encoded
-    if not first or not second or first == second or {start_id, end_id} & {*first, *second}:
-        raise InputError(f"the tokenizer of {name!r} has no vocabulary (it reads different prompts alike): {mend}")
+    if not first or not second or first == second or not {*first, *second}.isdisjoint(special):
+        raise InputError(f"the tokenizer of {name!r} has no vocabulary (it reads different prompts alike): {GIVE_OWN}")
     if max(*first, *second) >= rows:
-        raise InputError(f"the tokenizer of {name!r} writes tokens that the model does not have: {mend}")
+        raise InputError(f"the tokenizer of {name!r} writes tokens that the model does not have: {GIVE_OWN}")
 
 
 @torch.no_grad()

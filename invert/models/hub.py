@@ -40,9 +40,9 @@ def _answers() -> bool:
 class Repository:
     """A model repository of the hub, whose files are fetched as they are needed."""
 
-    def __init__(self, name: str, repository: str) -> None:
-        """name: what the user called it. repository: its name on the hub, "openai/clip-vit-large-patch14"."""
-        self.name, self.repository = name, repository
+    def __init__(self, name: str, repository: str, part: str = "weights") -> None:
+        """name: what the user called the model. repository: its name on the hub. part: what of the model it holds."""
+        self.name, self.repository, self.part = name, repository, part
         self.offline = is_offline()
 
     def fetch(self, patterns: Sequence[str]) -> Path:
@@ -64,7 +64,12 @@ class Repository:
             raise self.unreachable() from error
 
     def unreachable(self) -> InputError:
-        return unreachable(self.name)
+        if self.part == "weights":
+            return unreachable(self.name)
+        return InputError(
+            f"the {self.part} of {self.name!r} cannot be reached: download {self.repository} on a connected machine into the "
+            "Hugging Face cache, or give a folder that holds the model with its tokenizer"
+        )
 
 
 def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:

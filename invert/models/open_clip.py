@@ -10,20 +10,33 @@ import open_clip
 import torch
 from open_clip.model import QuickGELU
 from open_clip.pretrained import download_pretrained_from_url
-from torch import nn
 
 from invert.errors import InputError
-from invert.models.checks import SAMPLES, check_files, check_finite, check_tokenizer, read_config, unsupported
+from invert.extras import require
+from invert.models.bidirectional import BidirectionalTower
+from invert.models.checks import (
+    SAMPLES,
+    check_files,
+    check_finite,
+    check_tokenizer,
+    check_vocabulary,
+    read_config,
+    unsupported,
+)
 from invert.models.clip import Clip
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
-from invert.models.tokenizer import BytePairTokenizer
+from invert.models.open_clip_kinds import AT_END, unsupported_kind, unsupported_tower
+from invert.models.subwords import SubwordTokenizer
+from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the first that is there
+TOKENIZERS = ("tokenizer.json", "*.model", "vocab.txt")  # files that hold a vocabulary, one is enough
+TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
 IN_FOLDER = tuple((pattern,) for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt"))  # what open_clip looks for
 # open_clip's name for a setting of a tag → its factory's.
 PREPROCESSING = {
@@ -39,10 +52,12 @@ def load_named(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
     """
     architecture, tag = name.split("/", 1)
     if architecture in open_clip.list_models():
-        check_config(name, architecture, open_clip.get_model_config(architecture) or {})
+        config = open_clip.get_model_config(architecture) or {}
+        check_config(name, config)
         file = next((path for path in (Path(tag).expanduser(), Path("/" + tag)) if path.is_file()), None)
         if file is not None:
-            return _create(name, architecture, device, dtype, pretrained=str(file))
+            tokenizer = load_tokenizer(name, config["text_cfg"], None)
+            return _create(name, architecture, tokenizer, device, dtype, pretrained=str(file))
         if tag in open_clip.list_pretrained_tags_by_model(architecture):
             return _load_tag(name, architecture, tag, device, dtype)
         if tag.endswith(CHECKPOINT_ENDINGS):
@@ -61,16 +76,18 @@ def load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtyp
     config = read_config(name, folder / CONFIG).get("model_cfg")
     if not isinstance(config, dict) or not isinstance(config.get("text_cfg"), dict):
         raise InputError(f"{CONFIG} of the model {name!r} describes no model (`model_cfg`): download it again")
-    check_config(name, folder.name, config)
+    check_config(name, config)
     check_files(name, folder, [("weights", IN_FOLDER)])
-    return _create(name, f"local-dir:{folder}", device, dtype)
+    tokenizer = load_tokenizer(name, config["text_cfg"], folder)
+    return _create(name, f"local-dir:{folder}", tokenizer, device, dtype)
 
 
 def _load_tag(name: str, architecture: str, tag: str, device: torch.device, dtype: torch.dtype) -> Clip:
     settings = open_clip.pretrained.get_pretrained_cfg(architecture, tag)
     options = {theirs: settings[key] for key, theirs in PREPROCESSING.items() if key in settings}
     options["force_quick_gelu"] = bool(settings.get("quick_gelu"))  # trained with OpenAI's approximate GELU
-    return _create(name, architecture, device, dtype, pretrained=str(_checkpoint(name, settings)), **options)
+    tokenizer = load_tokenizer(name, (open_clip.get_model_config(architecture) or {})["text_cfg"], None)
+    return _create(name, architecture, tokenizer, device, dtype, pretrained=str(_checkpoint(name, settings)), **options)
 
 
 def _checkpoint(name: str, settings: dict[str, Any]) -> Path:
@@ -87,12 +104,11 @@ def _checkpoint(name: str, settings: dict[str, Any]) -> Path:
     return fetch_first(Repository(name, repository), sorted(files, key=lambda f: not f.endswith(".safetensors")))
 
 
-def _create(name: str, model_name: str, device: torch.device, dtype: torch.dtype, **options: Any) -> Clip:
+def _create(name: str, model_name: str, tokenizer: Any, device: torch.device, dtype: torch.dtype, **options: Any) -> Clip:
     """Through open_clip's own factory, which unpickles nothing but tensors and refuses to go without weights."""
     try:
         with quiet():
             model, preprocess = open_clip.create_model_from_pretrained(model_name, **options)
-            tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:  # the libraries raise anything from OSError to KeyError here
         raise InputError(
             f"the weights of {name!r} cannot be read: the file is damaged or of another architecture "
@@ -101,26 +117,45 @@ def _create(name: str, model_name: str, device: torch.device, dtype: torch.dtype
     return from_open_clip(name, model.to(device, dtype), preprocess, tokenizer=tokenizer)
 
 
-def check_config(name: str, architecture: str, config: dict[str, Any]) -> None:
-    """Whether `TextTower` computes the text tower of an open_clip configuration; asked before anything is downloaded.
+def check_config(name: str, config: dict[str, Any]) -> None:
+    """Whether the text tower of an open_clip configuration is computed here; asked before anything is downloaded.
 
     Raises:
         InputError: says of which kind it is.
     """
-    text = config.get("text_cfg", {})
-    tokenizer = text.get("hf_tokenizer_name")
-    if "siglip" in architecture.lower() or "siglip" in str(tokenizer).lower():
-        raise unsupported(name, "a SigLIP")
-    if "multimodal_cfg" in config or text.get("embed_cls"):
-        raise unsupported(name, "a CoCa")
-    if text.get("hf_model_name"):
-        raise unsupported(name, f"a CLIP with the text tower {text['hf_model_name']}")
-    if text.get("no_causal_mask"):
-        raise unsupported(name, "a CLIP whose text tower is not causal")
-    if text.get("pool_type", "argmax") != "argmax":
-        raise unsupported(name, f"a CLIP whose text tower is pooled by {text['pool_type']!r}")
-    if tokenizer:
-        raise unsupported(name, f"a CLIP with the tokenizer {tokenizer}")
+    kind = unsupported_kind(config)
+    if kind is not None:
+        raise unsupported(name, kind)
+
+
+def load_tokenizer(name: str, text: dict[str, Any], folder: Path | None) -> Any:
+    """The tokenizer that a `text_cfg` names, as open_clip wraps it; nothing but it is downloaded.
+
+    Args:
+        name: what the user called the model.
+        text: the `text_cfg`.
+        folder: where the model's own files lie; None for a model of open_clip's list.
+
+    Raises:
+        InputError: its files cannot be reached or read.
+    """
+    context, options = text.get("context_length", 77), dict(text.get("tokenizer_kwargs", {}))
+    repository = text.get("hf_tokenizer_name")
+    if not repository:
+        return open_clip.tokenizer.SimpleTokenizer(context_length=context, **options)
+    if folder is None:
+        folder = Repository(name, repository, "tokenizer").fetch(TOKENIZER_FILES)
+    else:
+        check_files(name, folder, [("tokenizer", tuple((file,) for file in TOKENIZERS))])
+    if text.get("tokenizer_mode"):
+        options["tokenizer_mode"] = text["tokenizer_mode"]
+    if not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model")):
+        require("sentencepiece", f"the tokenizer of {name!r}")
+    try:
+        with quiet():
+            return open_clip.tokenizer.HFTokenizer(str(folder), context_length=context, **options)
+    except Exception as error:  # anything that transformers and tokenizers raise
+        raise InputError(f"the tokenizer of {name!r} is damaged or incomplete: download it again") from error
 
 
 def from_open_clip(
@@ -135,45 +170,57 @@ def from_open_clip(
         name: what the model is called in results and errors.
         model: on its device already; its weights are frozen.
         preprocess: open_clip's evaluation transform.
-        tokenizer: open_clip's SimpleTokenizer; None for the usual one.
+        tokenizer: open_clip's SimpleTokenizer or HFTokenizer; None for the usual one.
 
     Raises:
         InputError: the text tower or the tokenizer is of another kind, or the weights are not finite.
     """
     model.eval().requires_grad_(False)
     text = getattr(model, "text", model)
-    kind = _other_kind(text)
+    theirs = open_clip.tokenizer.SimpleTokenizer() if tokenizer is None else tokenizer
+    subwords = hasattr(theirs, "tokenizer") and hasattr(theirs, "clean_fn")
+    if not subwords and not hasattr(theirs, "decoder"):
+        raise unsupported(name, f"a CLIP with the tokenizer {type(theirs).__name__}")
+    causal = getattr(text, "attn_mask", None) is not None
+    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
+    kind = unsupported_tower(text, pool, causal, subwords)
     if kind is not None:
         raise unsupported(name, kind)
-    bpe = open_clip.tokenizer.SimpleTokenizer() if tokenizer is None else tokenizer
-    if not hasattr(bpe, "decoder"):
-        raise unsupported(name, f"a CLIP with the tokenizer {type(bpe).__name__}")
     check_finite(name, model)
-    layers = [_layer(block) for block in text.transformer.resblocks]
-    projection, table = frozen_projection(text.text_projection), text.token_embedding.weight
-    tower = TextTower(table, text.positional_embedding, layers, text.ln_final, projection)
-    start_id, end_id = bpe.sot_token_id, bpe.eot_token_id
-    check_tokenizer(name, [bpe.encode(sample) for sample in SAMPLES], len(bpe.decoder), len(table), start_id, end_id)
+    context, rows = len(text.positional_embedding), len(text.token_embedding.weight)
+    adapted = (_subwords if subwords else _byte_pairs)(name, theirs, context, rows, not causal)
+    if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None),):
+        raise unsupported(name, "a CLIP whose text tower is pooled at a token that ends no prompt")
     size = model.visual.image_size
     return Clip(
-        name, tower, model.visual, preprocess, preprocess.transforms[-1],
-        BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id),
+        name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
         size[0] if isinstance(size, tuple | list) else size,
         float(model.logit_scale.detach().exp()),
     )  # fmt: skip
 
 
-def _other_kind(text: Any) -> str | None:
-    """What keeps `TextTower` from computing what this open_clip text tower computes; None where it does."""
-    blocks = getattr(getattr(text, "transformer", None), "resblocks", ())
-    if not len(blocks) or not all(isinstance(getattr(block, "attn", None), nn.MultiheadAttention) for block in blocks):
-        return f"a CLIP with a text tower of another library ({type(text).__name__})"
-    if getattr(text, "cls_emb", None) is not None:
-        return "a CoCa"
-    if getattr(text, "attn_mask", None) is None:
-        return "a CLIP whose text tower is not causal"
-    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
-    return None if pool == "argmax" else f"a CLIP whose text tower is pooled by {pool!r}"
+def _byte_pairs(name: str, bpe: Any, context: int, rows: int, pads: bool) -> Tokenizer:
+    """CLIP's own tokenizer, which fills a row with zeros."""
+    start_id, end_id = bpe.sot_token_id, bpe.eot_token_id
+    check_tokenizer(name, [bpe.encode(sample) for sample in SAMPLES], len(bpe.decoder), rows, start_id, end_id)
+    padding = (0, context) if pads else None
+    return BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id, padding)
+
+
+def _subwords(name: str, wrapped: Any, context: int, rows: int, pads: bool) -> Tokenizer:
+    """A tokenizer of transformers in open_clip's HFTokenizer, which cleans texts before it."""
+    tokenizer = wrapped.tokenizer
+    encoded = tokenizer(list(SAMPLES), add_special_tokens=False)["input_ids"]
+    check_vocabulary(name, encoded, len(tokenizer), rows)
+    padded = lambda texts: wrapped(texts, context_length=context).tolist()  # noqa: E731
+    return SubwordTokenizer(name, tokenizer, padded, context, wrapped.clean_fn, pads)
+
+
+def _tower(text: Any, causal: bool, pool: str) -> TextTower:
+    layers = [_layer(block) for block in text.transformer.resblocks]
+    parts = (text.token_embedding.weight, text.positional_embedding, layers, text.ln_final)
+    projection = frozen_projection(text.text_projection)
+    return TextTower(*parts, projection) if causal else BidirectionalTower(*parts, projection, "end" if pool in AT_END else pool)
 
 
 def _layer(block: Any) -> Layer:

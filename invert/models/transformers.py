@@ -1,46 +1,80 @@
-"""Adapter: transformers' CLIPModel, by folder or as an object → `Clip`."""
+"""Adapter: transformers' CLIPModel, MetaClip2Model, SiglipModel or Siglip2Model, by folder or as an object → `Clip`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from invert.errors import InputError
-from invert.models.checks import SAMPLES, check_files, check_finite, check_tokenizer, read_config, unsupported
+from invert.extras import require
+from invert.models.bidirectional import BidirectionalTower
+from invert.models.checks import (
+    SAMPLES,
+    check_files,
+    check_finite,
+    check_tokenizer,
+    check_vocabulary,
+    read_config,
+    unsupported,
+)
 from invert.models.clip import Clip
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
-from invert.models.tokenizer import BytePairTokenizer
+from invert.models.naflex import NaflexImages
+from invert.models.subwords import SubwordTokenizer
+from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 
 AGAIN = "download the model again"
-SMALL_FILES = ("*.json", "*.txt")  # configuration, tokenizer, image processor
+SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there
 FILES = (
     ("weights", (("model*.safetensors",), ("pytorch_model*.bin",))),
-    ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"))),
+    ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"), ("*.model",))),
     ("image processor", (("preprocessor_config.json",), ("processor_config.json",))),
 )
+# Model type → the library's classes of the model, its tokenizer and its image processor.
+CLASSES = {
+    "clip": ("CLIPModel", "CLIPTokenizer", "CLIPImageProcessor"),
+    "metaclip_2": ("MetaClip2Model", "AutoTokenizer", "AutoImageProcessor"),
+    "siglip": ("SiglipModel", "AutoTokenizer", "AutoImageProcessor"),
+    "siglip2": ("Siglip2Model", "AutoTokenizer", "AutoImageProcessor"),
+}
+BIDIRECTIONAL = ("siglip", "siglip2")
 
 
 def load_transformers(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
-    """A CLIPModel with its tokenizer and image processor from a folder; nothing is downloaded.
+    """A model of `CLASSES` with its tokenizer and image processor from a folder; nothing is downloaded.
 
     Raises:
         InputError: the model is of another kind, or its files are missing, damaged or do not belong together.
     """
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+    import transformers
 
-    check_kind(name, folder)
+    kind = check_kind(name, folder)
     check_files(name, folder, FILES)
-    model, loading = _read(name, "weights", CLIPModel, folder, output_loading_info=True)
+    check_sentencepiece(name, folder)
+    model_class, tokenizer_class, processor_class = (getattr(transformers, of, None) for of in CLASSES[kind])
+    if model_class is None:
+        raise InputError(f"the installed transformers knows no {CLASSES[kind][0]}, which {name!r} is: install a newer version")
+    tokenizer = _read(name, "tokenizer", tokenizer_class, folder)
+    model, loading = _read(name, "weights", model_class, folder, output_loading_info=True)
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
-    tokenizer = _read(name, "tokenizer", CLIPTokenizer, folder)
-    processor = _read(name, "image processor", CLIPImageProcessor, folder)
+    processor = _read(name, "image processor", processor_class, folder)
     return from_transformers(name, model.to(device, dtype), tokenizer, processor)
+
+
+def check_sentencepiece(name: str, folder: Path) -> None:
+    """MissingExtraError where the tokenizer is a sentencepiece model and nothing here reads one."""
+    settings = folder / "tokenizer_config.json"
+    wanted = read_config(name, settings).get("tokenizer_class") if settings.is_file() else None
+    if wanted == "SiglipTokenizer" or (not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model"))):
+        require("sentencepiece", f"the tokenizer of {name!r}")
 
 
 def _read(name: str, part: str, kind: Any, folder: Path, **options: Any) -> Any:
@@ -55,56 +89,98 @@ def _verb(part: str) -> str:
     return "are" if part.endswith("s") else "is"
 
 
-def check_kind(name: str, folder: Path) -> None:
-    """Whether config.json describes a CLIP with both of its towers.
+def check_kind(name: str, folder: Path) -> str:
+    """The model type in config.json, one of `CLASSES`.
 
     Raises:
-        InputError: says of which kind it is.
+        InputError: says of which other kind it is.
     """
     kind = read_config(name, folder / "config.json").get("model_type")
     if kind is None:
         raise InputError(f"config.json of the model {name!r} names no `model_type`: {AGAIN}")
-    if kind in ("clip_text_model", "clip_vision_model"):
-        raise unsupported(name, f"one tower of a CLIP alone (model type {kind!r})")
-    if kind != "clip":
+    if str(kind).removesuffix("_text_model").removesuffix("_vision_model") != str(kind):
+        raise unsupported(name, f"one tower of a model alone (model type {kind!r})")
+    if kind not in CLASSES:
         raise unsupported(name, f"of model type {kind!r}")
+    return kind
 
 
 def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> Clip:
-    """Adapt transformers' CLIPModel with its tokenizer and image processor.
+    """Adapt a model of transformers with its tokenizer and image processor.
 
     Args:
         name: what the model is called in results and errors.
-        model: a CLIPModel, on its device already; its weights are frozen.
-        tokenizer: its CLIPTokenizer.
-        processor: its CLIPImageProcessor.
+        model: a CLIPModel, MetaClip2Model, SiglipModel or Siglip2Model, on its device already; its weights are frozen.
+        tokenizer: its tokenizer.
+        processor: its image processor.
 
     Raises:
         InputError: the model is of another kind, its weights are not finite, or its tokenizer is another model's.
     """
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-    if kind != "clip" or not hasattr(model, "text_model") or not hasattr(model, "vision_model"):
+    if kind not in CLASSES or not hasattr(model, "text_model") or not hasattr(model, "vision_model"):
         raise unsupported(name, f"of model type {kind!r}")
     model.eval().requires_grad_(False)
     check_finite(name, model)
-    text, vision, project = model.text_model, model.vision_model, model.visual_projection
+    tower = _tower(model, kind, "attention_mask" in getattr(tokenizer, "model_input_names", ()))
+    adapted = (_byte_pairs if kind == "clip" else _subwords)(name, tokenizer, tower)
+    if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
+        raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
+    visual, preprocess, normalize, size = _images(model, kind, processor)
+    return Clip(name, tower, visual, preprocess, normalize, adapted, size, float(model.logit_scale.detach().exp()))
+
+
+def _tower(model: Any, kind: str, masks_padding: bool) -> TextTower:
+    text = model.text_model
     layers = [_layer(layer) for layer in text.encoder.layers]
     table, positions = text.embeddings.token_embedding.weight, text.embeddings.position_embedding.weight
-    tower = TextTower(table, positions, layers, text.final_layer_norm, frozen_projection(model.text_projection))
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    if kind in BIDIRECTIONAL:
+        head = frozen_projection(text.head)
+        return BidirectionalTower(table, positions, layers, text.final_layer_norm, head, "last", masks_padding)
+    return TextTower(table, positions, layers, text.final_layer_norm, frozen_projection(model.text_projection))
+
+
+def _byte_pairs(name: str, tokenizer: Any, tower: TextTower) -> Tokenizer:
+    """CLIP's own tokenizer."""
 
     def encode(prompt: str) -> list[int]:
         return tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
-    start_id, end_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    check_tokenizer(name, [encode(sample) for sample in SAMPLES], len(tokenizer), len(table), start_id, end_id)
-    return Clip(
-        name, tower, lambda pixels: project(vision(pixel_values=pixels).pooler_output),
+    start_id, end_id, rows = tokenizer.bos_token_id, tokenizer.eos_token_id, len(tower.table)
+    check_tokenizer(name, [encode(sample) for sample in SAMPLES], len(tokenizer), rows, start_id, end_id)
+    return BytePairTokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, start_id, end_id)
+
+
+def _subwords(name: str, tokenizer: Any, tower: TextTower) -> Tokenizer:
+    """Any other tokenizer, as the library's processor calls it. Lower-cased where the checkpoint says that training was."""
+    check_vocabulary(name, tokenizer(list(SAMPLES), add_special_tokens=False)["input_ids"], len(tokenizer), len(tower.table))
+    context = len(tower.positions)
+    clean = str.lower if getattr(tokenizer, "init_kwargs", {}).get("do_lower_case") else str
+
+    def rows(texts: list[str]) -> list[list[int]]:
+        cleaned = [clean(text) for text in texts]
+        return tokenizer(cleaned, padding="max_length", truncation=True, max_length=context)["input_ids"]
+
+    return SubwordTokenizer(name, tokenizer, rows, context, clean, isinstance(tower, BidirectionalTower))
+
+
+Images = tuple[Callable[[Tensor], Tensor], Callable[[Any], Tensor], Callable[[Tensor], Tensor], int]
+
+
+def _images(model: Any, kind: str, processor: Any) -> Images:
+    """The image side: pixels → latents, picture → normalized pixels, pixels → normalized ones, and their side."""
+    vision = model.vision_model
+    if kind == "siglip2":
+        naflex = NaflexImages(vision, processor)
+        return naflex.encode, naflex.preprocess, naflex.normalize, naflex.image_size
+    project = getattr(model, "visual_projection", torch.nn.Identity())
+    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    return (
+        lambda pixels: project(vision(pixel_values=pixels).pooler_output),
         lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
         lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        BytePairTokenizer(encode, tokenizer.decode, tokenizer.convert_ids_to_tokens, start_id, end_id),
-        model.config.vision_config.image_size, float(model.logit_scale.detach().exp()),
-    )  # fmt: skip
+        model.config.vision_config.image_size,
+    )
 
 
 def _layer(layer: Any) -> Layer:
