@@ -182,14 +182,15 @@ def from_open_clip(
     if not subwords and not hasattr(theirs, "decoder"):
         raise unsupported(name, f"a CLIP with the tokenizer {type(theirs).__name__}")
     causal = getattr(text, "attn_mask", None) is not None
-    pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
+    # A CustomTextCLIP's text tower has these settings under its own names.
+    pool = str(getattr(text, "pool_type", getattr(text, "text_pool_type", "argmax")))
     kind = unsupported_tower(text, pool, causal, subwords)
     if kind is not None:
         raise unsupported(name, kind)
     check_finite(name, model)
     context, rows = len(text.positional_embedding), len(text.token_embedding.weight)
     adapted = (_subwords if subwords else _byte_pairs)(name, theirs, context, rows, not causal)
-    if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None),):
+    if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", getattr(text, "text_eos_id", None)),):
         raise unsupported(name, "a CLIP whose text tower is pooled at a token that ends no prompt")
     size = model.visual.image_size
     return Clip(
