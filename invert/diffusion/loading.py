@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,8 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
     local = Path(name).is_dir()
     files_only = local or is_offline()
     try:
-        with quiet(), no_progress_bars():
+        with quiet(), no_progress_bars(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about names of arguments, which differ between versions of diffusers
             dtype = dtype or default_dtype(kind_of(name, files_only), device)
             pipeline = AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype, local_files_only=files_only)
     except ImportError as error:
