@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from invert.diffusion.generator import Generator
+from invert.diffusion.images_api import KEY
 from invert.picturebook.text_encoder import text_encoder, tokenizer
+from tests.invert.diffusion.image_server import Server, serving
 
 KINDS = ("SD 1", "SD 2", "SDXL")
 
@@ -103,3 +106,10 @@ def picturebook_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / "reads picturebook"
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.delenv(KEY, raising=False)
+    with serving(Server()) as found:
+        yield found

@@ -1,22 +1,14 @@
-"""An image endpoint on this machine: what is asked of it, what comes back, and one sentence for whatever else happens."""
+"""An image endpoint on this machine: what is asked of it and what comes back, in the library and on the command line."""
 
 from __future__ import annotations
 
 import ast
 import base64
-import http.server
 import inspect
-import io
 import json
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -24,95 +16,13 @@ from PIL import Image
 
 import invert.cli
 from invert.diffusion import drawing, endpoint, images_api, options, roundtrip
-from invert.diffusion.drawing import WITHHELD, open_generator
+from invert.diffusion.drawing import WITHHELD
 from invert.diffusion.endpoint import ImageEndpoint
 from invert.diffusion.images_api import KEY, endpoint_url
-from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
-from invert.images.addresses import DownloadLimits
 from invert.inverter import Inverter
 from invert.methods import denoiser
-
-QUICK = DownloadLimits(seconds=5.0, max_bytes=1 << 20)
-Handler = http.server.BaseHTTPRequestHandler
-
-
-@dataclass
-class Server:
-    """A server on this machine. answer: what it does with a post; asked: the bodies; headers: those of the last post."""
-
-    answer: Callable[[Handler], None] = lambda handler: send(handler, image_answer())
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    got: list[str] = field(default_factory=list)  # paths of GET
-    url: str = ""
-
-
-def png(color: str = "teal", size: tuple[int, int] = (8, 6)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, color).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def image_answer(content: bytes | None = None) -> dict[str, Any]:
-    return {"created": 1, "data": [{"b64_json": base64.b64encode(content or png()).decode()}]}
-
-
-def send(handler: Handler, answer: Any, status: int = 200, **headers: str) -> None:
-    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.delenv(KEY, raising=False)
-    with serving(Server()) as found:
-        yield found
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    class Answering(Handler):
-        def do_POST(self) -> None:
-            server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))) | {"path": self.path})
-            server.headers = dict(self.headers)
-            server.answer(self)
-
-        def do_GET(self) -> None:
-            server.got.append(self.path)
-            server.headers = dict(self.headers)
-            send(self, png("red"))
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on stderr."""
-
-    class Quiet(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """A client that leaves is what some tests are about."""
-
-    with Quiet(("127.0.0.1", 0), Answering) as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        server.url = f"http://127.0.0.1:{running.server_port}"
-        yield server
-        running.shutdown()
-
-
-def draw(server: Server, limits: DownloadLimits = QUICK, **options: Any) -> list[Any]:
-    return list(ImageEndpoint(server.url, limits).draw(["a fox"], [7], DrawingOptions(**options)))
-
-
-def refusal(server: Server, limits: DownloadLimits = QUICK) -> str:
-    with pytest.raises(InputError) as error:
-        draw(server, limits)
-    assert server.url.partition("//")[2] in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
+from tests.invert.diffusion.image_server import QUICK, Handler, Server, draw, image_answer, png, send
 
 
 @pytest.mark.parametrize(
@@ -183,119 +93,6 @@ def test_a_busy_server_is_asked_again(server: Server) -> None:
 
     server.answer = answer
     assert draw(server)[0].problem == "" and len(server.asked) == 3
-
-
-@pytest.mark.parametrize(
-    ("status", "answer", "message"),
-    [
-        (401, {"error": {"message": "Incorrect key: sk-se***et"}}, f"refuses the key in {KEY} (401): check it"),
-        (403, b"no", f"refuses the key in {KEY} (403): check it"),
-        (404, b"<html>", "has no images at /v1/images/generations"),
-        (429, {"error": {"message": "Quota of sk-secret used up."}}, "takes no more requests for now (429) (Quota of … used up)"),
-        (500, {"detail": "out\n of memory"}, "fails (500) (out of memory): try again later"),
-        (503, b"\xff\xfe", "fails (503): try again later"),
-        (400, {"message": "x" * 999}, f"refuses the request (400) ({'x' * 200}…): check `size`"),
-        (302, b"", "redirects (302): give the address that it moved to"),
-        (418, [1], "refuses the request (418)"),
-    ],
-)
-def test_a_refusal_is_one_sentence_without_the_key(
-    server: Server, monkeypatch: pytest.MonkeyPatch, status: int, answer: Any, message: str
-) -> None:
-    monkeypatch.setenv(KEY, "sk-secret")
-    server.answer = lambda handler: send(handler, answer, status, Location="http://127.0.0.1:1/", Retry_After="999")
-    said = refusal(server)
-    assert message in said and "sk-" not in said
-    assert len(server.asked) == 1
-
-
-def test_a_server_that_wants_a_key_is_one_sentence(server: Server) -> None:
-    server.answer = lambda handler: send(handler, b"", 401)
-    assert f"asks for a key (401): set {KEY}" in refusal(server)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"<html>hello</html>",
-        b"[" * 100_000,
-        b"null",
-        {},
-        {"data": []},
-        {"data": {"0": 1}},
-        {"data": [None]},
-        {"data": ["image"]},
-        {"data": [{"b64_json": None, "url": 7}]},
-    ],
-)
-def test_nonsense_is_no_image(server: Server, answer: Any) -> None:
-    server.answer = lambda handler: send(handler, answer)
-    assert "answers with no image: check that it speaks OpenAI's images API" in refusal(server)
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ({"b64_json": "%%%"}, "damaged image"),
-        ({"b64_json": base64.b64encode(b"hello").decode()}, "what is no image"),
-        ({"b64_json": base64.b64encode(png()[:40]).decode()}, "what is no image"),
-        ({"url": "ftp://example.com/a.png"}, "links to does not come: it is no web address"),
-        ({"url": "http://127.0.0.1:1/a.png"}, "links to does not come: its server refuses the connection"),
-    ],
-)
-def test_wrong_content_is_one_sentence(server: Server, item: dict[str, str], message: str) -> None:
-    server.answer = lambda handler: send(handler, {"data": [item]})
-    assert message in refusal(server)
-
-
-def test_a_huge_body_is_not_read_to_its_end(server: Server) -> None:
-    def answer(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        with pytest.raises(OSError):
-            for _ in range(1000):
-                handler.wfile.write(b" " * (1 << 20))
-
-    server.answer = answer
-    assert "it is larger than 1 MiB" in refusal(server)
-    server.answer = lambda handler: send(handler, b" " * (2 << 20), 500)
-    assert "it is larger than 1 MiB" in refusal(server)
-
-
-@pytest.mark.parametrize("slow", ["silence", "drip"])
-def test_a_slow_server_does_not_hold_the_command(server: Server, slow: str) -> None:
-    left = threading.Event()
-
-    def answer(handler: Handler) -> None:
-        if slow == "silence":
-            left.wait(10)
-            return
-        handler.send_response(200)
-        handler.end_headers()
-        while not left.wait(0.05):
-            handler.wfile.write(b" ")
-
-    server.answer = answer
-    started = time.monotonic()
-    assert "it took more than 0.4 seconds" in refusal(server, DownloadLimits(seconds=0.4))
-    left.set()
-    assert time.monotonic() - started < 8
-
-
-def test_a_server_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(InputError, match="brings no image: its server refuses the connection"):
-        list(open_generator("http://127.0.0.1:1").draw(["a fox"], [0]))
-
-
-def test_a_key_never_crosses_the_internet_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY, "sk-secret")
-    with pytest.raises(InputError, match=r"would reach http://192\.88\.99\.1 unencrypted") as error:
-        ImageEndpoint("http://192.88.99.1/v1/images/generations?token=abc")
-    assert "sk-secret" not in str(error.value) and "abc" not in str(error.value)
-    monkeypatch.setenv(KEY, "sk\nX-Other: 1")
-    with pytest.raises(InputError, match="characters that no key has"):
-        ImageEndpoint("https://127.0.0.1")
 
 
 # The command --------------------------------------------------------------------------------------

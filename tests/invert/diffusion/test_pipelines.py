@@ -26,9 +26,7 @@ from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.models.loading import load_clip
 from invert.result import Result
-
-sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, small_pipeline
+from tests.invert.diffusion.families import FAMILIES, small_pipeline
 
 FAST = DrawingOptions(steps=2, size="32x32")
 QUICK = ("--method", "nearest", "--restarts", 1, "--soft-steps", 1, "--tokens", 4, "--steps", 2, "--size", "32x32")
