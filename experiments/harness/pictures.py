@@ -15,7 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from experiments.harness.runner import FOLDER
 from invert.picturebook import models
-from invert.picturebook.grammar import paraphrases
+from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes, objects
 
@@ -46,7 +46,7 @@ class Picture:
     @property
     def truth(self) -> str:
         """The true caption; it is silent about a background that has no name."""
-        return paraphrases(self.scene)[0].removesuffix(" on a  background")
+        return caption(self.scene)
 
 
 def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:

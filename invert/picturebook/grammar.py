@@ -62,6 +62,9 @@ def _arrangements(scene: Scene) -> tuple[str, ...]:
 
 
 def _background(scene: Scene) -> str:
+    """What is behind the objects; "" where the scene's ground has no color to name, as a photograph."""
+    if not scene.colors:
+        return ""
     colors = " and ".join(scene.colors)
     pattern = "" if scene.pattern == "plain" else scene.pattern + " "
     return " on " + with_article(f"{pattern}{colors} background")

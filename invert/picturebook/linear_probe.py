@@ -36,8 +36,13 @@ class LinearProbe(nn.Module):
 
 
 def attributes(scene: Scene) -> list[int]:
+    """The scene's labels, in the order of `LinearProbe.sizes`."""
     hues = ["", *COLORS]
     second = len(scene.objects) > 1
+    background = [IGNORED] * 3  # a photograph has no pattern or color that a caption names
+    if scene.colors:
+        other = hues.index(scene.colors[1]) if len(scene.colors) > 1 else 0
+        background = [PATTERNS.index(scene.pattern), hues.index(scene.colors[0]), other]
     layout = LAYOUTS.index(scene.layout) if not scene.corner else len(LAYOUTS) + CORNERS.index(scene.corner)
     return [
         scene.objects[0],
@@ -45,9 +50,7 @@ def attributes(scene: Scene) -> list[int]:
         hues.index(scene.tints[0]),
         hues.index(scene.tints[1]) if second else 0,
         layout,
-        PATTERNS.index(scene.pattern),
-        hues.index(scene.colors[0]),
-        hues.index(scene.colors[1]) if len(scene.colors) > 1 else 0,
+        *background,
         STYLES.index(scene.style),
     ]
 

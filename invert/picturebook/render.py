@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -52,10 +53,46 @@ def sprites(device: torch.device, level: int) -> Tensor:
     return torch.cat([F.avg_pool2d(part.float(), 2**level).round().byte() for part in tiles.split(256)])
 
 
+class Artwork(Protocol):
+    """What scenes are drawn with: the pictures of the objects, and the grounds that have no name."""
+
+    def choose(self, thing: int, rng: random.Random) -> int:
+        """The tile to draw an object with, by its index in `objects()`."""
+
+    def tiles(self, indices: list[int], level: int, device: torch.device) -> Tensor:
+        """Premultiplied RGBA tiles (B, 4, s, s) in 0..1, s the 72 pixels of a sprite halved `level` times."""
+
+    def vary(self, tiles: Tensor, slots: list[Slot]) -> Tensor:
+        """The tinted tiles (B, 4, s, s) as they are drawn, of the same shape."""
+
+    def grounds(self, rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
+        """Grounds (B, 3, size, size) in 0..1 of the scenes that name no background."""
+
+
+class Atlas:
+    """The world's own artwork: one sprite an object, drawn as it is, on gray where a background has no name."""
+
+    def choose(self, thing: int, rng: random.Random) -> int:
+        return thing
+
+    def tiles(self, indices: list[int], level: int, device: torch.device) -> Tensor:
+        return sprites(device, level)[torch.tensor(indices, device=device)].float() / 255
+
+    def vary(self, tiles: Tensor, slots: list[Slot]) -> Tensor:
+        return tiles
+
+    def grounds(self, rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
+        return torch.full((len(rngs), 3, size, size), 0.5, device=device)
+
+
 @dataclass(frozen=True)
 class Slot:
-    """One sprite in the picture: center in -1..1, half its side as a share of the picture's, radians."""
+    """One object in the picture: center in -1..1, half its side as a share of the picture's, radians.
 
+    thing: its index in `objects()`. sprite: the tile that it is drawn with.
+    """
+
+    thing: int
     sprite: int
     x: float
     y: float
@@ -71,6 +108,7 @@ def _slots(scene: Scene, rng: random.Random, jitter: float) -> list[Slot]:
     def slot(k: int, x: float, y: float, scale: float) -> Slot:
         wobble = 0.04 + 0.06 * jitter
         return Slot(
+            thing=scene.objects[k],
             sprite=scene.objects[k],
             x=x + rng.uniform(-wobble, wobble),
             y=y + rng.uniform(-wobble, wobble),
@@ -96,7 +134,7 @@ def _slots(scene: Scene, rng: random.Random, jitter: float) -> list[Slot]:
     raise ValueError(f"unknown layout {scene.layout!r}")
 
 
-def _place(canvas: Tensor, rows: Tensor, slots: list[Slot]) -> None:
+def _place(canvas: Tensor, rows: Tensor, slots: list[Slot], artwork: Artwork) -> None:
     """Composite one slot of each picture in `rows` over the canvas (B, 3, S, S), in place."""
     device, size = canvas.device, canvas.shape[-1]
     side = np.array([s.scale for s in slots]) * size
@@ -106,8 +144,8 @@ def _place(canvas: Tensor, rows: Tensor, slots: list[Slot]) -> None:
             continue
         chosen = [slots[i] for i in mine]
         pick = rows[torch.from_numpy(mine).to(device)]
-        tiles = sprites(device, level)[torch.tensor([s.sprite for s in chosen], device=device)].float() / 255
-        tiles = _tinted(tiles, [s.tint for s in chosen])
+        tiles = artwork.tiles([s.sprite for s in chosen], level, device)
+        tiles = artwork.vary(_tinted(tiles, [s.tint for s in chosen]), chosen)
         drawn = F.grid_sample(
             tiles, F.affine_grid(_inverse_affine(chosen, device), [len(chosen), 4, size, size], False), align_corners=False
         )
@@ -140,8 +178,20 @@ def _tinted(tiles: Tensor, tints: list[str]) -> Tensor:
     return tiles
 
 
-def _backgrounds(scenes: list[Scene], rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
-    """(B, 3, size, size): plain, stripes, checks or dots in one or two colors."""
+def _backgrounds(scenes: list[Scene], rngs: list[random.Random], size: int, device: torch.device, artwork: Artwork) -> Tensor:
+    """(B, 3, size, size): plain, stripes, checks or dots in one or two colors, the artwork's grounds without any."""
+    images = torch.empty(len(scenes), 3, size, size, device=device)
+    named = [i for i, scene in enumerate(scenes) if scene.colors]
+    unnamed = [i for i, scene in enumerate(scenes) if not scene.colors]
+    if named:
+        images[named] = _patterns([scenes[i] for i in named], [rngs[i] for i in named], size, device)
+    if unnamed:
+        images[unnamed] = artwork.grounds([rngs[i] for i in unnamed], size, device)
+    return images
+
+
+def _patterns(scenes: list[Scene], rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
+    """The backgrounds of scenes that name their colors, (B, 3, size, size)."""
     first = torch.tensor([COLORS[s.colors[0]] for s in scenes], device=device)[:, :, None, None] / 255
     second = torch.tensor([COLORS[s.colors[-1]] for s in scenes], device=device)[:, :, None, None] / 255
     offsets = torch.tensor([[r.random() for _ in range(4)] for r in rngs], device=device)
@@ -211,19 +261,28 @@ def apply_style(images: Tensor, style: str) -> Tensor:
     raise ValueError(f"unknown style {style!r}")
 
 
-def render(scenes: list[Scene], size: int = 64, device: torch.device | str = "cpu", jitter: float = 0.0) -> Tensor:
+def render(
+    scenes: list[Scene],
+    size: int = 64,
+    device: torch.device | str = "cpu",
+    jitter: float = 0.0,
+    artwork: Artwork | None = None,
+) -> Tensor:
     """Draw scenes: (B, 3, size, size) float32 in 0..1 on the device.
 
     jitter: 0 for the picture as defined, up to 1 for training's looser placement and mirroring.
+    artwork: what to draw the objects with; the world's own sprites by default.
     """
     device = torch.device(device)
+    artwork = artwork or Atlas()
     rngs = [random.Random(scene.seed) for scene in scenes]
-    images = _backgrounds(scenes, rngs, size, device)
+    images = _backgrounds(scenes, rngs, size, device, artwork)
     slots = [_slots(scene, rng, jitter) for scene, rng in zip(scenes, rngs, strict=True)]
+    slots = [[replace(s, sprite=artwork.choose(s.thing, rng)) for s in row] for row, rng in zip(slots, rngs, strict=True)]
     for k in range(2):
         rows = [i for i, s in enumerate(slots) if len(s) > k]
         if rows:
-            _place(images, torch.tensor(rows, device=device), [slots[i][k] for i in rows])
+            _place(images, torch.tensor(rows, device=device), [slots[i][k] for i in rows], artwork)
     for style in STYLES[1:]:
         rows = [i for i, scene in enumerate(scenes) if scene.style == style]
         if rows:

@@ -58,7 +58,8 @@ class Scene:
 
     objects: one or two indices into `objects()`; with two, the first is on the left or above.
     tints: one color name or "" per object. corner: one of CORNERS for the corner layout, else "".
-    colors: one color for a plain background, two in COLORS order for a pattern. seed: where
+    colors: one color for a plain background, two in COLORS order for a pattern, none for a ground
+    that has no name, such as a photograph. seed: where
     exactly things lie (jitter of position, size and angle).
     """
 

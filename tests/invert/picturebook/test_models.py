@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, lexicon
-from invert.picturebook.linear_probe import IGNORED
-from invert.picturebook.world import draw_scenes, held_out
+from invert.picturebook.linear_probe import IGNORED, attributes, mask_unstated
+from invert.picturebook.render import COLUMNS, SPRITE, render
+from invert.picturebook.world import Scene, draw_scenes, held_out, objects
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_picturebook.py"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("train_picturebook", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Atlases as `make_drawings.py` writes them: a font that draws foxes as red squares, and one gray photograph."""
+    folder = tmp_path_factory.mktemp("drawings")
+    atlas = Image.new("RGBA", (COLUMNS * SPRITE, SPRITE))
+    atlas.paste((255, 0, 0, 255), (8, 8, SPRITE - 8, SPRITE - 8))
+    atlas.save(folder / "squares.webp", lossless=True)
+    (folder / "squares.json").write_text(json.dumps([["fox", "fox.svg"]]))
+    Image.new("RGB", (COLUMNS * 96, 96), (120, 120, 120)).save(folder / "grounds.webp", lossless=True)
+    return folder
 
 
 def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
@@ -89,21 +107,25 @@ def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "phase"), [("clip", "scenes"), ("clip", "pictures"), ("judge", "pictures"), ("judge", "families")]
+    ("name", "phase"),
+    [("clip", "scenes"), ("clip", "pictures"), ("judge", "pictures"), ("judge", "families"), ("judge", "drawings")],
 )
-def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, name: str, phase: str, tmp_path: Path) -> None:
+def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(
+    script: ModuleType, drawings: Path, name: str, phase: str, tmp_path: Path
+) -> None:
     device = torch.device("cpu")
-    unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device) for _ in range(3))
+    unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device, drawings) for _ in range(3))
     if phase != "scenes":
         unbroken.start_from(tmp_path / "nothing.ckpt")
         unbroken.save(tmp_path / "start.ckpt")
         stopped.load(tmp_path / "start.ckpt")
-    unbroken.advance()
-    losses = unbroken.advance()
-    stopped.advance()
+    data = unbroken.batches()
+    unbroken.advance(data[0])
+    losses = unbroken.advance(data[1])
+    stopped.advance(stopped.batches()[0])
     stopped.save(tmp_path / "training.ckpt")
     resumed.load(tmp_path / "training.ckpt")
-    assert resumed.step == 1 and resumed.advance() == losses
+    assert resumed.step == 1 and resumed.advance(resumed.batches()[1]) == losses
     for whole, part in ((unbroken.model, resumed.model), (unbroken.probe, resumed.probe)):
         theirs = part.state_dict()
         assert all(torch.equal(value, theirs[key]) for key, value in whole.state_dict().items())
@@ -112,7 +134,7 @@ def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(script: ModuleType, 
 def test_pictures_alone_leave_the_text_tower_as_it_was(script: ModuleType) -> None:
     training = script.Training("judge", "pictures", 2, 8, 1e-3, torch.device("cpu"))
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    training.advance()
+    training.advance(training.batches()[0])
     changed = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith("visual.") for name in changed)
 
@@ -120,6 +142,9 @@ def test_pictures_alone_leave_the_text_tower_as_it_was(script: ModuleType) -> No
 def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import picturebook_training
+
+    monkeypatch.setattr(picturebook_training, "RANKED", 16)
     monkeypatch.setattr(script, "RANKED", 16)  # what the log says of held-out scenes is not looked at
     command = [str(SCRIPT), "judge", "scenes", "--steps", "2", "--batch", "4", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", [*command, "--folder", str(tmp_path), "--weights", str(tmp_path / "weights")])
@@ -135,17 +160,41 @@ def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(
 
 
 def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
+    from picturebook_batches import training_batch
+
     for step in range(12):
-        scenes, captions = script.training_batch(step, 1, 64)
+        scenes, captions = training_batch(step, 1, 64)
         assert len(scenes) == len(captions) == 64
         assert not any(map(held_out, scenes))
-        assert (scenes, captions) == script.training_batch(step, 1, 64)
+        assert (scenes, captions) == training_batch(step, 1, 64)
+
+
+def test_batches_drawn_by_other_processes_are_those_drawn_here(script: ModuleType, drawings: Path) -> None:
+    data = script.Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
+    data.similar = [[(i + 1) % len(objects())] * 24 for i in range(len(objects()))]
+    ahead = list(data.stream(1, 3, workers=1))
+    for step, batch in zip((1, 2), ahead, strict=True):
+        assert batch.captions == data[step].captions
+        assert torch.equal(batch.images, data[step].images)
+
+
+def test_drawings_by_others_are_drawn_and_unnamed_grounds_are_not_spoken_of(script: ModuleType, drawings: Path) -> None:
+    from training_artwork import ManyHands
+
+    fox = next(i for i, thing in enumerate(objects()) if thing.name == "fox")
+    scenes = [Scene((fox,), ("",), "one", "", "plain", (), "plain", seed) for seed in range(64)]
+    images = render(scenes, 64, jitter=1.0, artwork=ManyHands(drawings, torch.device("cpu")))
+    red = (images[:, 0] > 0.6) & (images[:, 1] < 0.4) & (images[:, 2] < 0.4)
+    squares = (red.float().mean((1, 2)) > 0.1).sum()
+    assert 24 < squares < 64  # four in five by the font that has one, some recolored, the others by the world's own sprite
+    assert caption(scenes[0]) == "a fox"
+    assert attributes(scenes[0])[5:8] == [IGNORED] * 3
 
 
 def test_a_caption_that_leaves_something_out_is_not_asked_for_it(script: ModuleType) -> None:
     scenes = draw_scenes(64, 0)
-    labels = torch.tensor([script.attributes(scene) for scene in scenes])
-    whole = script.mask_unstated(labels, scenes, [caption(scene) for scene in scenes])
+    labels = torch.tensor([attributes(scene) for scene in scenes])
+    whole = mask_unstated(labels, scenes, [caption(scene) for scene in scenes])
     assert (whole[:, 0] == labels[:, 0]).all() and (whole[:, 8] == labels[:, 8]).all()
-    nothing = script.mask_unstated(labels, scenes, ["picture"] * 64)
+    nothing = mask_unstated(labels, scenes, ["picture"] * 64)
     assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == IGNORED).all()

@@ -1,0 +1,157 @@
+"""The batches that picturebook's models are trained on: scenes, captions and pictures of one step.
+
+A batch depends on the phase, the seed and the step alone, so a resumed run sees exactly the data of an uninterrupted
+one, whichever process draws it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from training_artwork import ManyHands
+
+from invert.picturebook import models
+from invert.picturebook.augment import augment
+from invert.picturebook.grammar import fragment, sample_training_caption
+from invert.picturebook.hard_negatives import hard_negative_group
+from invert.picturebook.linear_probe import attributes, mask_unstated
+from invert.picturebook.render import Artwork, render
+from invert.picturebook.world import Scene, change_one, draw_scenes, held_out
+
+PHASES = ("scenes", "pictures", "families", "drawings")  # each continues the one before it
+SEEDS = {"clip": 1, "judge": 2}
+FRAGMENTS = 0.35  # share of captions that are only parts of one
+HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
+GROUP_SIZE = 8  # scenes of a hard-negative group
+UNNAMED = 0.4  # share of the scenes of the phase "drawings" whose ground has no name
+
+
+class CompactTokenizer:
+    """CLIP's BPE with ids renumbered to the rows that training keeps (order kept: EOT stays highest)."""
+
+    def __init__(self) -> None:
+        self.encode = open_clip.get_tokenizer("ViT-B-32").encode
+        self.row = {token: row for row, token in enumerate(models.trained_token_ids())}
+
+    def __call__(self, captions: list[str]) -> Tensor:
+        """(B, longest) int64, zero-padded."""
+        start, end = self.row[models.START_OF_TEXT], self.row[models.END_OF_TEXT]
+        rows = [[start, *(self.row[t] for t in self.encode(text)), end][: models.CONTEXT] for text in captions]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        return ids
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Pixels (B, 3, S, S) in 0..1 → what the towers take."""
+    mean = torch.tensor(OPENAI_DATASET_MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(OPENAI_DATASET_STD, device=images.device)[:, None, None]
+    return (images - mean) / std
+
+
+def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[str]]:
+    """Sample scenes with hard negatives among them, and a caption each; every tenth batch doubles its captions."""
+    rng = random.Random(f"batch-{seed}-{step}")
+    scenes = draw_scenes(size - int(size * HARD_NEGATIVES), seed * 1_000_003 + step)
+    while len(scenes) < size:
+        other = change_one(scenes[rng.randrange(size // 2)], rng)
+        if not held_out(other):
+            scenes.append(other)
+    captions = [sample_training_caption(scene, rng) for scene in scenes]
+    if step % 10 != 9:
+        captions = [fragment(text, rng) if rng.random() < FRAGMENTS else text for text in captions]
+    else:  # so that the positions of long prompts are trained too
+        captions = [f"{text}, {sample_training_caption(scene, rng)}" for scene, text in zip(scenes, captions, strict=True)]
+    return scenes, captions
+
+
+def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+    """Sample whole hard-negative groups and a caption each; a few captions are only parts of one."""
+    rng = random.Random(f"families-{seed}-{step}")
+    scenes = [scene for _ in range(size // GROUP_SIZE) for scene in hard_negative_group(rng, similar, GROUP_SIZE)]
+    captions = [sample_training_caption(scene, rng) for scene in scenes]
+    return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
+
+
+def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+    """A batch of the other phases in turn, part of its scenes on grounds that have no name."""
+    rng = random.Random(f"drawings-{seed}-{step}")
+    scenes, _ = hard_negative_batch(step, seed, size, similar) if step % 2 else training_batch(step, seed, size)
+    scenes = [replace(s, colors=(), pattern="plain") if s.style == "plain" and rng.random() < UNNAMED else s for s in scenes]
+    captions = [sample_training_caption(scene, rng) for scene in scenes]
+    return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 2 else text for text in captions]
+
+
+@dataclass
+class Batch:
+    """One step's data on the CPU.
+
+    Attributes:
+        images: normalized (B, 3, S, S) float32.
+        labels: of the scenes, for the image tower's probe, (B, 9) int64.
+        captions: of the scenes; none in the phase "pictures".
+        ids: of the captions, (B, longest) int64.
+        stated: the labels that the captions state, for the text tower's probe, (B, 9) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+    captions: list[str]
+    ids: Tensor
+    stated: Tensor
+
+
+class Batches(Dataset[Batch]):
+    """The batches of one model's phase by step, drawn where they are asked for."""
+
+    def __init__(self, name: str, phase: str, size: int, similar: list[list[int]], drawings: Path | None = None) -> None:
+        """drawings: the folder of the atlases, which the phase "drawings" needs.
+
+        Raises:
+            ValueError: the phase "drawings" without a folder.
+            FileNotFoundError: the folder holds no atlas.
+        """
+        if phase == "drawings" and drawings is None:
+            raise ValueError("the phase drawings needs the folder of the drawings")
+        self.phase, self.seed, self.size, self.similar = phase, SEEDS[name], size, similar
+        self.tokenize = CompactTokenizer()
+        self.artwork: Artwork | None = ManyHands(drawings, torch.device("cpu")) if drawings and phase == "drawings" else None
+
+    def __getitem__(self, step: int) -> Batch:
+        scenes, captions = self.sample(step)
+        labels = torch.tensor([attributes(scene) for scene in scenes])
+        stated = mask_unstated(labels, scenes, captions) if captions else labels
+        return Batch(self.render(scenes, step), labels, captions, self.tokenize(captions or [""]), stated)
+
+    def sample(self, step: int) -> tuple[list[Scene], list[str]]:
+        """The step's scenes and captions."""
+        match self.phase:
+            case "pictures":  # scenes of other seeds than the first phase's
+                return draw_scenes(self.size, (self.seed + len(SEEDS)) * 1_000_003 + step), []
+            case "families":
+                return hard_negative_batch(step, self.seed, self.size, self.similar)
+            case "drawings":
+                return drawings_batch(step, self.seed, self.size, self.similar)
+        return training_batch(step, self.seed, self.size)
+
+    def render(self, scenes: list[Scene], step: int) -> Tensor:
+        """Pictures, normalized (B, 3, S, S): augmented, except every second batch of the phase families."""
+        if self.phase == "families" and step % 2:
+            return normalize(render(scenes, models.IMAGE_SIZE))
+        noise = torch.Generator().manual_seed(step)
+        return normalize(augment(render(scenes, models.IMAGE_SIZE, jitter=1.0, artwork=self.artwork), noise))
+
+    def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+        """The batches of the steps from `first` to before `last`, in order, drawn by that many processes ahead."""
+        steps = [[step] for step in range(first, last)]
+        pick = torch.utils.data.Subset(self, range(last))
+        return iter(DataLoader(pick, batch_sampler=steps, num_workers=workers, collate_fn=lambda rows: rows[0]))

@@ -1,0 +1,181 @@
+"""A model of picturebook in training: its optimizers, losses, checkpoints and how it does on held-out scenes.
+
+Besides CLIP's contrastive loss, a linear probe shared by both towers predicts a latent's attributes (objects in order,
+colors, layout, pattern, style); it aligns the towers early and is discarded at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
+from torch import Tensor, nn
+
+from invert.picturebook import models
+from invert.picturebook.grammar import caption
+from invert.picturebook.hard_negatives import portraits, similar_objects
+from invert.picturebook.linear_probe import LinearProbe, attributes
+from invert.picturebook.optimizers import build_optimizers
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes, objects
+
+RANKED = 512  # captions that retrieval ranks
+WARM_UP = 150  # steps until the learning rate's peak
+
+
+def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
+    """The text tower on as many positions as the longest caption has; unnormalized (B, E)."""
+    length = ids.shape[1]
+    hidden = model.token_embedding(ids) + model.positional_embedding[:length]
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    hidden = model.ln_final(hidden[torch.arange(len(ids)), ids.argmax(1)])
+    return hidden @ model.text_projection
+
+
+@torch.no_grad()
+def retrieval(pictures: Callable[[Tensor], Tensor], texts: Callable[[list[str]], Tensor], n: int, seed: int) -> float:
+    """Share of n held-out pictures (512 at least) whose own caption ranks first among 512.
+
+    pictures: pixels (B, 3, S, S) in 0..1 → latents (B, E). texts: captions → latents (B, E).
+    """
+    scenes = draw_scenes(n, seed, "held-out")
+    parts = [scenes[i : i + 256] for i in range(0, n, 256)]
+    images = torch.cat([pictures(render(part, models.IMAGE_SIZE)) for part in parts]).float()
+    captions = torch.cat([texts([caption(scene) for scene in part]) for part in parts]).float()
+    scores = F.normalize(images, dim=1) @ F.normalize(captions, dim=1).T
+    hits = 0
+    for i in range(n):  # each picture against its own caption and 511 of the others
+        others = torch.arange(i, i + RANKED, device=scores.device) % n
+        hits += int(scores[i, others].argmax() == 0)
+    return hits / n
+
+
+class Training:
+    """A model with its probe, its optimizers and the step of its phase that it has reached."""
+
+    def __init__(
+        self, name: str, phase: str, steps: int, batch: int, rate: float, device: torch.device, drawings: Path | None = None
+    ) -> None:
+        """steps: of the whole phase; the rate falls along a cosine to the last of them. drawings: see `Batches`."""
+        torch.manual_seed(SEEDS[name])  # a script of its own: initialization has no other seed to take
+        self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
+        self.model = models.build(name, len(models.trained_token_ids())).to(device)
+        self.probe = LinearProbe(models.CONFIGS[name]["embed_dim"]).to(device)
+        self.optimizers = build_optimizers(self.model, self.probe, rate)
+        self.drawings = drawings
+        self.tokenize = CompactTokenizer()
+        self.similar: list[list[int]] = []
+        self.step = 0
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint stores; it has always called the probe "reader"."""
+        muon, adamw = self.optimizers
+        return {"model": self.model, "reader": self.probe, "muon": muon, "adamw": adamw}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; a training killed while writing leaves the one before."""
+        state = {name: part.state_dict() for name, part in self.parts().items()}
+        torch.save({**state, "similar": self.similar, "step": self.step}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Resume from a checkpoint of this phase."""
+        state = torch.load(path, map_location=self.device)
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.similar, self.step = state["similar"], state["step"]
+
+    def start_from(self, path: Path) -> None:
+        """Initialize this phase from the previous one's checkpoint, or from the committed weights."""
+        if path.exists():
+            state = torch.load(path, map_location=self.device)
+            self.model.load_state_dict(state["model"])
+            self.probe.load_state_dict(state["reader"])
+        else:
+            self.model.load_state_dict(models.compact_state(models.WEIGHTS / f"{self.name}.safetensors"))
+            nn.init.zeros_(self.probe.linear.weight)  # else its first gradients would be noise to trained towers
+        if PHASES.index(self.phase) >= PHASES.index("families"):
+            self.model.eval()
+            self.similar = similar_objects(self.encode_images(render(portraits(), models.IMAGE_SIZE)))
+
+    def batches(self) -> Batches:
+        """The phase's data, by step."""
+        return Batches(self.name, self.phase, self.batch, self.similar, self.drawings)
+
+    def advance(self, batch: Batch) -> dict[str, float]:
+        """One step on its batch; returns the losses."""
+        progress = self.step / self.steps
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = self.rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
+        # A hard-negative group's statistics are not the world's, so batch norms stay fixed in that phase.
+        self.model.train(self.phase != "families")
+        losses = self.pair_losses(batch) if batch.captions else self.picture_losses(batch)
+        weights = {"contrast": 1.0, "reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
+        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        self.model.zero_grad(set_to_none=True)
+        self.probe.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
+        return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
+
+    def picture_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Probe loss of the image tower alone."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            picture = self.model.visual(batch.images.to(self.device))
+        return {"reading": self.probe.loss(picture.float(), batch.labels.to(self.device))}
+
+    def pair_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """CLIP's loss, and the probe loss of both towers."""
+        images, ids = batch.images.to(self.device), batch.ids.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            picture, text = self.model.visual(images), encode_text(self.model, ids)
+        picture, text = picture.float(), text.float()
+        contrast = contrastive_loss(picture, text, self.model.logit_scale, duplicate_mask(batch.captions).to(self.device))
+        probe = self.probe.loss(picture, batch.labels.to(self.device)) + self.probe.loss(text, batch.stated.to(self.device))
+        return {"contrast": contrast, "reading": probe}
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) in 0..1 → latents (B, E), as the model stands."""
+        parts = pixels.to(self.device).split(128)
+        return torch.cat([self.model.visual(normalize(part)) for part in parts])
+
+    def encode_texts(self, captions: list[str]) -> Tensor:
+        """Captions → latents (B, E), as the model stands."""
+        return encode_text(self.model, self.tokenize(captions).to(self.device))
+
+    @torch.no_grad()
+    def held_out(self, n: int, seed: int) -> dict[str, float]:
+        """On n held-out scenes: `retrieval` of the model as it stands, and the share of objects that the probe names."""
+        self.model.eval()
+        scenes = draw_scenes(n, seed, "held-out")
+        logits = self.probe.linear(self.encode_images(render(scenes, models.IMAGE_SIZE))).split(self.probe.sizes, 1)
+        labels = torch.tensor([attributes(scene) for scene in scenes], device=self.device)
+        right = torch.stack([logits[k].argmax(1) == labels[:, k] for k in (0, 1)], 1)[labels[:, :2] < len(objects())]
+        return {"top1": retrieval(self.encode_images, self.encode_texts, n, seed), "objects_read": right.float().mean().item()}
+
+
+def duplicate_mask(captions: list[str]) -> Tensor:
+    """Return (B, B) bool: true where two different pictures share a caption, so that neither is a negative."""
+    first: dict[str, int] = {}
+    index = torch.tensor([first.setdefault(text, i) for i, text in enumerate(captions)])
+    return (index[:, None] == index) & ~torch.eye(len(captions), dtype=torch.bool)
+
+
+def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor, ignored: Tensor) -> Tensor:
+    """CLIP's loss (Radford et al., arXiv 2103.00020) over latents (B, E) whose i-th rows belong together.
+
+    ignored: (B, B) bool, pairs that are not contrasted.
+    """
+    logits = logit_scale.exp().clamp(max=100) * F.normalize(picture, dim=1) @ F.normalize(text, dim=1).T
+    logits = logits.masked_fill(ignored, -torch.inf)
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
