@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as of_diffusers
 from transformers.utils import logging as of_transformers
 
@@ -34,7 +34,9 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
     files_only = local or is_offline()
     try:
         with quiet(), no_progress_bars(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about names of arguments, which differ between versions of diffusers
+            warnings.simplefilter("ignore")  # about what diffusers and torch will rename one day
+            from diffusers import AutoPipelineForText2Image  # with it come all pipelines, a slow import
+
             dtype = dtype or default_dtype(kind_of(name, files_only), device)
             pipeline = AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype, local_files_only=files_only)
     except ImportError as error:
