@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from invert.errors import InputError
 
@@ -28,8 +28,11 @@ PARTIAL = ".partial"  # ending of what is not yet whole
 SPECIAL_FOLDERS = ("/dev/", "/proc/")  # where a name may stand for an open descriptor
 
 
-def write_file(path: str | Path, content: bytes) -> None:
-    """Write the whole content; OSError where that fails, and then nothing of it is left."""
+def write_file(path: str | Path, content: bytes, tidy: bool = True) -> None:
+    """Write the whole content, on the disk before it takes its place; OSError where that fails, and then nothing of it is left.
+
+    tidy: look through the folder for what killed writers left of this file, which takes a while where there are many files.
+    """
     name = os.fspath(path)
     if not _is_replaceable(name):
         _write_into(name, content)
@@ -37,23 +40,43 @@ def write_file(path: str | Path, content: bytes) -> None:
     target = os.path.realpath(name)  # a link stays a link
     for _ in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):  # another writer took ours for a leftover before it was locked
-            return _replace(target, content)
-    _replace(target, content)
+            return _replace(target, content, tidy)
+    _replace(target, content, tidy)
 
 
-def _replace(target: str, content: bytes) -> None:
+def _replace(target: str, content: bytes, tidy: bool) -> None:
     """Write a partial file and put it in the target's place."""
-    remove_leftovers(target)
+    try:
+        with replacing(target, tidy) as file:
+            _write_all(file.fileno(), content)
+    except _FolderReadOnly as error:
+        if not os.path.exists(target):
+            raise error.__cause__ or error from None
+        _write_into(target, content)  # the file may be written, its folder may not
+
+
+class _FolderReadOnly(Exception):
+    """No partial file can be made beside the target."""
+
+
+@contextlib.contextmanager
+def replacing(target: str, tidy: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes the target's place when the context ends well, and of which nothing is left otherwise.
+
+    tidy: as for `write_file`.
+    """
+    if tidy:
+        remove_leftovers(target)
     try:
         partial = _partial_name(target)
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except PermissionError:
-        if not os.path.exists(target):
-            raise
-        _write_into(target, content)  # the file may be written, its folder may not
-        return
+    except PermissionError as error:
+        raise _FolderReadOnly from error
     try:
-        _fill(handle, content, target)
+        _prepare(handle, target)
+        with os.fdopen(os.dup(handle), "wb") as file:
+            yield file
+        os.fsync(handle)
         os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -83,8 +106,8 @@ def _write_into(name: str, content: bytes) -> None:
         os.close(handle)
 
 
-def _fill(handle: int, content: bytes, target: str) -> None:
-    """Write the partial file, with the mode and owner of the file that it will replace."""
+def _prepare(handle: int, target: str) -> None:
+    """Lock the partial file, and give it the mode and owner of the file that it will replace."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +116,6 @@ def _fill(handle: int, content: bytes, target: str) -> None:
         with contextlib.suppress(OSError, AttributeError):  # only root gives files away
             os.fchown(handle, old.st_uid, old.st_gid)
         os.fchmod(handle, stat.S_IMODE(old.st_mode))
-    _write_all(handle, content)
 
 
 def _write_all(handle: int, content: bytes) -> None:
@@ -165,10 +187,30 @@ def _why_not_writable(name: str) -> str:
     return ""
 
 
-def write_output(path: str | Path, content: bytes) -> None:
+def write_output(path: str | Path, content: bytes, tidy: bool = True) -> None:
     """`write_file`, with an InputError of one sentence where it fails."""
+    with output_errors(path):
+        write_file(path, content, tidy)
+
+
+@contextlib.contextmanager
+def whole_output(path: str | Path) -> Iterator[BinaryIO]:
+    """`replacing`, for what is written bit by bit, with an InputError of one sentence where that fails."""
+    with output_errors(path):
+        try:
+            with replacing(os.path.realpath(path)) as file:
+                yield file
+        except _FolderReadOnly as error:
+            raise error.__cause__ or error from None
+
+
+@contextlib.contextmanager
+def output_errors(path: str | Path) -> Iterator[None]:
+    """Within the context what fails to be written to the path is an InputError."""
     try:
-        write_file(path, content)
+        yield
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot write {os.fspath(path)}: {reason}; choose a writable path") from error

@@ -101,10 +101,10 @@ def test_an_output_that_fails_after_the_work_does_not_keep_the_others_from_it(ru
     paths = {"trace": tmp_path / "t.png", "report": tmp_path / "r.html", "embedding": tmp_path / "e.safetensors"}
     write = invert.files.write_file
 
-    def full(path, content):
+    def full(path, content, *more):
         if path == paths[bad]:
             raise OSError(28, "No space left on device")
-        write(path, content)
+        write(path, content, *more)
 
     monkeypatch.setattr(invert.files, "write_file", full)
     done = run(pictures[0], *(word for name, path in paths.items() for word in (f"--{name}", path)))

@@ -1,0 +1,139 @@
+"""Folders → the pictures in them, at any depth, in an order that stays.
+
+Names that begin with a dot are left out (`.git`, `.thumbnails`, macOS's `._a.jpg`). Links to folders are followed, each
+folder is entered once whatever leads to it, and its own place comes before links to it. A pattern without a slash is
+compared with names, one with a slash with the path below the given folder, in which `*` stands for slashes too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from invert.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """key: its path below what all of the run's folders share, with slashes. path: where it is opened."""
+
+    key: str
+    path: str
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether its name is text: a file system's bytes may be no UTF-8, and then JSON has no word for them."""
+        return not any("\udc80" <= character <= "\udcff" for character in self.key)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Which pictures are wanted; none in `include` means all."""
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def wants(self, relative: str) -> bool:
+        """Whether a picture at this path below its folder is."""
+        return not self.excludes(relative) and (not self.include or any(matches(relative, p) for p in self.include))
+
+    def excludes(self, relative: str) -> bool:
+        """Whether a folder or picture is left out with all that is in it."""
+        return any(matches(relative, pattern) for pattern in self.exclude)
+
+
+def matches(relative: str, pattern: str) -> bool:
+    """Whether the name, or the path where the pattern has a slash, is one of the pattern's."""
+    pattern = pattern.strip("/") if pattern.endswith("/") else pattern
+    return fnmatchcase(relative if "/" in pattern else relative.rpartition("/")[2], pattern.removeprefix("./"))
+
+
+def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[InputError], object]) -> list[Picture]:
+    """The pictures in the folders, sorted by key, each file once.
+
+    Args:
+        roots: folders, or single pictures.
+        patterns: which of them are wanted.
+        tell: takes what is wrong with a folder below a root; the others are still searched.
+
+    Raises:
+        InputError: a root does not exist, or nothing is found.
+    """
+    for root in roots:
+        if not root or not os.path.exists(root):
+            raise InputError(f"{root or 'the empty path'} does not exist: give folders of images")
+    base = base_of(roots)
+    found: dict[str, str] = {}
+    entered: set[tuple[int, int]] = set()
+    for root in roots:
+        pictures = in_folder(root, patterns, entered, tell) if os.path.isdir(root) else [root]
+        for path in pictures:
+            found.setdefault(os.path.relpath(path, base).replace(os.sep, "/"), path)
+    if not found:
+        wanted = " that the patterns want" if patterns.include or patterns.exclude else ""
+        raise InputError(f"there are no images{wanted} in {', '.join(roots)}: give a folder that holds some")
+    return [Picture(key, found[key]) for key in sorted(found)]
+
+
+def base_of(roots: Sequence[str]) -> str:
+    """The folder that keys are relative to: the root itself, or what several roots share."""
+    folders = [os.path.abspath(root if os.path.isdir(root) else os.path.dirname(root) or ".") for root in roots]
+    return os.path.commonpath(folders)
+
+
+def in_folder(
+    root: str, patterns: Patterns, entered: set[tuple[int, int]], tell: Callable[[InputError], object]
+) -> Iterator[str]:
+    """Paths of the pictures below a root; `entered` holds device and inode of folders that were searched already."""
+    from invert.images import ENDINGS  # with it come decoders, a slow import
+
+    waiting, links = [root], []
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)  # links last: a folder's own place comes first
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            tell(InputError(f"{folder} cannot be listed: {error.strerror}; its images are left out"))
+            continue
+        for entry in inside:
+            relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
+            if is_folder(entry):
+                if not patterns.excludes(relative):
+                    (links if entry.is_symlink() else waiting).append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in ENDINGS and patterns.wants(relative):
+                yield entry.path
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
+
+
+def identity(path: str) -> tuple[int, int]:
+    """Size and modification time in nanoseconds: what tells whether a picture is still the one that was read."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def batches(pictures: Sequence[Picture], wanted: Iterable[int], size: int) -> Iterator[list[Picture]]:
+    """The wanted pictures by index, those of each `size` places of the whole sequence together.
+
+    A run that was stopped puts the same pictures together again, so that no rounding differs.
+    """
+    batch: list[int] = []
+    for index in wanted:
+        if batch and index // size != batch[0] // size:
+            yield [pictures[i] for i in batch]
+            batch = []
+        batch.append(index)
+    if batch:
+        yield [pictures[i] for i in batch]

@@ -1,0 +1,196 @@
+"""What a run has finished, kept line by line so that a killed run goes on where it was.
+
+A line is a JSON object, appended and flushed to the disk whole: the run's options, the rows of one batch, what is about
+to be written beside its pictures, and that this was written. A line that was cut off counts as not there. In memory
+stays only where each picture's row begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from invert.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing keeps two runs apart
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1  # of the lines; a newer one is refused
+Identity = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Entry:
+    """Where a picture's row is, the identity that the picture then had, and whether the row is an error."""
+
+    offset: int
+    identity: Identity
+    failed: bool
+
+
+class Journal:
+    """The lines of one run, open for more; a context manager.
+
+    Attributes:
+        entries: key → its newest row.
+        delivered: key → name of the file beside it, of what was written as it is asked for now.
+        pending: key → (name, digest before), of what a killed run was about to write.
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any], how: str = "") -> None:
+        """Open or begin a journal.
+
+        Args:
+            path: the file; its folder exists.
+            options: what the rows depend on, as plain JSON types.
+            how: what is written beside pictures, and how; "" where nothing is.
+
+        Raises:
+            InputError: it was begun with other options, another run holds it, or it cannot be written.
+        """
+        self.path, self.how = path, how
+        self.entries: dict[str, Entry] = {}
+        self.delivered: dict[str, str] = {}
+        self.pending: dict[str, tuple[str, str]] = {}
+        try:
+            self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; choose a writable `out`") from error
+        try:
+            self._lock()
+            self._end = self._load(json.loads(json.dumps(options)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another run works with {self.path}: wait for it, or give another `out`") from error
+        except OSError:  # a file system without locks
+            pass
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def _load(self, options: Mapping[str, Any]) -> int:
+        """Take in what is there; the offset behind the last whole line."""
+        self._file.seek(0)
+        end = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a damaged line: computed again
+                self._take(json.loads(line), end, options)
+            end += len(line)
+        self._file.truncate(end)
+        if end == 0:
+            end = self._append({"invert": FORMAT, "options": options}, 0)
+        return end
+
+    def _take(self, line: dict[str, Any], offset: int, options: Mapping[str, Any]) -> None:
+        if "options" in line:
+            self._compare(line, options)
+        for row in line.get("rows", ()):
+            self._index(row, offset)
+        if line.get("how") == self.how:
+            self.pending = {key: (name, before) for key, (name, before) in line["before"].items()}
+        elif "how" in line:
+            self.pending = {}
+        if "written" in line:
+            self._confirm(line["written"])
+
+    def _compare(self, line: dict[str, Any], options: Mapping[str, Any]) -> None:
+        if line["invert"] > FORMAT:
+            raise InputError(f"{self.path} was written by a newer version of this program: update it, or give another `out`")
+        old = line["options"]
+        changed = [
+            f"`{name}` was {shortened(old.get(name))} and is {shortened(options.get(name))}"
+            for name in {**old, **options}
+            if old.get(name) != options.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"{self.path} belongs to a run with other options ({'; '.join(changed)}): "
+                "repeat them, add `restart` to begin again, or give another `out`"
+            )
+
+    def _index(self, row: dict[str, Any], offset: int) -> None:
+        key = row["key"]
+        self.entries[key] = Entry(offset, (row["size"], row["mtime"]), "error" in row)
+        self.delivered.pop(key, None)
+
+    def _confirm(self, changed: Mapping[str, Sequence[int]]) -> None:
+        """What was pending is written; changed: key → identity of pictures that were rewritten."""
+        self.delivered.update({key: name for key, (name, _) in self.pending.items()})
+        self.pending = {}
+        for key, (size, mtime) in changed.items():
+            self.entries[key].identity = (size, mtime)
+
+    def rows(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The newest rows of those of the keys that have one; keys of one batch together are read once."""
+        offset, batch = -1, {}
+        for key in keys:
+            if (entry := self.entries.get(key)) is None:
+                continue
+            if entry.offset != offset:
+                offset, batch = entry.offset, self._batch(entry.offset)
+            yield batch[key]
+
+    def _batch(self, offset: int) -> dict[str, dict[str, Any]]:
+        self._file.seek(offset)
+        return {row["key"]: row for row in json.loads(self._file.readline())["rows"]}
+
+    # Writing ----------------------------------------------------------------------------------
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep the rows of a batch, each with "key", "size", "mtime"."""
+        offset = self._end
+        self._end = self._append({"rows": list(rows)}, offset)
+        for row in rows:
+            self._index(row, offset)
+
+    def intend(self, before: Mapping[str, tuple[str, str]]) -> None:
+        """Before files are written beside pictures: key → their names and the digests of what is there now."""
+        self._end = self._append({"how": self.how, "before": before}, self._end)
+        self.pending = dict(before)
+
+    def confirm(self, changed: Mapping[str, Identity]) -> None:
+        """They are written. changed: identities of pictures that were rewritten with their metadata."""
+        self._end = self._append({"written": changed}, self._end)
+        self._confirm(changed)
+
+    def _append(self, line: Mapping[str, Any], end: int) -> int:
+        """Write one line behind `end`, where a line that was cut off may lie; the offset behind it."""
+        content = json.dumps(line).encode() + b"\n"  # ASCII: file names that are no UTF-8 stay what they are
+        try:
+            self._file.truncate(end)
+            self._file.write(content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise InputError(f"cannot write {self.path}: {error.strerror}; what was done before is kept") from error
+        return end + len(content)
+
+
+def shortened(value: object, most: int = 60) -> str:
+    """A value for a sentence."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
