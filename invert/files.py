@@ -24,7 +24,7 @@ except ImportError:  # not on Windows, where leftovers stay
     fcntl = None  # type: ignore[assignment]
 
 ATTEMPTS = 3
-PARTIAL = ".partial"  # ending of what is not yet whole
+PREFIX, PARTIAL = ".invert-", ".partial"  # around the name of what is not yet whole
 SPECIAL_FOLDERS = ("/dev/", "/proc/")  # where a name may stand for an open descriptor
 
 
@@ -126,7 +126,7 @@ def _write_all(handle: int, content: bytes) -> None:
 
 def _prefix(target: str) -> str:
     """What the partial files of a target begin with; short, so that the longest names have one."""
-    return f".invert-{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:12]}-"
+    return f"{PREFIX}{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:12]}-"
 
 
 def _partial_name(target: str) -> str:
@@ -135,10 +135,19 @@ def _partial_name(target: str) -> str:
 
 def remove_leftovers(target: str) -> None:
     """Delete partial files of the target whose writer was killed: a living writer holds a lock on its own."""
+    _remove_partials(os.path.dirname(target) or ".", _prefix(target))
+
+
+def remove_all_leftovers(folder: str) -> None:
+    """The same of every file in a folder."""
+    _remove_partials(folder, PREFIX)
+
+
+def _remove_partials(folder: str, prefix: str) -> None:
     if fcntl is None:
         return
     with contextlib.suppress(OSError):
-        for name in _partials(target):
+        for name in _partials(folder, prefix):
             handle = os.open(name, os.O_RDWR)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,8 +158,7 @@ def remove_leftovers(target: str) -> None:
                 os.close(handle)
 
 
-def _partials(target: str) -> Iterator[str]:
-    prefix, folder = _prefix(target), os.path.dirname(target) or "."
+def _partials(folder: str, prefix: str) -> Iterator[str]:
     for entry in os.listdir(folder):
         if entry.startswith(prefix) and entry.endswith(PARTIAL):
             yield os.path.join(folder, entry)

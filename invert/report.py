@@ -6,7 +6,6 @@ Effects live here and in `cli`: everything is drawn from `Result`s that are alre
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from invert.escape import as_html as shown
 from invert.escape import escaped
 from invert.files import write_output
 from invert.images import thumbnail
@@ -107,11 +107,6 @@ def png(figure: Figure) -> bytes:
 
 def embedded(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def shown(text: str) -> str:
-    """A user's text as HTML on one line."""
-    return html.escape(escaped(text))
 
 
 def picture(image: Image.Image) -> str:

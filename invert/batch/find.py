@@ -14,6 +14,8 @@ from fnmatch import fnmatchcase
 
 from invert.errors import InputError
 
+Identity = tuple[int, int]  # of a file: size, and modification time in nanoseconds
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -89,7 +91,7 @@ def in_folder(
     """Paths of the pictures below a root; `entered` holds device and inode of folders that were searched already."""
     from invert.images import ENDINGS  # with it come decoders, a slow import
 
-    waiting, links = [root], []
+    waiting, links = [root], list[str]()
     while waiting or links:
         folder = waiting.pop() if waiting else links.pop(0)  # links last: a folder's own place comes first
         try:
@@ -118,7 +120,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def identity(path: str) -> tuple[int, int]:
+def identity(path: str) -> Identity:
     """Size and modification time in nanoseconds: what tells whether a picture is still the one that was read."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from invert.batch.find import Identity
 from invert.errors import InputError
 
 try:
@@ -23,7 +24,6 @@ except ImportError:  # not on Windows, where nothing keeps two runs apart
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1  # of the lines; a newer one is refused
-Identity = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -40,17 +40,19 @@ class Journal:
 
     Attributes:
         entries: key → its newest row.
+        is_new: whether there was none before.
         delivered: key → name of the file beside it, of what was written as it is asked for now.
         pending: key → (name, digest before), of what a killed run was about to write.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any], how: str = "") -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], how: str = "", restart: bool = False) -> None:
         """Open or begin a journal.
 
         Args:
             path: the file; its folder exists.
             options: what the rows depend on, as plain JSON types.
             how: what is written beside pictures, and how; "" where nothing is.
+            restart: forget what is there.
 
         Raises:
             InputError: it was begun with other options, another run holds it, or it cannot be written.
@@ -65,6 +67,9 @@ class Journal:
             raise InputError(f"cannot write {path}: {error.strerror}; choose a writable `out`") from error
         try:
             self._lock()
+            self.is_new = os.fstat(self._file.fileno()).st_size == 0
+            if restart:
+                self._file.truncate(0)
             self._end = self._load(json.loads(json.dumps(options)))
         except BaseException:
             self._file.close()
@@ -95,8 +100,12 @@ class Journal:
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a damaged line: computed again
+            try:
                 self._take(json.loads(line), end, options)
+            except InputError:
+                raise
+            except (ValueError, KeyError, TypeError, AttributeError):  # a damaged line: its pictures are computed again
+                pass
             end += len(line)
         self._file.truncate(end)
         if end == 0:

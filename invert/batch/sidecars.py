@@ -37,7 +37,7 @@ class Sidecars:
 
     def caption(self, prompt: str, old: str | None) -> str | None:
         """The text of the file; None where the old one stays. old: its text now, None where there is none."""
-        ours = f"{self.prefix}{prompt}{self.suffix}"
+        ours = f"{self.prefix}{' '.join(prompt.splitlines())}{self.suffix}"  # trainers read the first line alone
         before = (old or "").strip()
         match self.existing:
             case "skip" if old is not None:
@@ -48,8 +48,8 @@ class Sidecars:
                 return f"{ours}{SEPARATOR}{before}\n"
         return f"{ours}\n"
 
-    def write(self, path: str, prompt: str, leftovers: bool = False) -> None:
-        """Write one caption, whole. leftovers: look for partial files of a killed run.
+    def write(self, path: str, prompt: str) -> None:
+        """Write one caption, whole.
 
         Raises:
             InputError: it cannot be written.
@@ -58,7 +58,7 @@ class Sidecars:
         old = None if content is None else content.decode("utf-8", "surrogateescape")
         text = self.caption(prompt, old)
         if text is not None:
-            write_output(path, text.encode("utf-8", "surrogateescape"), tidy=leftovers)
+            write_output(path, text.encode("utf-8", "surrogateescape"), tidy=False)
 
 
 def read(path: str) -> bytes | None:

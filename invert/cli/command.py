@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Sequence
 from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import TARGETS, Options, drawing_options, listed, parser
+from invert.cli.options import TARGETS, Options, SearchOptions, drawing_options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import check_stdin, expanded
 from invert.cli.subcommands import summary
@@ -81,13 +82,13 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("no image given: try `invert image.png`, or `invert --help`")
     if options.text is not None and options.images:
         raise InputError("`text` shortens a prompt and reads no image: give either of them, not both")
-    if options.negative is not None and not options.negative.strip():
-        raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
     if options.text is not None and not options.text.strip():
         raise InputError("`text` is empty: give the prompt to shorten")
     check_analysis(options)
-    check_names(options)
-    config = config_of(options)
+    check_search(options, (options.method, *listed(options.compare or "")))
+    for name in ("judge", "phrases"):
+        check_named(options, name)
+    config = config_of(options, max(options.n_top, CANDIDATES) if options.select == "generator" else options.n_top)
     check_drawing(options, outputs)
     if outputs.embedding is not None and not get_method(options.method).gives_soft_prompt:
         able = [name for name in method_names() if get_method(name).gives_soft_prompt]
@@ -106,28 +107,30 @@ def check_analysis(options: Options) -> None:
             raise InputError(f"`{field.name}` does not go with `analyze`, which searches for no prompt: leave one of them out")
 
 
-def check_names(options: Options) -> None:
-    """Methods and the target are known, and the packages that they need are installed."""
-    for name in (options.method, *listed(options.compare or "")):
+def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
+    """The methods, their settings, the target and the bundle are known, and the packages that they need are installed."""
+    for name in methods:
         get_method(name).check_extra()
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
-    check_settings(options)
+    for name in parse_settings(options.settings or ()):
+        if name not in methods:
+            raise InputError(f"`settings` names the method {name!r}, which does not run: choose it with `method` or `compare`")
     if options.bundle:
         BUNDLES.check(options.bundle)
-    for name in ("model", "bundle", "generator", "judge", "device", "gap_images", "phrases"):
-        if getattr(options, name) == "":
-            raise InputError(f"`{name}` is empty: give a name or a path, or leave it out")
+    for name in ("model", "bundle", "generator", "device", "gap_images"):
+        check_named(options, name)
+    check_generator(options.generator, methods)
+    if options.negative is not None and not options.negative.strip():
+        raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
     if options.gap_images is not None and not os.path.exists(options.gap_images):
         raise InputError(f"`gap_images`: {options.gap_images} does not exist: give a folder of example images")
 
 
-def check_settings(options: Options) -> None:
-    """The settings are those of methods that run."""
-    running = (options.method, *listed(options.compare or ""))
-    for name in parse_settings(options.settings or ()):
-        if name not in running:
-            raise InputError(f"`settings` names the method {name!r}, which does not run: choose it with `method` or `compare`")
+def check_named(options: SearchOptions, name: str) -> None:
+    """InputError where an option that is to name something is empty."""
+    if getattr(options, name) == "":
+        raise InputError(f"`{name}` is empty: give a name or a path, or leave it out")
 
 
 def check_drawing(options: Options, outputs: Outputs) -> None:
@@ -140,7 +143,6 @@ def check_drawing(options: Options, outputs: Outputs) -> None:
         raise InputError("`generate` draws images but nothing shows them: add `report` page.html, or `as_json` for their figures")
     drawing = drawing_options(options)
     endpoint = options.generator is not None and is_address(options.generator)
-    check_generator(options, endpoint)
     if not outputs.draws:
         if drawing.given():
             raise InputError(
@@ -153,19 +155,18 @@ def check_drawing(options: Options, outputs: Outputs) -> None:
         require("diffusers", "`generate`" if options.generate else '`select="generator"`')
 
 
-def check_generator(options: Options, endpoint: bool) -> None:
+def check_generator(generator: str | None, methods: Sequence[str]) -> None:
     """InputError where the address of an endpoint is none, or a method could not learn through it."""
-    if not endpoint:
+    if generator is None or not is_address(generator):
         return
-    assert options.generator is not None
-    ImagesApi(options.generator)
-    for name in (options.method, *listed(options.compare or "")):
+    ImagesApi(generator)
+    for name in methods:
         if get_method(name).learns_through_generator:
-            raise InputError(no_denoiser(name, shown(options.generator)))
+            raise InputError(no_denoiser(name, shown(generator)))
 
 
-def config_of(options: Options) -> InvertConfig:
-    """The library's own config, which checks its fields."""
+def config_of(options: SearchOptions, top: int) -> InvertConfig:
+    """The library's own config, which checks its fields. top: how many prompts are wanted."""
     return InvertConfig(
         method=options.method,
         method_config=parse_settings(options.settings or ()).get(options.method),
@@ -180,7 +181,7 @@ def config_of(options: Options) -> InvertConfig:
         budget=options.budget,
         seconds=options.seconds,
         seed=options.seed,
-        top=max(options.n_top, CANDIDATES) if options.select == "generator" else options.n_top,
+        top=top,
         generator=options.generator,
         init_prompt=options.init_prompt,
         must_include=listed(options.must_include),

@@ -21,6 +21,7 @@ from invert.methods import method_names
 
 DEFAULT = InvertConfig()
 SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."
+EMBEDDED = ("use", "show", "ignore")  # what becomes of a prompt that a picture carries
 TARGETS = ("raw", "empty", "gap")
 
 
@@ -67,6 +68,13 @@ class SearchOptions:
     ] = None
     budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None
     seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            help="picturebook, a text-to-image pipeline of diffusers (name or folder), or the http(s) address of an image "
+            "endpoint (OpenAI's images API; key in INVERT_GENERATOR_KEY); by default the model's own."
+        ),
+    ] = DEFAULT.generator
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
 
@@ -86,13 +94,6 @@ class Options(SearchOptions):
     select: Annotated[
         str, typer.Option(help="What chooses the final prompt: score, or generator, by what prompts draw (extra: diffusion).")
     ] = "score"
-    generator: Annotated[
-        str | None,
-        typer.Option(
-            help="picturebook, a text-to-image pipeline of diffusers (name or folder), or the http(s) address of an image "
-            "endpoint (OpenAI's images API; key in INVERT_GENERATOR_KEY); by default the model's own."
-        ),
-    ] = DEFAULT.generator
     generator_model: Annotated[str | None, typer.Option(help="Which model of an image endpoint draws.")] = None
     size: Annotated[str | None, typer.Option(help="Size of drawn images: WIDTHxHEIGHT; by default the generator's own.")] = None
     steps: Annotated[int | None, typer.Option(help="Steps of the generator for each image; by default its own.")] = None

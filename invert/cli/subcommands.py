@@ -19,7 +19,9 @@ class SubCommand(NamedTuple):
     wanted: str
 
 
-SUBCOMMANDS: dict[str, SubCommand] = {}
+SUBCOMMANDS = {
+    "run": SubCommand("invert.cli.run:run_command", "captions and tables for folders of pictures, resumable", "a prompt"),
+}
 
 
 def names_subcommand(words: Sequence[str]) -> bool:

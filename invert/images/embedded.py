@@ -22,6 +22,7 @@ from invert.images.comfyui import positive_prompt
 from invert.images.decoding import FORMATS
 
 USER_COMMENT, EXIF_IFD, MAKE, MODEL = 0x9286, 0x8769, 0x010F, 0x0110
+BLANK = "\0 \r\n\t"
 MAX_TEXT = 1 << 20  # characters of a chunk that is looked at
 # What `invert.images.metadata` puts behind a prompt: settings that nobody sets, so that readers of A1111's find where it ends.
 SIGNATURE = "\nSoftware: Invert, Source: the picture, Kind: prompt inversion"
@@ -67,8 +68,8 @@ def _first(texts: Mapping[str, str]) -> EmbeddedPrompt | None:
             prompt = read(text)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             continue
-        if isinstance(prompt, str) and prompt.strip("\0 \n\t"):
-            return EmbeddedPrompt(prompt.strip("\0 \n\t"), program)
+        if isinstance(prompt, str) and prompt.strip(BLANK):
+            return EmbeddedPrompt(prompt.strip(BLANK).encode("utf-8", "replace").decode(), program)
     return None
 
 
