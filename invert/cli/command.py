@@ -11,15 +11,13 @@ from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import TARGETS, Options, SearchOptions, drawing_options, listed, parser
 from invert.cli.outputs import Outputs
-from invert.cli.sources import check_stdin, expanded
+from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
-from invert.diffusion.images_api import ImagesApi
 from invert.errors import InputError
 from invert.extras import require
-from invert.images.addresses import is_address, shown
 from invert.methods import get_method, method_names, no_denoiser
 from invert.methods.settings import parse_settings
 from invert.phrase_file import read_phrases
@@ -142,7 +140,7 @@ def check_drawing(options: Options, outputs: Outputs) -> None:
     if options.generate and not outputs.shows_drawings:
         raise InputError("`generate` draws images but nothing shows them: add `report` page.html, or `as_json` for their figures")
     drawing = drawing_options(options)
-    endpoint = options.generator is not None and is_address(options.generator)
+    endpoint = is_endpoint(options.generator)
     if not outputs.draws:
         if drawing.given():
             raise InputError(
@@ -157,12 +155,19 @@ def check_drawing(options: Options, outputs: Outputs) -> None:
 
 def check_generator(generator: str | None, methods: Sequence[str]) -> None:
     """InputError where the address of an endpoint is none, or a method could not learn through it."""
-    if generator is None or not is_address(generator):
+    if generator is None or not is_endpoint(generator):
         return
+    from invert.diffusion.images_api import ImagesApi  # with it come decoders of pictures, a slow import
+    from invert.images.addresses import shown
+
     ImagesApi(generator)
     for name in methods:
         if get_method(name).learns_through_generator:
             raise InputError(no_denoiser(name, shown(generator)))
+
+
+def is_endpoint(generator: str | None) -> bool:
+    return generator is not None and generator.lower().startswith(URLS)
 
 
 def config_of(options: SearchOptions, top: int) -> InvertConfig:
