@@ -10,17 +10,14 @@ import tracemalloc
 import pyarrow.parquet
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 import invert.batch.journal
-import invert.files
 from invert.batch import reading
 from invert.batch.delivery import Wanted
 from invert.batch.find import Patterns, find_pictures
 from invert.batch.journal import Journal
 from invert.batch.sidecars import Sidecars, names
 from invert.errors import InputError
-from invert.images.embedded import read_embedded
 
 CAPTIONS = Wanted(captions=Sidecars())
 ALL = ("metadata", "jsonl", "csv", "parquet")
@@ -264,65 +261,6 @@ def test_a_name_that_is_no_text_has_a_caption_but_no_row(perform, folder, tmp_pa
     (folder / ".invert" / "journal.jsonl").unlink(), [path.unlink() for path in folder.rglob("*.txt")]
     perform(wanted=CAPTIONS)
     assert os.path.exists(os.fsencode(folder) + b"/\xff.txt")
-
-
-def carrying(path, prompt):
-    info = PngInfo()
-    info.add_text("parameters", f"{prompt}\nSteps: 20, Sampler: Euler, Seed: 1")
-    Image.new("RGB", (12, 9)).save(path, pnginfo=info)
-
-
-@pytest.mark.parametrize("embedded", ["use", "show", "ignore"])
-def test_what_becomes_of_a_prompt_that_a_picture_carries(perform, folder, widths, embedded):
-    carrying(folder / "12.png", "a fox")
-    perform(folder, embedded=embedded, formats=ALL, report=True)
-    row = lines(folder / "prompts.jsonl")[0]
-    assert row["prompt"] == ("a fox" if embedded == "use" else "a picture of 12 pixels")
-    assert row["embedded"] == (None if embedded == "ignore" else {"prompt": "a fox", "source": "parameters"})
-    assert (row["score"] is None) == (embedded == "use") == (12 not in widths.seen)
-    assert ("carries: a fox" in (folder / "gallery" / "page-00001.html").read_text()) == (embedded == "show")
-
-
-def test_our_prompt_goes_into_the_pictures_once_and_no_pixel_changes(perform, folder, widths):
-    carrying(folder / "12.png", "a fox")
-    pixels = {path: Image.open(path).tobytes() for path in folder.rglob("*.png")}
-    done = perform(folder, wanted=Wanted(metadata=True))
-    assert {path: Image.open(path).tobytes() for path in folder.rglob("*.png")} == pixels
-    assert read_embedded(folder / "14.png").prompt == "a picture of 14 pixels"
-    assert read_embedded(folder / "12.png").prompt == "a fox" and done.left == 1
-    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
-    again = perform(folder, load=lambda: pytest.fail("loaded"), wanted=Wanted(metadata=True))
-    assert again.earlier == 10 and {path: path.read_bytes() for path in folder.rglob("*.png")} == before
-    perform(folder, wanted=Wanted(metadata=True, replace=True), embedded="ignore")
-    assert read_embedded(folder / "12.png").prompt == "a picture of 12 pixels"
-
-
-def test_a_run_killed_while_metadata_is_written_goes_on_to_the_same_tables(perform, folder, widths, content, monkeypatch):
-    write, count = invert.files.write_file, []
-
-    def killed(path, content, tidy=True):
-        if str(path).endswith(".png"):
-            count.append(path)
-            if len(count) == 3:
-                raise SystemExit
-        write(path, content, tidy)
-
-    monkeypatch.setattr("invert.batch.delivery.write_file", killed)
-    with pytest.raises(SystemExit):
-        perform(folder, wanted=Wanted(metadata=True))
-    monkeypatch.undo()
-    widths.seen.clear()
-    perform(folder, wanted=Wanted(metadata=True))
-    assert len(widths.seen) == 6 and all(read_embedded(path) for path in folder.rglob("*.png"))
-    assert lines(folder / "metadata.jsonl")[0]["text"] == "a picture of 12 pixels"
-
-
-def test_a_picture_that_takes_no_metadata_is_counted_and_stays(perform, folder, draw):
-    draw(folder / "a.bmp", 30)
-    before = (folder / "a.bmp").read_bytes()
-    done = perform(folder, wanted=Wanted(metadata=True))
-    assert done.refused[0] == 1 and "a.bmp has no place for a prompt" in done.refused[1]
-    assert (folder / "a.bmp").read_bytes() == before and done.done == 11
 
 
 def test_a_gallery_has_pages_that_lead_to_each_other_and_are_drawn_once(perform, folder, draw, monkeypatch):
