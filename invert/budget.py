@@ -8,6 +8,7 @@ batches and stops by itself.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -18,6 +19,7 @@ class Budget:
     Attributes:
         max_token_passes: forward plus backward; None for no limit.
         max_seconds: wall time since the budget was made; None for no limit.
+        stop: asked with them: True ends the method as a spent budget does, with the best prompt so far; None for no such wish.
     """
 
     max_token_passes: int | None = None
@@ -26,6 +28,7 @@ class Budget:
     backward_tokens: int = 0
     image_passes: int = 0
     began: float = field(default_factory=time.perf_counter)
+    stop: Callable[[], bool] | None = None
 
     def spend(self, forward: int = 0, backward: int = 0, images: int = 0) -> None:
         """Add what was just run: positions forward and backward, pictures."""
@@ -42,13 +45,18 @@ class Budget:
         return time.perf_counter() - self.began
 
     @property
+    def stopped(self) -> bool:
+        """Whether the caller wants no more."""
+        return self.stop is not None and self.stop()
+
+    @property
     def out_of_time(self) -> bool:
-        """Whether the seconds are spent."""
-        return self.max_seconds is not None and self.seconds >= self.max_seconds
+        """Whether the seconds are spent, or the caller wants no more."""
+        return self.stopped or (self.max_seconds is not None and self.seconds >= self.max_seconds)
 
     @property
     def exhausted(self) -> bool:
-        """Whether the token passes or the seconds are spent."""
+        """Whether the token passes or the seconds are spent, or the caller wants no more."""
         if self.max_token_passes is not None and self.token_passes >= self.max_token_passes:
             return True
         return self.out_of_time

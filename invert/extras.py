@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "shards",
     "ray": "ray",
     "sentencepiece": "siglip",
+    "gradio": "app",
 }  # module → extra
 
 

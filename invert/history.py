@@ -33,6 +33,7 @@ class History:
 
     Attributes:
         on_best: called with every better prompt and its objective.
+        on_step: called with every step.
         best_objective: higher is better; methods differ in what they maximize, so compare it within one method.
     """
 
@@ -40,9 +41,13 @@ class History:
     entries: list[HistoryEntry] = field(default_factory=list)
     best_prompt: str = ""
     best_objective: float = float("-inf")
+    on_step: Callable[[HistoryEntry], None] | None = None
 
     def record(self, stage: str, step: int, value: float, prompt: str = "", metric: str = COSINE) -> None:
-        self.entries.append(HistoryEntry(stage, step, value, prompt, metric))
+        entry = HistoryEntry(stage, step, value, prompt, metric)
+        self.entries.append(entry)
+        if self.on_step is not None:
+            self.on_step(entry)
 
     def report_candidate(self, prompt: str, objective: float) -> None:
         """Keep the prompt if it is the best so far."""

@@ -7,7 +7,7 @@ result = inverter.invert("image.png", tokens=8, method="invert", seed=0)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
-from invert.history import History
+from invert.history import History, HistoryEntry
 from invert.images import load_image, looks_like_image
 from invert.methods import Method, get_method, run_tasks
 from invert.methods.task import InversionOutput, InversionTask
@@ -31,7 +31,18 @@ from invert.target import apply_gap_correction, image_latent, subtract_negative,
 
 ImageLike = str | Path | Image.Image
 OnBest = Callable[[str, float], None]
+OnStep = Callable[[HistoryEntry], None]
+Stop = Callable[[], bool]
 MAX_DERIVED = 8  # bundles with a corpus or banned words of the user's that are kept
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """How a caller follows one inversion, and ends it early."""
+
+    on_best: OnBest | None = None
+    on_step: OnStep | None = None
+    stop: Stop | None = None
 
 
 class Inverter:
@@ -82,6 +93,8 @@ class Inverter:
         *,
         negative: ImageLike | None = None,
         on_best: OnBest | None = None,
+        on_step: OnStep | None = None,
+        stop: Stop | None = None,
         **options: Any,
     ) -> Result:
         """The prompt of an image.
@@ -91,6 +104,8 @@ class Inverter:
             config: options; the defaults where None.
             negative: an image, or a prompt where the text names none, to move away from.
             on_best: called with every better prompt and its objective.
+            on_step: called with every step of the method's history.
+            stop: asked between batches: True ends the search with the best prompt so far, in a result that is `interrupted`.
             options: fields of `InvertConfig`, over those of config.
 
         Raises:
@@ -100,7 +115,7 @@ class Inverter:
             raise InputError(
                 "`invert` takes one image: use `invert_batch` for a prompt of each, or `invert_joint` for one prompt of all"
             )
-        return self.invert_joint([image], config, negative=negative, on_best=on_best, **options)
+        return self.invert_joint([image], config, negative=negative, on_best=on_best, on_step=on_step, stop=stop, **options)
 
     def invert_batch(
         self,
@@ -120,7 +135,7 @@ class Inverter:
         method = get_method(settings.method)
         if method.run_batch is None:
             return [self.invert(image, settings, negative=negative) for image in sources]
-        return self._solved(method, [self._of_images([image], settings, negative, None) for image in sources])
+        return self._solved(method, [self._of_images([image], settings, negative, Callbacks()) for image in sources])
 
     def invert_joint(
         self,
@@ -129,12 +144,15 @@ class Inverter:
         *,
         negative: ImageLike | None = None,
         on_best: OnBest | None = None,
+        on_step: OnStep | None = None,
+        stop: Stop | None = None,
         **options: Any,
     ) -> Result:
         """The one prompt of what several images share: of the mean of their latents. Arguments as for `invert`."""
         settings = replace(config or InvertConfig(), **options)
         method = get_method(settings.method)
-        return self._solved(method, [self._of_images(several(images), settings, negative, on_best)])[0]
+        callbacks = Callbacks(on_best, on_step, stop)
+        return self._solved(method, [self._of_images(several(images), settings, negative, callbacks)])[0]
 
     def distill(
         self,
@@ -143,13 +161,16 @@ class Inverter:
         *,
         negative: ImageLike | None = None,
         on_best: OnBest | None = None,
+        on_step: OnStep | None = None,
+        stop: Stop | None = None,
         **options: Any,
     ) -> Result:
         """A prompt that means what a longer one means: `invert`, pulled onto a text's latent."""
         settings = replace(config or InvertConfig(), **options)
         method = get_method(settings.method)
-        budget = Budget(settings.budget, settings.seconds)
-        return self._solved(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, on_best)])[0]
+        callbacks = Callbacks(on_best, on_step, stop)
+        budget = Budget(settings.budget, settings.seconds, stop=stop)
+        return self._solved(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)])[0]
 
     def analyze(
         self,
@@ -196,14 +217,14 @@ class Inverter:
     # Tasks ------------------------------------------------------------------------------------
 
     def _of_images(
-        self, images: Sequence[ImageLike], config: InvertConfig, negative: ImageLike | None, on_best: OnBest | None
+        self, images: Sequence[ImageLike], config: InvertConfig, negative: ImageLike | None, callbacks: Callbacks
     ) -> InversionTask:
         """The task of one prompt for the images."""
-        budget = Budget(config.budget, config.seconds)
+        budget = Budget(config.budget, config.seconds, stop=callbacks.stop)
         pictures = tuple(load_image(source) for source in images)
         latent = image_latent(self.clip, pictures)
         budget.spend(images=len(pictures))
-        return self._task(self.corrected(latent, config), config, negative, budget, on_best, pictures)
+        return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures)
 
     def _task(
         self,
@@ -211,7 +232,7 @@ class Inverter:
         config: InvertConfig,
         negative: ImageLike | None,
         budget: Budget,
-        on_best: OnBest | None,
+        callbacks: Callbacks,
         images: tuple[Image.Image, ...] = (),
     ) -> InversionTask:
         config.check_context(self.clip.context_length)
@@ -219,7 +240,8 @@ class Inverter:
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
-        return InversionTask(self.bundle_for(config), target, config, rng, budget, History(on_best), images)
+        history = History(callbacks.on_best, on_step=callbacks.on_step)
+        return InversionTask(self.bundle_for(config), target, config, rng, budget, history, images)
 
     def corrected(self, latent: Tensor, config: InvertConfig) -> Tensor:
         """An image's latent as the target that is asked for; only the target "gap" has the gap computed."""
@@ -278,6 +300,7 @@ class Inverter:
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
             ],
+            interrupted=budget.stopped,
         )
 
 
