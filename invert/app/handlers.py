@@ -81,8 +81,7 @@ class Handlers:
     def draw(self, prompt: str, images: float, seed: float, picture: Upload | None) -> list[tuple[Any, str]]:
         """Images with their captions."""
         with told():
-            drawn = self.service.draw(prompt, int(images), int(seed), picture)
-            return [(one.image, f"seed {one.seed}" + ("" if one.judge is None else f" · judge {one.judge:.2f}")) for one in drawn]
+            return [(one.image, one.caption) for one in self.service.draw(prompt, int(images), int(seed), picture)]
 
     def stop(self, request: gr.Request) -> bool:
         """End this visitor's search; whether one ran."""

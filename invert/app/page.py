@@ -14,6 +14,7 @@ from invert.app.handlers import Handlers
 from invert.app.service import Service
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.images import ENDINGS
+from invert.images.addresses import shown
 
 DEFAULT = InvertConfig()
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
@@ -158,7 +159,7 @@ def draw_tab(shared: Shared, service: Service, found: gr.Textbox) -> tuple[Any, 
             images = gr.Slider(1, service.limits.drawn, value=min(4, service.limits.drawn), step=1, label="Images")
             seed = gr.Number(0, label="First seed", precision=0)
         go = gr.Button("Draw", variant="primary", elem_id="draw")
-        gallery = gr.Gallery(label=f"Drawn by {service.generator_name}", columns=2, format="png", elem_id="drawn")
+        gallery = gr.Gallery(label=f"Drawn by {shown(service.generator_name or '')}", columns=2, format="png", elem_id="drawn")
         go.click(shared.handlers.draw, [prompt, images, seed, shared.picture], gallery, api_name="page_draw", **QUIET, **MODEL)
         found.change(lambda text: text, found, prompt, queue=False, api_visibility="private", show_progress="hidden")
     return prompt, images, seed

@@ -32,7 +32,7 @@ def build(inverter: Inverter, limits: Limits | None = None, generator: str | Non
     Args:
         inverter: the model.
         limits: what visitors may ask for.
-        generator: the text-to-image pipeline that draws; None for the bundle's own.
+        generator: the pipeline or the address of the image endpoint that draws; None for the bundle's own.
 
     Raises:
         MissingExtraError: Gradio is not installed.

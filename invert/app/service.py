@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -20,17 +20,16 @@ from invert.analysis import Analysis
 from invert.app.limits import Limits
 from invert.app.runs import Better, Sessions, Update, watched
 from invert.config import InvertConfig
+from invert.diffusion.drawing import TextToImage, to_pil
 from invert.errors import InputError
 from invert.extras import require
 from invert.history import HistoryEntry, labeled
 from invert.images import load_image
+from invert.images.addresses import is_address
 from invert.inverter import Inverter, OnBest, OnStep
 from invert.methods import get_method, method_names
 from invert.result import Result
 from invert.target import image_latent, text_latent
-
-if TYPE_CHECKING:
-    from invert.diffusion.generator import Generator as ImageGenerator
 
 log = logging.getLogger(__name__)
 LONGEST = 2000  # characters of a visitor's text
@@ -74,11 +73,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image of a prompt. judge: cosine with the picture, where one is given."""
+    """An image of a prompt. judge: cosine with the picture, where one is given. problem: why it shows nothing."""
 
     image: Image.Image
     seed: int
     judge: float | None
+    problem: str = ""
+
+    @property
+    def caption(self) -> str:
+        parts = [f"seed {self.seed}", "" if self.judge is None else f"judge {self.judge:.2f}", self.problem]
+        return " · ".join(part for part in parts if part)
 
 
 class Service:
@@ -89,7 +94,7 @@ class Service:
     """
 
     def __init__(self, inverter: Inverter, limits: Limits | None = None, generator: str | None = None) -> None:
-        """generator: the pipeline that draws; None for the bundle's own."""
+        """generator: the what draws: a pipeline or the address of an image endpoint; None for the bundle's own."""
         self.inverter, self.limits = inverter, limits or Limits()
         self.generator_name = generator or inverter.bundle.generator
         self.sessions = Sessions()
@@ -105,7 +110,7 @@ class Service:
             method.check_extra()
         except InputError:
             return False
-        return method.requires != "diffusers" or self.generator_name is not None
+        return not method.learns_through_generator or not (self.generator_name is None or is_address(self.generator_name))
 
     def config(self, method: str = "invert", **options: Any) -> InvertConfig:
         """The settings of a search, within the limits.
@@ -221,26 +226,28 @@ class Service:
         picture = None if upload is None else load_image(upload.path, upload.name)
         seeds = [InvertConfig(seed=seed).seed + i for i in range(images)]
         generator = self.generator
-        from invert.diffusion.generator import to_pil
+        drawn = []
+        for seed, one in zip(seeds, generator.draw([prompt], seeds), strict=True):
+            (image,) = to_pil(one.image)
+            drawn.append(Drawing(image, seed, None if picture is None else self.likeness(image, picture), one.problem))
+        return drawn
 
-        drawn = to_pil(generator.generate([prompt], seeds))
-        judges: list[float | None] = [None] * images
-        if picture is not None:
-            judge = self.inverter.bundle.evaluator()
-            target = image_latent(judge, [picture])
-            judges = [float(image_latent(judge, [image]) @ target) for image in drawn]
-        return [Drawing(*one) for one in zip(drawn, seeds, judges, strict=True)]
+    def likeness(self, image: Image.Image, picture: Image.Image) -> float:
+        """Cosine of two pictures under the bundle's judge."""
+        judge = self.inverter.bundle.evaluator()
+        return float(image_latent(judge, [image]) @ image_latent(judge, [picture]))
 
     @cached_property
-    def generator(self) -> ImageGenerator:
-        """The pipeline that draws, loaded at its first use.
+    def generator(self) -> TextToImage:
+        """What draws, opened at its first use.
 
         Raises:
             InputError: there is none, or its extra is not installed.
         """
         if self.generator_name is None:
             raise InputError("this model has no generator of its own: start the app with `generator` to draw prompts")
-        require("diffusers", "drawing a prompt")
+        if not is_address(self.generator_name):
+            require("diffusers", "drawing a prompt")
         from invert.methods.denoiser import load_generator
 
         return load_generator(self.inverter.bundle, self.generator_name)

@@ -12,8 +12,10 @@ from invert.app.limits import Limits
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import parser
 from invert.cli.terminal import check_stdout, progress, say
+from invert.diffusion.images_api import ImagesApi
 from invert.errors import InputError
 from invert.extras import require
+from invert.images.addresses import is_address
 from invert.registry import BUNDLES
 
 DEFAULT = Limits()
@@ -32,7 +34,9 @@ class ServeOptions:
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     generator: Annotated[
         str | None,
-        typer.Option(help="What draws prompts again: a Stable Diffusion id, or its folder; by default the model's own."),
+        typer.Option(
+            help="What draws prompts again: a pipeline's name or folder, or the address of an image endpoint; by default the model's own."
+        ),
     ] = None
     host: Annotated[str, typer.Option(help="Interface to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1"
     port: Annotated[int | None, typer.Option(help="By default the first free one from 7860.")] = None
@@ -75,7 +79,9 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
 def check(options: ServeOptions) -> None:
     """InputError where an option makes no sense, or the extra is not installed."""
     require("gradio", "`invert serve`")
-    if options.generator is not None:
+    if options.generator and is_address(options.generator):
+        ImagesApi(options.generator)  # checks the address
+    elif options.generator:
         require("diffusers", "`generator`")
     if options.port is not None and not 0 < options.port < 65536:
         raise InputError(f"`port` is {options.port}: give 1 to 65535")

@@ -17,6 +17,7 @@ from PIL import Image
 from invert.app.limits import Limits
 from invert.app.service import Service, Upload
 from invert.bundle import ModelBundle
+from invert.diffusion.drawing import Drawn
 from invert.history import COSINE
 from invert.inverter import Inverter
 from invert.methods import METHODS, InversionOutput, InversionTask, Method
@@ -61,7 +62,7 @@ def methods() -> Iterator[tuple[str, ...]]:
 def service(toy_bundle: ModelBundle, methods: tuple[str, ...]) -> Service:
     bundle = replace(toy_bundle, phrases={"first": ("w1", "w2", "w3"), "second": ("w4",)})
     found = Service(Inverter(bundle), LIMITS, "a generator")
-    found.generator = SimpleNamespace(generate=lambda prompts, seeds: torch.rand(1, len(seeds), 3, 8, 8))  # type: ignore[assignment]
+    found.generator = SimpleNamespace(draw=lambda prompts, seeds: (Drawn(torch.rand(3, 8, 8)) for _ in seeds))  # type: ignore[assignment]
     return found
 
 
