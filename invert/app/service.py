@@ -228,7 +228,7 @@ class Service:
         generator = self.generator
         drawn = []
         for seed, one in zip(seeds, generator.draw([prompt], seeds), strict=True):
-            (image,) = to_pil(one.image)
+            (image,) = to_pil(one.image[None])
             drawn.append(Drawing(image, seed, None if picture is None else self.likeness(image, picture), one.problem))
         return drawn
 

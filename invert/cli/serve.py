@@ -34,9 +34,7 @@ class ServeOptions:
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     generator: Annotated[
         str | None,
-        typer.Option(
-            help="What draws prompts again: a pipeline's name or folder, or the address of an image endpoint; by default the model's own."
-        ),
+        typer.Option(help="What draws prompts: a pipeline's name or folder, or an image endpoint; by default the model's own."),
     ] = None
     host: Annotated[str, typer.Option(help="Interface to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1"
     port: Annotated[int | None, typer.Option(help="By default the first free one from 7860.")] = None
