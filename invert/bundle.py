@@ -54,6 +54,7 @@ class ModelBundle:
         learn_prior: makes the prior on language.
         compose: writes initial prompts for a search and its target (E,), best first; None where the corpus's
             nearest prompts are all that a search starts from.
+        examples: draws pictures to try the model on, by name; None where there are none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ModelBundle:
     measure_gap: Callable[[], Tensor] | None = None
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt]] | None = None
+    examples: Callable[[], Mapping[str, Image.Image]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

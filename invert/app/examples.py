@@ -1,4 +1,4 @@
-"""Pictures to try, drawn when the app starts."""
+"""Pictures to try, those that the bundle brings."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from invert.registry import resolve
-
-SCENES = {
-    "lobster": "a lobster to the left of a palm tree on a dotted teal and black background",
-    "fox": "a fox above a red umbrella on a striped blue and white background",
-    "clocks": "two alarm clocks on a yellow background",
-}
+from invert.bundle import ModelBundle
 
 
-def example_paths() -> list[str]:
-    """The files, in a folder that the page serves from."""
+def example_paths(bundle: ModelBundle) -> list[str]:
+    """Their files, in the folder that the page serves from; none where the bundle brings none."""
+    if bundle.examples is None:
+        return []
     Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="examples-", dir=get_upload_folder()))
-    draw = resolve("invert.picturebook.commands:drawn")
-    for name, scene in SCENES.items():
-        picture, _ = draw(scene)
-        picture.save(folder / f"{name}.png")
-    return [str(folder / f"{name}.png") for name in SCENES]
+    paths = []
+    for name, picture in bundle.examples().items():
+        paths.append(str(folder / f"{name}.png"))
+        picture.save(paths[-1])
+    return paths

@@ -47,7 +47,8 @@ def page(service: Service) -> gr.Blocks:
                     elem_id="picture",
                 )
                 notice = gr.HTML(elem_id="notice")
-                gr.Examples(example_paths(), picture, label="Try one of these", api_visibility="private")
+                if examples := example_paths(service.inverter.bundle):
+                    gr.Examples(examples, picture, label="Try one of these", api_visibility="private")
                 settings = settings_of(service)
             with gr.Column(scale=3, min_width=280, elem_id="right"), gr.Tabs():
                 shared = Shared(handlers, picture, settings)

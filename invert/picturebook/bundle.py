@@ -19,6 +19,7 @@ from invert.methods.labels import LabelTables
 from invert.models.clip import Clip
 from invert.picturebook import clip as own_clip
 from invert.picturebook import models
+from invert.picturebook.drawing import examples
 from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, CORNERS, PATTERNS, draw_scenes, objects
@@ -48,6 +49,7 @@ def load(clip: Clip) -> ModelBundle:
         load_evaluator=partial(load_judge, clip.device),
         generator=NAME,
         measure_gap=partial(measure_gap, clip),
+        examples=examples,
     )
 
 

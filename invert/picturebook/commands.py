@@ -16,7 +16,6 @@ from invert.errors import InputError
 from invert.escape import escaped
 from invert.files import check_writable, write_output
 
-DRAWN_SIZE = 256  # pixels of a drawn scene: for eyes; the model scales it down
 EXAMPLE = '"two owls on a blue background" out.png'
 
 
@@ -42,23 +41,14 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
     if kind not in Image.SAVE:
         raise InputError(f"cannot write {path}: its ending names no kind of image; give a writable .png path")
     check_writable(path, "scene")
+    from invert.picturebook.drawing import drawn
+
     image, understood = drawn(description, seed)
     buffer = io.BytesIO()
     image.save(buffer, kind)
     write_output(path, buffer.getvalue())
     print(escaped(understood), file=sys.stderr)
     return 0
-
-
-def drawn(description: str, seed: int = 0) -> tuple[Image.Image, str]:
-    """The described scene as a picture, and how the description was understood."""
-    from torchvision.transforms.functional import to_pil_image
-
-    from invert.picturebook.grammar import caption, parse
-    from invert.picturebook.render import render
-
-    scene = parse(description, seed)
-    return to_pil_image(render([scene], DRAWN_SIZE)[0]), caption(scene)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
