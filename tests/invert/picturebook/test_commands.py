@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from invert.picturebook import commands
+from invert.picturebook.drawing import DRAWN_SIZE
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_a_scene_is_drawn_and_said(run, tmp_path):
     status, out, err = run("draw", "two owls on a blue background", tmp_path / "out.png")
     assert (status, out) == (0, "") and "two owls" in err
     with Image.open(tmp_path / "out.png") as picture:
-        assert picture.size == (commands.DRAWN_SIZE, commands.DRAWN_SIZE)
+        assert picture.size == (DRAWN_SIZE, DRAWN_SIZE)
 
 
 def test_the_same_seed_draws_the_same(run, tmp_path):
