@@ -1,7 +1,7 @@
 """Where drawings by other hands come from: npm packages and Debian packages, with their licences.
 
 `download` fetches and unpacks them below a folder; what is there already is left alone. None of it goes into the wheel.
-Twemoji and EmojiOne 1 are kept for testing and never stand here.
+KEPT_FONTS are for testing alone.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ FONTS = (
     Font("noto-blobs", "@iconify-json/noto-v1", "1.2.5", "icons", "Apache 2.0, Google Inc."),
     Font("emojione-2", "@iconify-json/emojione", "1.2.3", "icons", "CC BY 4.0, EmojiOne 2.3, now EmojiTwo"),
 )
+KEPT_FONTS = (  # never trained on
+    Font("twemoji", "@iconify-json/twemoji", "1.2.5", "icons", "CC BY 4.0, Twitter, Inc. and other contributors"),
+    Font("emojione-1", "@iconify-json/emojione-v1", "1.2.3", "icons", "CC BY-SA 4.0, EmojiOne"),
+)
 CLIP_ART, STAMPS, CLDR, WALLPAPERS = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core", "mate-backgrounds"
 DEBIAN = {
     CLIP_ART: "public domain, the authors of the Open Clip Art Library (each file names its own)",
@@ -56,7 +60,7 @@ def download(folder: Path) -> None:
     Raises:
         OSError: a registry does not answer, or a file is not what the registry promised.
     """
-    for font in FONTS:
+    for font in (*FONTS, *KEPT_FONTS):
         target = folder / "npm" / font.name
         if not target.exists():
             unpack_npm(font, target)

@@ -2,9 +2,9 @@
 `python scripts/make_drawings.py FOLDER`.
 
 In: the packages of `drawing_sources.py`, downloaded once below FOLDER. Out, in FOLDER/drawings/: for each source one
-WebP atlas of 72-pixel sprites and a JSON list of (object, file) for its tiles; `grounds.webp`, square pieces of
-photographs; and below FOLDER/kept/ the clip art and stamps that are kept for testing, which no training reads: every
-file whose name without ending has `zlib.crc32(name) % 3 == 0`.
+WebP atlas of 72-pixel sprites and a JSON list of (object, file) for its tiles, and `grounds.webp`, square pieces of
+photographs. Below FOLDER/kept/ lies what no training reads: atlases of Twemoji and EmojiOne 1, and the clip art and
+stamps of which the file's name without ending has `zlib.crc32(name) % 3 == 0`, as atlases and one by one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import resvg_py
 from drawing_names import ObjectNames, synonyms
-from drawing_sources import CLIP_ART, FONTS, STAMPS, Font, download
+from drawing_sources import CLIP_ART, FONTS, KEPT_FONTS, STAMPS, Font, download
 from make_sprites import CLDR, cldr_names, object_names
 from PIL import Image, ImageOps
 
@@ -249,13 +249,16 @@ def main() -> None:
     cldr = folder / "debian" / CLDR
     world = {thing.name: thing.plural for thing in objects()}
     emoji = {e: name for e, given in object_names(cldr).items() if (name := given.removeprefix("=")) in world}
-    for font in FONTS:
-        write_atlas(list(font_drawings(font, folder, emoji, cldr_names(cldr))), output / font.name)
+    (folder / "kept").mkdir(exist_ok=True)
+    for font in (*FONTS, *KEPT_FONTS):
+        drawings = list(font_drawings(font, folder, emoji, cldr_names(cldr)))
+        write_atlas(drawings, (output if font in FONTS else folder / "kept") / font.name)
     names = ObjectNames(world, synonyms(cldr, emoji))
     for package, files in ((CLIP_ART, clip_art_files(folder)), (STAMPS, stamp_files(folder))):
         found = list(named_drawings(files, names))
         kept = [drawing for drawing, is_kept in found if is_kept]
         write_atlas(unlike([drawing for drawing, is_kept in found if not is_kept], kept), output / package)
+        write_atlas(kept, folder / "kept" / package)
         write_kept(kept, folder / "kept" / package)
     write_grounds(folder, output / "grounds.webp")
 

@@ -37,19 +37,26 @@ def unpack(path: Path) -> Tensor:
     return torch.from_numpy(np.concatenate([colors.round().astype(np.uint8), tiles[:, 3:]], 1))
 
 
+def photographs(folder: Path) -> Tensor:
+    """Square pieces of photographs (N, 3, 96, 96) uint8, from the folder of the atlases."""
+    atlas = np.asarray(Image.open(folder / "grounds.webp").convert("RGB"))
+    pieces = atlas.reshape(-1, GROUND, COLUMNS, GROUND, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, GROUND, GROUND)
+    return torch.from_numpy(pieces.copy())
+
+
 class ManyHands:
     """Every drawing of every object, on one device.
 
     tile_sources: the source of each tile, "own" for the world's sprites, which come first.
     """
 
-    def __init__(self, folder: Path, device: torch.device, sources: tuple[str, ...] | None = None) -> None:
-        """folder: of the atlases. sources: the ones to take; all by default.
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        """folder: of the atlases.
 
         Raises:
             FileNotFoundError: the folder holds no atlas.
         """
-        found = sorted(path for path in folder.glob("*.json") if sources is None or path.stem in sources)
+        found = sorted(folder.glob("*.json"))
         if not found:
             raise FileNotFoundError(f"{folder} holds no drawings; `python scripts/make_drawings.py` collects them")
         index = {thing.name: i for i, thing in enumerate(objects())}
@@ -66,9 +73,7 @@ class ManyHands:
         full = torch.cat(parts).to(device)
         half = torch.cat([F.avg_pool2d(part.float(), 2).round().byte() for part in full.split(256)])
         self.levels = (full, half)
-        atlas = np.asarray(Image.open(folder / "grounds.webp").convert("RGB"))
-        pieces = atlas.reshape(-1, GROUND, COLUMNS, GROUND, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, GROUND, GROUND)
-        self.photographs = torch.from_numpy(pieces.copy()).to(device)
+        self.photographs = photographs(folder).to(device)
 
     def choose(self, thing: int, rng: random.Random) -> int:
         """The world's own sprite, a font's pictograph, clip art or a stamp of the object."""
