@@ -73,6 +73,10 @@ class Generator:
         self.pipeline = pipeline
         if not (self.is_xl or isinstance(pipeline, StableDiffusionPipeline)):
             raise InputError(f"{name!r} is a {type(pipeline).__name__}: give a Stable Diffusion 1.x, 2.x or XL pipeline")
+        if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:
+            raise InputError(
+                f"{name!r} fills or changes a picture beside its prompt: give a pipeline that draws from a prompt alone"
+            )
         self.name, self.config = name, config or GenerateConfig()
         self.pipeline.set_progress_bar_config(disable=True)  # of those that are handed in
         for part in (self.pipeline.unet, self.pipeline.vae, *self.text_encoders):

@@ -62,8 +62,8 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
 def other_kind(name: str, kind: str) -> InputError:
     """The error for a pipeline that draws no prompt, or draws by a picture besides it."""
     return InputError(
-        f"the generator {name!r} is a {kind}: give one that draws from a prompt alone, as diffusers' "
-        "AutoPipelineForText2Image loads it"
+        f"the generator {name!r} is a {kind}: give one that draws from a prompt alone, such as a Stable Diffusion, "
+        "a FLUX or a Qwen-Image"
     )
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 import invert.cli
 from invert.diffusion.generator import Generator
 from invert.diffusion.roundtrip import regenerate
+from invert.inverter import Inverter
 from invert.models.loading import load_clip
+from tests.invert.diffusion.conftest import KINDS
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
 
@@ -56,6 +58,20 @@ def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(
     assert len(prompts) == 3 and result["prompt"] == prompts[0]
     generator, judge = Generator.load(str(picturebook_reader), "cpu"), load_clip("picturebook-judge", "cpu")
     assert regenerate(generator, judge, Image.open(picture), prompts, seeds=[0, 1]).best_first() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_stable_diffusion_draws_the_prompt_and_says_why_it_does_not_draw_the_soft_one(
+    monkeypatch: pytest.MonkeyPatch, picture: Path, kind: str, pipeline_folders: dict[str, Path], inverter: Inverter,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Inverter, "load", lambda *_, **__: inverter)
+    words = ("--method", "nearest", "--restarts", 1, "--soft-steps", 1, "--generate", 1, "--json", "--size", "32x16")
+    assert run(monkeypatch, picture, *words, "--steps", 2, "--guidance", 2, "--generator", pipeline_folders[kind]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert len(result["drawn"]) == 1 and "soft_drawn" not in result
+    assert len(err.splitlines()) == 1 and "the soft prompt is not drawn" in err
 
 
 @pytest.mark.parametrize(

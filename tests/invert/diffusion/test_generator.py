@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    ControlNetModel,
+    DDPMPipeline,
+    DDPMScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DModel,
+)
 
-from invert.diffusion.drawing import to_pil
+from invert.diffusion.drawing import open_generator, to_pil
 from invert.diffusion.generator import GenerateConfig, Generator
 from invert.errors import InputError
+from tests.invert.diffusion.conftest import random_pipeline, random_unet
 
 FAST = GenerateConfig(steps=2, guidance=3.0, batch=3)
 
@@ -119,3 +127,14 @@ def test_a_pipeline_without_prompts_is_one_sentence(tmp_path: Path) -> None:
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"is a DDPMPipeline: give one that draws from a prompt alone"):
         Generator.load(str(tmp_path), device="cpu")
+
+
+def test_a_pipeline_that_draws_by_a_picture_is_one_sentence(tmp_path: Path) -> None:
+    parts = random_pipeline("SD 1").components | {"requires_safety_checker": False}
+    filling = StableDiffusionPipeline(**parts | {"unet": random_unet(32, in_channels=9)})
+    with pytest.raises(InputError, match="fills or changes a picture"):
+        Generator(filling, "inpainting")
+    controlnet = ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(16, 32))
+    StableDiffusionControlNetPipeline(**parts, controlnet=controlnet).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is a StableDiffusionControlNetPipeline: give one that draws from a prompt alone"):
+        open_generator(str(tmp_path), "cpu")

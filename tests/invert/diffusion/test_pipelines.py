@@ -264,8 +264,8 @@ class Painter:
 
     name, reads_clip = "painter", False
 
-    def __init__(self, fails_after: int = 100) -> None:
-        self.left = fails_after
+    def __init__(self, fails_after: int = 100, failure: BaseException | None = None) -> None:
+        self.left, self.failure = fails_after, failure or InputError("the paint is used up")
 
     def check(self, options: DrawingOptions) -> None:
         """It takes all."""
@@ -274,7 +274,7 @@ class Painter:
         for prompt in prompts:
             for _ in seeds:
                 if self.left == 0:
-                    raise InputError("the paint is used up")
+                    raise self.failure
                 self.left -= 1
                 side = 16 if prompt == "teal" else 8  # sizes may differ
                 rgb = {"black": (0.0, 0.0, 0.0), "teal": (0.0, 0.5, 0.5)}.get(prompt, (1.0, 0.0, 0.0))
@@ -292,3 +292,10 @@ def test_images_that_were_there_before_an_error_are_kept(found: Result) -> None:
     result = round_trip(Painter(fails_after=1), (0, 1)).draw(found, Image.new("RGB", (64, 64), "teal"), told.append)
     assert [image.seed for image in result.drawn] == [0] and result.drawn[0].judge < 1
     assert [str(error) for error in told] == ["the paint is used up"]
+
+
+def test_images_that_were_there_before_an_interrupt_are_kept(found: Result) -> None:
+    told: list[Exception] = []
+    painter = Painter(fails_after=1, failure=KeyboardInterrupt())
+    result = round_trip(painter, (0, 1)).draw(found, Image.new("RGB", (64, 64), "teal"), told.append)
+    assert len(result.drawn) == 1 and result.interrupted and told == []
