@@ -19,7 +19,7 @@ from invert.images.addresses import is_address
 
 WITHHELD = "withheld by the safety checker"
 BLACK = "black"
-OVERFLOWED = "black: numbers overflowed, float32 or bfloat16 may help"
+OVERFLOWED = "black: numbers overflowed, bfloat16 may help"
 
 
 @dataclass(frozen=True)

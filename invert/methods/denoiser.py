@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from invert.bundle import ModelBundle
 from invert.diffusion.drawing import TextToImage, open_generator
 from invert.errors import InputError
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
-    """The generator of that name, or the bundle's own, loaded once.
+    """The generator of that name, or the bundle's own, loaded once, on the model's device.
+
+    Where the model is in half precision, a pipeline is too; else it has the dtype that such weights are published for.
 
     Raises:
         InputError: no name is given and the bundle has none, or it cannot be loaded.
@@ -26,7 +30,8 @@ def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
             f"{bundle.clip.name!r} brings no generator: give one as `generator`, the name or folder of a diffusers pipeline "
             "or the address of an image endpoint"
         )
-    return bundle.once(f"generator {chosen}", lambda: open_generator(chosen, bundle.clip.device))
+    dtype = bundle.clip.dtype if bundle.clip.dtype in (torch.float16, torch.bfloat16) else None
+    return bundle.once(f"generator {chosen}", lambda: open_generator(chosen, bundle.clip.device, dtype))
 
 
 def obstacle_to_soft_prompts(bundle: ModelBundle, generator: TextToImage) -> str:

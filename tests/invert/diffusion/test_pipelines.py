@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
 import invert.cli
+from invert.bundle import ModelBundle
 from invert.diffusion.drawing import BLACK, OVERFLOWED, WITHHELD, Drawn, TextToImage, checked, open_generator
 from invert.diffusion.loading import default_dtype
 from invert.diffusion.options import DrawingOptions
@@ -24,6 +25,7 @@ from invert.diffusion.pipelines import PromptPipeline
 from invert.diffusion.roundtrip import RoundTrip
 from invert.errors import InputError
 from invert.inverter import Inverter
+from invert.methods.denoiser import load_generator
 from invert.models.loading import load_clip
 from invert.result import Result
 from tests.invert.diffusion.families import FAMILIES, small_pipeline
@@ -215,6 +217,15 @@ def test_large_pipelines_are_not_loaded_in_float16(monkeypatch: pytest.MonkeyPat
     halves = [default_dtype(kind, torch.device("cuda")) for kind in kinds]
     assert halves == [torch.float16, torch.bfloat16, torch.bfloat16]
     assert default_dtype("FluxPipeline", torch.device("cpu")) == torch.float32
+
+
+def test_a_pipeline_takes_the_half_precision_of_the_model(folders: dict[str, Path], picturebook_bundle: ModelBundle) -> None:
+    for dtype, wanted in ((torch.bfloat16, torch.bfloat16), (torch.float64, torch.float32)):
+        clip = SimpleNamespace(name="any", device=torch.device("cpu"), dtype=dtype)
+        generator: Any = load_generator(replace(picturebook_bundle, clip=clip), str(folders["FLUX"]))
+        assert generator.pipeline.transformer.dtype == wanted
+        (drawn,) = generator.draw(["a fox"], [0], FAST)
+        assert drawn.image.dtype == torch.float32 and drawn.problem == ""
 
 
 def test_what_is_wrong_with_an_image_is_told() -> None:
