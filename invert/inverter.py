@@ -214,6 +214,19 @@ class Inverter:
         """Cosine of a prompt's latent with a unit target (E,)."""
         return float(text_latent(self.clip, prompt) @ target)
 
+    def rate(
+        self,
+        prompt: str,
+        image: ImageLike,
+        config: InvertConfig | None = None,
+        *,
+        negative: ImageLike | None = None,
+    ) -> Result:
+        """The result of a prompt that an image comes with: its cosine, nothing searched. Arguments as for `invert`."""
+        task = self._of_images([image], config or InvertConfig(), negative, None)
+        output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
+        return replace(self._result(task, output), method="embedded")
+
     # Tasks ------------------------------------------------------------------------------------
 
     def _of_images(

@@ -54,12 +54,14 @@ class Entry:
         pictures: the images.
         results: of every method in order; may be empty where there is an analysis.
         analysis: the phrases that the images are nearest to, where that was asked for.
+        carried: the prompt in the picture's own file; "" where there is none.
     """
 
     label: str
     pictures: list[Image.Image]
     results: list[Result]
     analysis: Analysis | None = None
+    carried: str = ""
 
 
 def trace_figure(result: Result) -> Figure:
@@ -149,7 +151,8 @@ def section(entry: Entry) -> str:
     """One image, or several together: what was found for them."""
     pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in entry.pictures)
     found = (prompts(entry.results) if entry.results else "") + (phrases(entry.analysis) if entry.analysis else "")
-    return f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p>{found}</div></section>'
+    carried = f'<p class="name">carries: {shown(entry.carried)}</p>' if entry.carried else ""
+    return f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p>{carried}{found}</div></section>'
 
 
 def phrases(analysis: Analysis) -> str:

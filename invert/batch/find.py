@@ -8,6 +8,7 @@ compared with names, one with a slash with the path below the given folder, in w
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -109,7 +110,7 @@ def in_folder(
             if is_folder(entry):
                 if not patterns.excludes(relative):
                     (links if entry.is_symlink() else waiting).append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in ENDINGS and patterns.wants(relative):
+            elif os.path.splitext(entry.name)[1].lower() in ENDINGS and patterns.wants(relative) and is_regular(entry):
                 yield entry.path
 
 
@@ -118,6 +119,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a loop of links
         return False
+
+
+def is_regular(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads nowhere, which is told; a pipe would be waited for."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
 
 
 def identity(path: str) -> Identity:

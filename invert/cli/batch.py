@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -21,6 +22,8 @@ from invert.errors import InputError
 from invert.escape import escaped
 from invert.history import labeled
 from invert.images import load_image, thumbnail
+from invert.images.addresses import download, is_address
+from invert.images.embedded import EmbeddedPrompt, read_embedded
 from invert.inverter import Inverter
 from invert.methods import get_method
 from invert.models.clip import Clip
@@ -42,6 +45,7 @@ class Subject:
     label: str
     pictures: list[Image.Image]
     text: str = ""
+    embedded: EmbeddedPrompt | None = None  # that its one picture carries
 
 
 def read_subjects(groups: Iterable[list[str]], job: Job) -> Iterator[Subject]:
@@ -49,14 +53,25 @@ def read_subjects(groups: Iterable[list[str]], job: Job) -> Iterator[Subject]:
     for group in groups:
         label = ", ".join(group)
         try:
-            yield Subject(label, [picture(path, len(group) > 1) for path in group])
+            read = [opened(path, len(group) > 1) for path in group]
+            carried = read[0][1] if len(group) == 1 and job.outputs.embedded != "ignore" else None
+            yield Subject(label, [image for image, _ in read], embedded=carried)
         except Exception as error:
             job.tell(error, f" while reading {label}")
 
 
-def picture(path: str, small: bool) -> Image.Image:
-    image = load_image(read_stdin(), "the picture on standard input") if path == STDIN else load_image(path)
-    return thumbnail(image, TOGETHER_SIDE) if small else image
+def opened(path: str, small: bool) -> tuple[Image.Image, EmbeddedPrompt | None]:
+    """A picture and the prompt in its file, of which a stream and an address are read once."""
+    if path == STDIN:
+        stream = read_stdin()
+        carried, image = read_embedded(stream), load_image(stream, "the picture on standard input")
+    elif is_address(path):
+        content = download(path)
+        carried, image = read_embedded(content), load_image(content, path)
+    else:
+        carried = read_embedded(path) if os.path.isfile(path) else None  # what a pipe holds is gone once read
+        image = load_image(path)
+    return thumbnail(image, TOGETHER_SIDE) if small else image, carried
 
 
 class Job:
@@ -101,6 +116,8 @@ class Job:
 
     def invert_all(self, subjects: Iterable[Subject], several: bool) -> None:
         for subject in subjects:
+            if subject.embedded is not None and self.outputs.embedded == "show":
+                complain(f"note: {subject.label} carries a prompt ({subject.embedded.source}): {subject.embedded.prompt}")
             results = self.run_one(subject)
             if results:
                 self.keep(subject, results)
@@ -122,7 +139,9 @@ class Job:
     def keep(self, subject: Subject, results: list[Result]) -> None:
         """What the files need of it: small pictures of all for a report, else the first results."""
         if self.outputs.report is not None:
-            self.entries.append(Entry(subject.label, [thumbnail(image, KEPT) for image in subject.pictures], results))
+            carried = "" if subject.embedded is None else subject.embedded.prompt
+            pictures = [thumbnail(image, KEPT) for image in subject.pictures]
+            self.entries.append(Entry(subject.label, pictures, results, carried=carried))
         elif self.outputs.files() and not self.entries:
             self.entries.append(Entry(subject.label, [], results))
 
@@ -166,7 +185,10 @@ class Job:
 
             if not subject.pictures:
                 return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)
-            result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, on_best=on_best)
+            if subject.embedded is not None and self.outputs.embedded == "use" and method == self.methods[0]:
+                result = self.inverter.rate(subject.embedded.prompt, subject.pictures[0], config, negative=self.negative)
+            else:
+                result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, on_best=on_best)
             if self.round_trip is None or result.interrupted:
                 return result
             line.update(as_text(f"drawing {result.prompt}"))
@@ -197,7 +219,9 @@ class Job:
 
     def print_results(self, subject: Subject, results: list[Result], several: bool) -> None:
         if self.outputs.as_json:
-            source = {"image": subject.label} if subject.pictures else {}
+            source: dict[str, Any] = {"image": subject.label} if subject.pictures else {}
+            if subject.embedded is not None:
+                source["embedded"] = subject.embedded.to_json()
             for result in results:
                 say(json.dumps({**source, **result.to_json()}))
         elif len(self.methods) > 1:

@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import TARGETS, Options, SearchOptions, drawing_options, listed, parser
+from invert.cli.options import EMBEDDED, TARGETS, Options, SearchOptions, drawing_options, listed, parser
 from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
@@ -80,6 +80,8 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("no image given: try `invert image.png`, or `invert --help`")
     if options.text is not None and options.images:
         raise InputError("`text` shortens a prompt and reads no image: give either of them, not both")
+    if options.embedded == "use" and (options.together or options.text is not None):
+        raise InputError("`embedded` use takes the prompt that one picture carries: leave it out with `together` and `text`")
     if options.text is not None and not options.text.strip():
         raise InputError("`text` is empty: give the prompt to shorten")
     check_analysis(options)
@@ -111,6 +113,8 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
         get_method(name).check_extra()
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
+    if options.embedded not in EMBEDDED:
+        raise InputError(f"unknown `embedded` {options.embedded!r}: choose one of {', '.join(EMBEDDED)}")
     for name in parse_settings(options.settings or ()):
         if name not in methods:
             raise InputError(f"`settings` names the method {name!r}, which does not run: choose it with `method` or `compare`")

@@ -75,6 +75,7 @@ class SearchOptions:
             "endpoint (OpenAI's images API; key in INVERT_GENERATOR_KEY); by default the model's own."
         ),
     ] = DEFAULT.generator
+    embedded: Annotated[str, typer.Option(help=f"With prompts that pictures carry: {', '.join(EMBEDDED)}.")] = EMBEDDED[1]
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
 

@@ -27,6 +27,7 @@ class Outputs:
     top: int  # prompts to print
     generate: int  # images to draw
     select: bool  # by what they draw
+    embedded: str  # what becomes of prompts that pictures carry: use, show or ignore
     debug: bool
 
     @classmethod
@@ -39,6 +40,7 @@ class Outputs:
             top=options.n_top,
             generate=options.generate,
             select=options.select == "generator",
+            embedded=options.embedded,
             debug=options.debug,
         )
 

@@ -17,7 +17,7 @@ from invert.batch.tiers import TierPlan
 from invert.cli.command import check_search, config_of
 from invert.cli.failures import BAD_INPUT
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, listed, parser
+from invert.cli.options import DEFAULT, SearchOptions, listed, parser
 from invert.cli.terminal import complain
 from invert.config import InvertConfig
 from invert.errors import InputError
@@ -50,7 +50,6 @@ class RunOptions(SearchOptions):
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Write the prompt into the pictures' metadata; pixels stay as they are.")
     ] = False
-    embedded: Annotated[str, typer.Option(help=f"With prompts that pictures carry: {', '.join(EMBEDDED)}.")] = EMBEDDED[1]
     include: Annotated[list[str] | None, typer.Option(help="Only pictures like this, as in '*.png' or 'a/*'; repeatable.")] = None
     exclude: Annotated[list[str] | None, typer.Option(help="No pictures and folders like this; repeatable.")] = None
     top: Annotated[int, typer.Option(help="How many distinct prompts the tables list.")] = DEFAULT.top
@@ -111,8 +110,6 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
     check_formats(listed(options.formats))
     if "parquet" in listed(options.formats):
         require("pyarrow", "`formats` parquet")
-    if options.embedded not in EMBEDDED:
-        raise InputError(f"unknown `embedded` {options.embedded!r}: choose one of {', '.join(EMBEDDED)}")
     Sidecars(existing=options.existing)
     check_search(options, (options.method,))
     config, plan = config_of(options, options.top), TierPlan(options.search_below, options.search_share)

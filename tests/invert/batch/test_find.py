@@ -19,6 +19,7 @@ def test_pictures_at_any_depth_come_sorted_and_other_files_and_hidden_ones_do_no
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", ".hidden/a.png", "a/._b.png"):
         draw(tmp_path / name, 10)
     (tmp_path / "notes.txt").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe.png")
     assert keys(tmp_path) == ["a/b/c.webp", "a/z.JPG", "b.png"]
 
 
