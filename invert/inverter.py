@@ -223,7 +223,7 @@ class Inverter:
         negative: ImageLike | None = None,
     ) -> Result:
         """The result of a prompt that an image comes with: its cosine, nothing searched. Arguments as for `invert`."""
-        task = self._of_images([image], config or InvertConfig(), negative, None)
+        task = self._of_images([image], config or InvertConfig(), negative, Callbacks())
         output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
         return replace(self._result(task, output), method="embedded")
 
