@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tarfile
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from invert.errors import InputError
 from invert.images import ENDINGS
 
 MAX_BYTES = 256 << 20  # of one encoded picture
+CLOCK_TICK = 0.02  # seconds: the coarsest clock of a common file system, twice
 ATTEMPTS = 3  # at a picture that changes while it is read
 BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
 
@@ -81,9 +83,16 @@ def read_picture(key: str, path: str) -> Sample:
             return Sample(key, error=f"{path} does not exist: check the path")
         except (OSError, ValueError) as error:
             return Sample(key, error=f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
-        if state_of(path) == before and len(content) == before[0]:
+        if len(content) == before[0] and _is_settled(path, before):
             return Sample(key, content)
     return Sample(key, error=f"{path} changes while it is read: run again when it is finished")
+
+
+def _is_settled(path: str, state: tuple[int, int]) -> bool:
+    """Whether the file is as it was. Two writes within one tick of the file system's clock leave the same time."""
+    if time.time() - state[1] / 1e9 < CLOCK_TICK:
+        time.sleep(CLOCK_TICK)
+    return state_of(path) == state
 
 
 # webdataset -------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
     with _writing(job):
         if not lock.held or not _write(job.output(shard), content, lock):
             return _timed(Report(shard.name, HELD), began)
-        _log(report, job)
+        _log(report, shard, job)
     return report
 
 
@@ -266,12 +266,12 @@ def sweep(shards: Iterable[Shard], job: Job) -> None:
                 os.unlink(os.path.join(job.out, name))
 
 
-def _log(report: Report, job: Job) -> None:
+def _log(report: Report, shard: Shard, job: Job) -> None:
     """A line of what a shard took, in a file of this process's own; nothing reads it back."""
     folder = Path(job.out) / LOGS
     folder.mkdir(exist_ok=True)
     with open(folder / f"{socket.gethostname()}-{os.getpid()}.jsonl", "a") as file:
-        file.write(json.dumps(asdict(report)) + "\n")
+        file.write(json.dumps({"output": shard.output(job.config), **asdict(report)}) + "\n")
 
 
 def _timed(report: Report, began: float) -> Report:
