@@ -6,6 +6,7 @@ Exit status: 0 all are done, 1 some are not, 2 the run could not go on.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,11 @@ from invert.errors import InputError
 ENGINES = {"local": local.run, "processes": processes.run, "ray": ray_engine.run}
 
 
+def resident_mib() -> float:
+    """What this process holds in memory. `experiments.harness.memory` tells it too, but brings torch along."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
 def main(
     out: Path,
     inputs: list[str],
@@ -29,13 +35,17 @@ def main(
     seconds: Annotated[float, typer.Option(help="Of a batch.")] = 0.0,
     batch: int = 16,
     size: Annotated[int, typer.Option(help="Pictures of a shard of a folder.")] = 1000,
+    watch: Annotated[int, typer.Option(help="Print memory (MiB) and processor seconds whenever so many shards are done.")] = 0,
 ) -> None:
     """Run and say what became of the shards that are not done."""
     job = Job(str(out), "stub")
-    status = 0
+    status = reports = 0
 
     def on_report(report: Report) -> None:
-        nonlocal status
+        nonlocal status, reports
+        reports += 1
+        if watch and reports % watch == 0:
+            print("watch", reports, f"{resident_mib():.1f} {time.process_time():.3f}", flush=True)
         if report.status != DONE:
             print(report.message, file=sys.stderr, flush=True)
             status = max(status, 2 if report.status == STOPPED else 1)

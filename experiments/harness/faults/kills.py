@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from experiments.harness.faults.verdicts import Verdict, finish, judge, outputs, rows, start, write_tars
+from invert.batch.engines.processes import ATTEMPTS
 
 TARS, PICTURES = 12, 8
 SLOW = {"engine": "processes", "workers": 2, "seconds": 0.05, "batch": 2}  # a shard takes 0.2 s
@@ -41,7 +42,7 @@ def kill_drivers(folder: Path, times: int, rng: random.Random) -> Verdict:
 
 
 def kill_workers(folder: Path, times: int, rng: random.Random) -> Verdict:
-    """Kill one worker at a time under living drivers; every driver has to end by itself, with everything done."""
+    """Kill workers, one after the other, under living drivers; every driver has to end by itself, with everything done."""
     verdict, keys = Verdict(), write_tars(folder / "in", TARS, PICTURES)
     undisturbed = _undisturbed(folder)
     run = 0
@@ -49,7 +50,7 @@ def kill_workers(folder: Path, times: int, rng: random.Random) -> Verdict:
         out = folder / f"out{run}"
         run += 1
         process = start(out, folder / "in", **SLOW)
-        while process.poll() is None and verdict.runs < times:
+        for _ in range(ATTEMPTS - 1):  # one more, and the driver would rightly give up
             time.sleep(rng.uniform(0.5, MOMENTS / 2))
             workers = children(process.pid)
             if workers and process.poll() is None:

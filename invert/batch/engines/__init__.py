@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from invert.batch.work import Report, Solver
 
 ENGINES = ("local", "processes", "ray")
-MakeSolver = Callable[[], Solver]
 OnReport = Callable[[Report], object]
 
 
@@ -22,10 +21,10 @@ class Workers:
 
     Attributes:
         make: loads a model on the device that it is given ("" for the default one); can be pickled.
-        devices: of the workers, one each.
-        gpus: of a worker, as Ray shares them out.
+        devices: of the workers, one each; for Ray their number alone counts, () for as many as the cluster has room for.
+        gpus: of a worker, as Ray shares them out; None: 1 where the cluster has some.
     """
 
     make: Callable[[str], Solver]
     devices: tuple[str, ...] = ("",)
-    gpus: float = 0.0
+    gpus: float | None = None

@@ -20,7 +20,7 @@ from invert.batch.engines.local import POLL
 from invert.batch.shards import Shard
 from invert.batch.work import DONE, FAILED, HELD, STOPPED, Job, Report, attempt
 
-ATTEMPTS = 3  # workers that a shard may kill
+ATTEMPTS = 3  # workers that a shard may kill, or that may end one after the other while they load
 
 
 def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport) -> None:
@@ -117,7 +117,10 @@ class Driver:
         except (EOFError, OSError):
             self.bury(worker)
             return False
-        shard, worker.shard, worker.ready = worker.shard, None, True
+        if not worker.ready:
+            worker.ready = True
+            self.deaths[""] = 0  # so it can be loaded
+        shard, worker.shard = worker.shard, None
         if report is not None and shard is not None:
             self.take(shard, report)
         return True

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from invert.batch.engines import OnReport, Workers
 from invert.batch.engines.local import POLL
 from invert.batch.shards import Shard
 from invert.batch.work import DONE, HELD, STOPPED, Job, Report, attempt
+from invert.errors import InputError
 
 STORE_BYTES = 100 << 20  # of Ray's object store on this machine: no picture passes through it
 
@@ -27,7 +28,7 @@ class ShardActor:
     """Holds one model and does one shard after the other."""
 
     def __init__(self, workers: Workers, job: Job) -> None:
-        self.solver, self.job = workers.make(workers.devices[0]), job
+        self.solver, self.job = workers.make(""), job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Descriptions of shards → their reports, both as JSON."""
@@ -52,6 +53,16 @@ def _connect(workers: int) -> None:
     ray.init(**quiet)
 
 
+def _sizes(workers: Workers, resources: Mapping[str, float]) -> tuple[int, float]:
+    """How many workers there are, and the cards of each; InputError where the cluster cannot hold one."""
+    cards = resources.get("GPU", 0.0)
+    gpus = float(cards > 0) if workers.gpus is None else workers.gpus
+    if gpus > cards:
+        raise InputError(f"`gpus` is {gpus:g}, but the cluster has {cards:g}: give fewer, or 0 for processors")
+    room = cards / gpus if gpus else resources.get("CPU", 1.0)
+    return len(workers.devices) or max(1, int(room)), gpus
+
+
 def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport) -> None:
     """As `local.run`, on the cluster that RAY_ADDRESS names, or on one of this machine that ends with this process."""
     import ray
@@ -68,15 +79,16 @@ def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         _connect(len(workers.devices))
+    count, gpus = _sizes(workers, ray.cluster_resources())
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     dataset = ray.data.from_items(waiting, override_num_blocks=len(waiting)).map_batches(
         ShardActor,
         fn_constructor_args=(workers, job),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(len(workers.devices), len(waiting))),
-        num_gpus=workers.gpus or None,
-        num_cpus=None if workers.gpus else 1,
+        compute=ray.data.ActorPoolStrategy(size=min(count, len(waiting))),
+        num_gpus=gpus or None,
+        num_cpus=None if gpus else 1,
     )
     for row in dataset.iter_rows():
         report = Report(**json.loads(row["report"]))
