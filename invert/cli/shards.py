@@ -13,7 +13,7 @@ import typer
 from invert import __version__
 from invert.batch.engines import ENGINES, Workers
 from invert.batch.runs import claim
-from invert.batch.shards import SHARD_SIZE, Shard, parse_part, plan, state_of
+from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan, state_of
 from invert.batch.sources import walk
 from invert.batch.tiers import TierPlan
 from invert.batch.work import Columns, Job, sweep
@@ -103,9 +103,10 @@ def shards_command(interrupts: Interrupts) -> typer.Typer:
 def run(options: ShardOptions, interrupts: Interrupts) -> int:
     """Check the options, plan, and do what is left to do; torch is imported where something is."""
     config, tiers, part = check(options)
-    out = Path(options.out or "")
-    job = Job(str(out), claim(out, kept(options, config)), options.decoders, Columns(options.picture_column, options.key_column))
+    out, configuration = Path(options.out or ""), kept(options, config)
+    job = Job(str(out), digest(configuration), options.decoders, Columns(options.picture_column, options.key_column))
     shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done)
+    claim(out, configuration)
     interrupts.importing = False
     engine = resolve(f"invert.batch.engines.{options.engine}:run")
     with ShardProgress(len(shards), job.is_done, shards) as progress:
@@ -126,6 +127,18 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
         raise InputError("no shards given: try `invert shards pictures/*.tar --out prompts`, or `invert shards --help`")
     if options.out is None:
         raise InputError("nothing would be written: add `out` FOLDER")
+    check_engine(options)
+    require("pyarrow", "`invert shards`")
+    if options.engine == "ray":
+        require("ray", "`engine=ray`")
+    check_search(options, (options.method,))
+    config, tiers = config_of(options, 1), TierPlan(options.search_below, options.search_share)
+    tiers.check(config)
+    return config, tiers, (0, 1) if options.shard is None else parse_part(options.shard)
+
+
+def check_engine(options: ShardOptions) -> None:
+    """InputError where the engine is unknown, or numbers make no sense for it."""
     if options.engine not in ENGINES:
         raise InputError(f"unknown `engine` {options.engine!r}: choose one of {', '.join(ENGINES)}")
     if options.engine == "local" and options.workers is not None:
@@ -136,15 +149,10 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
         raise InputError(f"`workers` is {options.workers}: give 1 or more")
     if options.gpus is not None and not 0 <= options.gpus < 1024:
         raise InputError(f"`gpus` is {options.gpus}: give 0 or more")
+    if options.shard_size < 1:
+        raise InputError(f"`shard_size` is {options.shard_size}: give 1 or more")
     if not 1 <= options.decoders <= MAX_DECODERS:
         raise InputError(f"`decoders` is {options.decoders}: give 1 to {MAX_DECODERS}")
-    require("pyarrow", "`invert shards`")
-    if options.engine == "ray":
-        require("ray", "`engine=ray`")
-    check_search(options, (options.method,))
-    config, tiers = config_of(options, 1), TierPlan(options.search_below, options.search_share)
-    tiers.check(config)
-    return config, tiers, (0, 1) if options.shard is None else parse_part(options.shard)
 
 
 def kept(options: ShardOptions, config: InvertConfig) -> dict[str, Any]:
@@ -197,6 +205,8 @@ def tell(progress: ShardProgress, shards: list[Shard], job: Job) -> int:
     if progress.earlier:
         parts.append(f"{progress.earlier:,} from before")
     if progress.pictures:
-        parts.append(f"{progress.pictures:,} pictures now, {progress.errors:,} of them without a prompt (see the column error)")
+        parts.append(f"{progress.pictures:,} pictures now")
+    if progress.errors:
+        parts.append(f"{progress.errors:,} of them without a prompt: see the column error")
     complain("; ".join(parts))
     return BAD_INPUT if left or (progress.pictures and progress.errors == progress.pictures) else 0
