@@ -1,9 +1,10 @@
-"""Draw the out-of-domain pictures: Twemoji's pictographs on photographs and painted ground, with truths.
+"""Draw the out-of-domain pictures, pictographs and drawings by others on photographs and painted ground, with truths.
 
-In: the 64-pixel PNGs of the npm package emoji-datasource-twitter (folder img/twitter/64), scikit-learn's
-two sample photographs, and the names that `make_sprites.py` gave the objects. Out: 100 JPEGs and
-truths.json in `experiments/foreign/`. None of it comes from our renderer: other drawings, sizes, places
-and grounds. Run once: `python scripts/make_foreign.py FOLDER`.
+Three kinds of 100 pictures each: Twemoji's pictographs (`experiments/foreign/`), and of what `make_drawings.py` kept
+for testing, Tux Paint's stamps (`foreign/stamps/`) and Open Clip Art (`foreign/clip-art/`). None of it comes from our
+renderer: other drawings, sizes, places and grounds. In: the folder that `make_drawings.py` filled, which holds CLDR's names
+too; for Twemoji, the folder img/twitter/64 of the npm package emoji-datasource-twitter; scikit-learn's two photographs.
+Run once: `python scripts/make_foreign.py training`, and for Twemoji again `--twemoji img/twitter/64`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from make_sprites import object_names
+from drawing_sources import CLIP_ART, STAMPS
+from make_sprites import CLDR, object_names
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
@@ -38,33 +40,84 @@ PLACES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="img/twitter/64 of the npm package emoji-datasource-twitter")
-    folder = parser.parse_args().folder
-    rng = random.Random(SEED)
-    drawn = alike(foreign_sprites(folder))
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
+    parser.add_argument("--twemoji", type=Path, help="img/twitter/64: draw the pictures of Twemoji instead")
+    options = parser.parse_args()
+    if options.twemoji:
+        drawn = alike(foreign_sprites(options.twemoji, options.folder / "debian" / CLDR))
+        draw_pictures(Pictographs(drawn), SEED, OUTPUT)
+        return
+    for seed, (kind, package) in enumerate((("stamps", STAMPS), ("clip-art", CLIP_ART)), SEED + 1):
+        draw_pictures(Drawings(options.folder / "kept" / package), seed, OUTPUT / kind)
+
+
+class Pictographs:
+    """One pictograph an object; an object is drawn once."""
+
+    layouts, held_out = tuple(PLACES), True
+
+    def __init__(self, drawn: dict[int, Image.Image]) -> None:
+        self.drawn, self.unused = drawn, list(drawn)
+
+    def take(self, scene: Scene) -> list[Image.Image]:
+        """The pictographs of a scene's objects, which are used up."""
+        self.unused = [i for i in self.unused if i not in scene.objects]
+        return [self.drawn[i] for i in scene.objects]
+
+
+class Drawings:
+    """Several drawings of an object; each is drawn once before one is drawn again. Most pictures hold one object."""
+
+    layouts, held_out = ("one",) * 6 + ("beside", "above"), False  # the drawings themselves were never trained on
+
+    def __init__(self, folder: Path) -> None:
+        """folder: PNGs and truths.json, file → object name."""
+        index = {thing.name: i for i, thing in enumerate(objects())}
+        truths = json.loads((folder / "truths.json").read_text(encoding="utf8"))
+        self.all = [(index[name], folder / file) for file, name in truths.items()]
+        self.left = list(self.all)
+
+    @property
+    def unused(self) -> list[int]:
+        """The objects of the drawings that are left, each as often as it has some."""
+        if len({thing for thing, _ in self.left}) < 2:
+            self.left = list(self.all)
+        return [thing for thing, _ in self.left]
+
+    def take(self, scene: Scene) -> list[Image.Image]:
+        """A drawing of each object of a scene, which is used up."""
+        rows = [next(row for row in self.left if row[0] == thing) for thing in scene.objects]
+        self.left = [row for row in self.left if row not in rows]
+        images = [Image.open(path).convert("RGBA") for _, path in rows]
+        return [image.crop(image.getbbox()) for image in images]
+
+
+def draw_pictures(source: Pictographs | Drawings, seed: int, output: Path) -> None:
+    """Write PICTURES JPEGs and their truths.json."""
+    rng = random.Random(seed)
     photographs = [Image.fromarray(photo) for photo in load_sample_images().images]
-    OUTPUT.mkdir(exist_ok=True)
-    truths, unused = [], list(drawn)
+    output.mkdir(exist_ok=True)
+    truths = []
     for number in range(PICTURES):
         ground = ("photograph", "painted")[number % 2]
-        scene = draw_scene(rng, unused, ground)
-        unused = [i for i in unused if i not in scene.objects]
+        scene = draw_scene(rng, source, ground)
+        sprites = source.take(scene)
         canvas = crop(rng, rng.choice(photographs)) if ground == "photograph" else painted(rng, scene.colors[0])
         centers, share = PLACES[scene.layout]
         for k, center in enumerate(centers):
-            place(rng, canvas, drawn[scene.objects[min(k, len(scene.objects) - 1)]], center, share)
+            place(rng, canvas, sprites[min(k, len(sprites) - 1)], center, share)
         file = f"{number:03}.jpg"
-        canvas.save(OUTPUT / file, quality=88)
+        canvas.save(output / file, quality=88)
         fields = {"colours" if name == "colors" else name: value for name, value in asdict(scene).items()}  # as published
         truths.append({"file": file, "ground": ground, **fields, "objects": [objects()[i].name for i in scene.objects]})
-    (OUTPUT / "truths.json").write_text(json.dumps(truths, indent=1) + "\n")
+    (output / "truths.json").write_text(json.dumps(truths, indent=1) + "\n")
 
 
-def foreign_sprites(folder: Path) -> dict[int, Image.Image]:
+def foreign_sprites(folder: Path, cldr: Path) -> dict[int, Image.Image]:
     """Object index → its pictograph, cropped to its ink."""
     index = {thing.name: i for i, thing in enumerate(objects())}
     found = {}
-    for emoji, name in object_names().items():
+    for emoji, name in object_names(cldr).items():
         code = "-".join(f"{ord(character):04x}" for character in emoji)
         file = next((path for path in (folder / f"{code}.png", folder / f"{code}-fe0f.png") if path.exists()), None)
         if file is not None and name.removeprefix("=") in index:
@@ -92,14 +145,17 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(small, dtype=float).ravel()
 
 
-def draw_scene(rng: random.Random, allowed: list[int], ground: str) -> Scene:
-    """A held-out scene of the allowed objects; only a painted ground has a color that a caption could name."""
+def draw_scene(rng: random.Random, source: Pictographs | Drawings, ground: str) -> Scene:
+    """A scene of the source's objects; only a painted ground has a color that a caption could name."""
+    allowed = source.unused
     while True:
-        layout = rng.choice(list(PLACES))
+        layout = rng.choice(source.layouts)
         chosen = tuple(rng.sample(allowed, 2 if layout in ("beside", "above") else 1))
+        if len(set(chosen)) < len(chosen):
+            continue
         colors = (rng.choice(list(COLORS)),) if ground == "painted" else ()
         scene = Scene(chosen, ("",) * len(chosen), layout, "", "plain", colors, "plain")
-        if held_out(scene) and (layout != "two" or objects()[chosen[0]].plural):
+        if (held_out(scene) or not source.held_out) and (layout != "two" or objects()[chosen[0]].plural):
             return scene
 
 

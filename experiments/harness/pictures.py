@@ -19,7 +19,11 @@ from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes, objects
 
-OUT_OF_DOMAIN = FOLDER / "foreign"
+OUT_OF_DOMAIN_FOLDERS = {  # kind → where the pictures and their truths lie
+    "foreign": FOLDER / "foreign",
+    "stamps": FOLDER / "foreign" / "stamps",
+    "clip-art": FOLDER / "foreign" / "clip-art",
+}
 DRAWING_REVISION = 1  # raised when the renderer draws the same scene otherwise
 RECORDED_NAMES = {"colors": "colours"}  # fields of `Scene` that published records spell otherwise
 
@@ -30,7 +34,7 @@ class Picture:
 
     Attributes:
         name: unique among pictures of its kind.
-        kind: its split, or "foreign" where it is out of domain.
+        kind: its split, or one of OUT_OF_DOMAIN_FOLDERS.
         image: RGB.
         scene: its truth.
         digest: hash of what it was made from. Not of its pixels: the renderer rounds some of them up on one
@@ -59,16 +63,20 @@ def scene_pictures(n: int, seed: int, split: str = "held-out") -> list[Picture]:
     ]
 
 
-def out_of_domain_pictures(n: int) -> list[Picture]:
-    """The first n pictures that picturebook's renderer did not make (`scripts/make_foreign.py` did)."""
+def out_of_domain_pictures(n: int, kind: str = "foreign") -> list[Picture]:
+    """The first n pictures of a kind that picturebook's renderer did not make (`scripts/make_foreign.py` did).
+
+    kind: one of OUT_OF_DOMAIN_FOLDERS: "foreign" for Twemoji's pictographs, "stamps" or "clip-art".
+    """
+    folder = OUT_OF_DOMAIN_FOLDERS[kind]
     index = {thing.name: i for i, thing in enumerate(objects())}
     found = []
-    for truth in json.loads((OUT_OF_DOMAIN / "truths.json").read_text())[:n]:
+    for truth in json.loads((folder / "truths.json").read_text())[:n]:
         file, _ = truth.pop("file"), truth.pop("ground")
         truth["objects"] = [index[name] for name in truth["objects"]]
         scene = scene_of_record(truth)
-        path = OUT_OF_DOMAIN / file
-        found.append(Picture(path.stem, "foreign", Image.open(path).convert("RGB"), scene, digest(path.read_bytes())))
+        path = folder / file
+        found.append(Picture(path.stem, kind, Image.open(path).convert("RGB"), scene, digest(path.read_bytes())))
     return found
 
 

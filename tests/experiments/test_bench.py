@@ -13,7 +13,7 @@ from experiments.harness import bench as benchmark
 from experiments.harness import records, wall_time
 from experiments.harness.bench import Bench
 from experiments.harness.measures import objects_named, objects_right, relation_right, word_f1
-from experiments.harness.pictures import out_of_domain_pictures, scene_pictures
+from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, out_of_domain_pictures, scene_pictures
 from experiments.harness.records import MethodEntry
 from experiments.harness.statistics import QUALITY, by_picture, means, paired
 from experiments.harness.tables import markdown
@@ -214,7 +214,11 @@ def test_the_quick_comparison_runs_the_package_once_and_searches_with_half_the_b
     assert (quick["interrogator"].max_pictures, quick["interrogator"].kinds) == (1, ("held-out",))
 
 
-@pytest.mark.parametrize("pictures", [scene_pictures(20, 0), out_of_domain_pictures(100)], ids=["scenes", "foreign"])
+@pytest.mark.parametrize(
+    "pictures",
+    [scene_pictures(20, 0), *(out_of_domain_pictures(100, kind) for kind in OUT_OF_DOMAIN_FOLDERS)],
+    ids=["scenes", *OUT_OF_DOMAIN_FOLDERS],
+)
 def test_the_true_caption_is_fully_right(pictures):
     for picture in pictures:
         assert word_f1(picture.truth, picture.scene) == 1, picture
@@ -227,6 +231,13 @@ def test_foreign_scenes_are_held_out_and_distinct():
     pictures = out_of_domain_pictures(100)
     assert len({picture.truth for picture in pictures}) == 100
     assert all(held_out(picture.scene) for picture in pictures)
+
+
+@pytest.mark.parametrize("kind", ["stamps", "clip-art"])
+def test_pictures_of_other_hands_are_a_hundred_different_ones(kind):
+    pictures = out_of_domain_pictures(100, kind)
+    assert len({picture.digest for picture in pictures}) == 100
+    assert {picture.kind for picture in pictures} == {kind}
 
 
 def test_naming_more_than_the_objects_costs_nothing_in_the_share_of_named_ones():
