@@ -6,11 +6,14 @@ what belongs to one stage of ours in `SoftConfig` and `SearchConfig`. Nothing he
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from invert.errors import InputError
+
+log = logging.getLogger(__name__)
 
 # What no machine computes, or no random stream takes: (least, most).
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
@@ -120,12 +123,12 @@ class InvertConfig:
             if any(f" {text} " in phrase for phrase in required):
                 raise InputError(f"{text!r} is both required and banned: drop it from `must_include` or `ban`")
 
-    def check_context(self, context_length: int) -> None:
-        """InputError where the prompt would not fit the model's context, special tokens included."""
-        most = context_length - 2
+    def within_context(self, most: int) -> InvertConfig:
+        """This config with no more tokens than the model reads, special ones not counted; the log says what was lowered."""
         for name in ("tokens", "max_tokens"):
             if getattr(self, name) > most:
-                raise InputError(f"`{name}` is {getattr(self, name)}, but this model reads {most} tokens: give {most} or fewer")
+                log.warning("`%s` is %s, but this model reads %s tokens: taking %s", name, getattr(self, name), most, most)
+        return replace(self, tokens=min(self.tokens, most), max_tokens=min(self.max_tokens, most))
 
 
 def check_limits(config: InvertConfig) -> None:

@@ -55,6 +55,7 @@ class Inverter:
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
         self._derived: dict[tuple[tuple[str, ...], tuple[str, ...]], ModelBundle] = {}
+        self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
@@ -248,13 +249,22 @@ class Inverter:
         callbacks: Callbacks,
         images: tuple[Image.Image, ...] = (),
     ) -> InversionTask:
-        config.check_context(self.clip.context_length)
+        config = self._within_context(config)
         get_method(config.method).check_options(config)
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
         history = History(callbacks.on_best, on_step=callbacks.on_step)
         return InversionTask(self.bundle_for(config), target, config, rng, budget, history, images)
+
+    def _within_context(self, config: InvertConfig) -> InvertConfig:
+        """The config as the model's context allows; of many images the first alone notes what was lowered."""
+        given = config.tokens, config.max_tokens
+        if given not in self._lowered:
+            within = config.within_context(self.clip.max_prompt_tokens)
+            self._lowered[given] = within.tokens, within.max_tokens
+        tokens, max_tokens = self._lowered[given]
+        return config if given == (tokens, max_tokens) else replace(config, tokens=tokens, max_tokens=max_tokens)
 
     def corrected(self, latent: Tensor, config: InvertConfig) -> Tensor:
         """An image's latent as the target that is asked for; only the target "gap" has the gap computed."""

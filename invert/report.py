@@ -165,11 +165,18 @@ def phrases(analysis: Analysis) -> str:
     return f"<h2>Nearest phrases</h2><table><tr><th>category<th>phrase<th>cosine{rows}</table>"
 
 
+def judge_cell(result: Result, prompt: str) -> str:
+    """A prompt's cosine under the judge, which looks at the best prompt of each method."""
+    return f"<td>{result.judge:.3f}" if prompt == result.prompt and result.judge is not None else "<td>"
+
+
 def prompts(results: Sequence[Result]) -> str:
     """Prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
+    judged = any(r.judge is not None for r in results)
     rows = "".join(
-        f"<tr><td>{shown(r.method)}<td>{shown(prompt)}<td>{score:.3f}<td>{r.seconds:.1f}&nbsp;s"
+        f"<tr><td>{shown(r.method)}<td>{shown(prompt)}<td>{score:.3f}{judge_cell(r, prompt) if judged else ''}"
+        f"<td>{r.seconds:.1f}&nbsp;s"
         for r in results
         for prompt, score in r.alternatives
     )
@@ -183,7 +190,7 @@ def prompts(results: Sequence[Result]) -> str:
     drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'
-        f"<table><tr><th>method<th>prompt<th>cosine<th>time{rows}</table>{drawn}"
+        f"<table><tr><th>method<th>prompt<th>cosine{'<th>judge' if judged else ''}<th>time{rows}</table>{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
         f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '

@@ -96,6 +96,7 @@ class Result:
     )  # what the soft prompt draws; None: it cannot be read
     soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
+    judge: float | None = None  # the prompt's cosine with the picture under a model that nobody optimized, where there is one
 
     def reordered(self, order: Sequence[int], tokenize: Callable[[str], list[Token]]) -> Result:
         """This result with its distinct prompts in that order; the first becomes its prompt."""
@@ -131,5 +132,6 @@ class Result:
             "token_passes": {"forward": self.forward_tokens, "backward": self.backward_tokens},
             "image_passes": self.image_passes,
             "interrupted": self.interrupted,
+            **({} if self.judge is None else {"judge": self.judge}),
             **drawn,
         }

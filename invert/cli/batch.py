@@ -173,6 +173,8 @@ class Job:
                     break
             if results[-1].interrupted:
                 break
+        if self.judge is not None and results:
+            return [replace(r, judge=score) for r, score in zip(results, self.judged(subject, results), strict=True)]
         return results
 
     def result(self, subject: Subject, method: str) -> Result:
@@ -225,7 +227,7 @@ class Job:
             for result in results:
                 say(json.dumps({**source, **result.to_json()}))
         elif len(self.methods) > 1:
-            print_comparison(subject.label, results, self.judged(subject, results))
+            print_comparison(subject.label, results)
         else:
             for prompt, _ in results[0].alternatives:
                 say(f"{escaped(subject.label)}\t{escaped(prompt)}" if several else escaped(prompt))

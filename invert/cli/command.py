@@ -90,6 +90,7 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         check_named(options, name)
     config = config_of(options, max(options.n_top, CANDIDATES) if options.select == "generator" else options.n_top)
     check_drawing(options, outputs)
+    check_judge(options, outputs)
     if outputs.embedding is not None and not get_method(options.method).gives_soft_prompt:
         able = [name for name in method_names() if get_method(name).gives_soft_prompt]
         raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(able)}")
@@ -172,6 +173,12 @@ def check_generator(generator: str | None, methods: Sequence[str]) -> None:
 
 def is_endpoint(generator: str | None) -> bool:
     return generator is not None and generator.lower().startswith(URLS)
+
+
+def check_judge(options: Options, outputs: Outputs) -> None:
+    """InputError where a judge is named whose judgment nobody would see."""
+    if options.judge is not None and not (options.compare or outputs.draws or outputs.shows_drawings):
+        raise InputError("`judge` compares prompts but nothing shows it: add `as_json`, `report` page.html or `compare`")
 
 
 def config_of(options: SearchOptions, top: int) -> InvertConfig:

@@ -24,6 +24,7 @@ from invert.methods import get_method
 from invert.methods.settings import parse_settings
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
+from invert.models.tokenizer import BytePairTokenizer
 from invert.result import tokens_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def prepare(
         analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
         return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
-    judge = loaded_judge(inverter, options.judge) if others or outputs.draws else None
+    check_embedding(inverter.clip, outputs)
+    judge = loaded_judge(inverter, options.judge) if others or outputs.draws or options.judge is not None else None
     wanted = drawing_options(options)
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED, wanted) if outputs.draws and judge else None
     settings = parse_settings(options.settings or ())
@@ -73,6 +75,15 @@ def loaded(model: str, bundle: str | None, device: str | None, gap_images: str |
         return inverter
     examples = [load_image(path) for path in expanded([gap_images], raised)]
     return Inverter(inverter.bundle.with_(gap_images=examples))
+
+
+def check_embedding(clip: Clip, outputs: Outputs) -> None:
+    """InputError where a soft prompt is to be saved that no text-to-image pipeline could read."""
+    if outputs.embedding is not None and not isinstance(clip.tokenizer, BytePairTokenizer):
+        raise InputError(
+            f"no pipeline of diffusers reads the token embeddings of {clip.name!r} for `embedding`: leave it out, or invert "
+            "on the CLIP that the pipeline was trained with"
+        )
 
 
 def raised(error: InputError) -> None:

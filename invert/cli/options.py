@@ -102,7 +102,7 @@ class Options(SearchOptions):
         float | None, typer.Option(help="How strongly drawn images follow the prompt; by default as the generator has it.")
     ] = None
     judge: Annotated[
-        str | None, typer.Option(help="CLIP that --compare, --generate and --select judge by; picturebook has its own.")
+        str | None, typer.Option(help="CLIP or SigLIP that prompts, and what they draw, are judged by; picturebook has its own.")
     ] = None
     compare: Annotated[str | None, typer.Option(help="Other methods to run beside, separated by commas; a table.")] = None
     analyze: Annotated[

@@ -27,7 +27,9 @@ from invert.methods.configs import NoConfig
 from invert.methods.labels import MISSING, LabelTables
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
+from invert.models.tokenizer import BytePairTokenizer
 
+POSITIONS = 77  # of the rows that the package tokenizes phrases into
 CHUNK = 4096  # phrases ranked at once: above the length of picturebook's lists, so that none is truncated
 
 
@@ -143,8 +145,15 @@ def interrogator(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip
 
     Raises:
         MissingExtraError: the package is not installed.
+        InputError: the model reads other tokens than the package writes.
         InputError: BLIP is needed and cannot be loaded.
     """
+    clip = bundle.clip
+    if not isinstance(clip.tokenizer, BytePairTokenizer) or clip.frame.length is not None or clip.context_length < POSITIONS:
+        raise InputError(
+            f"CLIP Interrogator writes rows of {POSITIONS} of CLIP's tokens, which {clip.name!r} does not read: "
+            'use `method="interrogator-lite"`'
+        )
     return bundle.once(f"interrogator, captioned: {captioned}", lambda: _build(bundle, captioned))
 
 

@@ -6,6 +6,7 @@ What is in the hub's cache still loads without a network: the libraries are aske
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -118,8 +119,14 @@ def quiet() -> Iterator[None]:
     dropping = _OfLibraries()
     for place in places:
         place.addFilter(dropping)
+    bars = sys.modules.get("transformers.utils.logging")  # transformers draws a progress bar of its own while it loads
+    drawn = bars is not None and bars.is_progress_bar_enabled()
+    if bars is not None and drawn:
+        bars.disable_progress_bar()
     try:
         yield
     finally:
+        if bars is not None and drawn:
+            bars.enable_progress_bar()
         for place in places:
             place.removeFilter(dropping)

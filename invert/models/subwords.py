@@ -71,7 +71,9 @@ class SubwordTokenizer:
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
         cleaned = [self.clean(text) for text in texts]
-        return [list(ids) for ids in self.tokenizer(cleaned, add_special_tokens=False)["input_ids"]] if texts else []
+        return (
+            [list(ids) for ids in self.tokenizer(cleaned, add_special_tokens=False, verbose=False)["input_ids"]] if texts else []
+        )
 
     def _encode_after(self, text: str) -> list[int]:
         return self.encode(f"{LEAD} {text}")[len(self.encode(LEAD)) :]

@@ -101,13 +101,22 @@ def test_a_corpus_of_ones_own_is_what_the_search_starts_from(inverter):
     assert found.prompt == "a green umbrella"
 
 
+def test_more_tokens_than_the_model_reads_are_lowered_with_a_note(inverter, pictures, caplog):
+    noted = Inverter(inverter.bundle)
+    for _ in range(2):
+        found = noted.invert(pictures[0], method="nearest", tokens=76, max_tokens=100, restarts=1, soft_steps=1)
+    assert found.soft.shape[0] == 75
+    assert [record.getMessage() for record in caplog.records] == [
+        "`tokens` is 76, but this model reads 75 tokens: taking 75",
+        "`max_tokens` is 100, but this model reads 75 tokens: taking 75",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"tokens": 0}, "`tokens` is 0: give 1 or more"),
         ({"max_tokens": 0}, "`max_tokens` is 0: give 1 or more"),
-        ({"tokens": 76}, "`tokens` is 76, but this model reads 75 tokens: give 75 or fewer"),
-        ({"max_tokens": 100}, "`max_tokens` is 100, but this model reads 75"),
         ({"budget": 0}, "`budget` is 0: give more than 0, or leave it out"),
         ({"seconds": -1.0}, "`seconds` is -1.0: give more than 0"),
         ({"method": "inverte"}, r"unknown method 'inverte' \(did you mean 'invert'\?\)"),

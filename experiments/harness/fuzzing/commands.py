@@ -42,7 +42,7 @@ class QuickInverter:
         self._found: Result = real.invert(Image.new("RGB", (64, 64), "teal"), config)
 
     def invert_joint(self, pictures: Any, config: Any, **_: Any) -> Result:
-        config.check_context(self.clip.context_length)
+        config = config.within_context(self.clip.max_prompt_tokens)
         prompts = [f"a picture of {pictures[0].width} pixels, number {i}" for i in range(min(config.top, MAX_TOP))]
         alternatives = [(prompt, 0.5) for prompt in prompts]
         return replace(self._found, prompt=prompts[0], alternatives=alternatives, method=config.method, seed=config.seed)

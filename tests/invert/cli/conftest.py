@@ -16,6 +16,7 @@ from PIL import Image
 import invert.cli
 from invert.analysis import Analysis
 from invert.inverter import Inverter
+from invert.models.tokenizer import BytePairTokenizer
 from invert.result import Result
 
 
@@ -50,7 +51,7 @@ class LightInverter:
     """Names a picture by its size, at once. `answers` replaces what happens at the i-th picture: an exception is raised."""
 
     def __init__(self, found: Result) -> None:
-        self.clip = SimpleNamespace(name="light", device="cpu")
+        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=BytePairTokenizer(list, str, str, 0, 1))
         self.found, self.calls = found, 0
         self.answers: dict[int, Any] = {}
 

@@ -222,8 +222,6 @@ BAD = {
     "missing file": (("nowhere.png",), "nowhere.png"),
     "unknown option": (("IMAGE", "--color"), "--color"),
     "no tokens": (("IMAGE", "--tokens", 0), "--tokens"),
-    "too many tokens": (("IMAGE", "--tokens", 76), "--tokens"),
-    "too long a prompt": (("IMAGE", "--max-tokens", 200), "--max-tokens"),
     "no budget": (("IMAGE", "--budget", 0), "--budget"),
     "no restarts": (("IMAGE", "--restarts", 0), "--restarts"),
     "not a number": (("IMAGE", "--seed", "one"), "--seed"),

@@ -84,7 +84,7 @@ def test_odd_names_and_prompts_are_drawn_and_reported(run, light, tmp_path):
 @pytest.mark.parametrize("text", NASTY)
 def test_rich_reads_no_markup_in_the_words_of_users(found, text):
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(comparison(text, [replace(found, prompt=text, method=text)], [0.5]))
+    console.print(comparison(text, [replace(found, prompt=text, method=text, judge=0.5)]))
     assert console.export_text().count(escaped(text)) == 3
     console.print(terminal.as_text(text))
     assert escaped(text) in console.export_text()

@@ -1,0 +1,124 @@
+"""Every method inverts on a SigLIP as on a CLIP, and a SigLIP judges what was found on a CLIP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+import invert.cli
+from invert.budget import Budget
+from invert.bundle import load_bundle
+from invert.config import InvertConfig
+from invert.errors import InputError
+from invert.inverter import Inverter
+from invert.methods.labels import LabelTables
+from invert.models.loading import load_clip
+from invert.scorer import PromptScorer
+
+CORPUS = ("a red fox", "two owls on a branch", "an old house")
+SMALL = InvertConfig(tokens=3, restarts=2, soft_steps=3, max_tokens=5, budget=4000)
+RETRIEVING = ("invert", "retrieve", "interrogator-lite")
+PHRASES = tuple(f"{look} {thing}" for look in ("red", "old", "blue") for thing in ("house", "owls", "fox", "table"))
+LABELS = LabelTables(*[PHRASES] * 6)
+METHODS = ("invert", "pez", "gcg", "nearest", "random", "retrieve", "interrogator-lite")
+PICTURE = Image.radial_gradient("L").resize((48, 40)).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def inverters(family_of: Callable) -> Callable[[str], Inverter]:
+    return lambda family: Inverter(replace(load_bundle(family_of(family).clip, "generic"), labels=LABELS))
+
+
+@pytest.mark.parametrize("family", ["SigLIP 2", "CLIPA"])
+def test_every_method_finds_prompts_whose_score_is_the_librarys(family_of, inverters, family: str) -> None:
+    encoder, inverter = family_of(family), inverters(family)
+    length = encoder.clip.frame.length
+    with torch.no_grad():
+        target = encoder.encode_image(PICTURE)[0]
+    for method in METHODS:
+        found = inverter.invert(PICTURE, SMALL, method=method, corpus=CORPUS if method in RETRIEVING else ())
+        with torch.no_grad():
+            wanted = float(encoder.encode_text([found.prompt])[0] @ target)
+        assert found.prompt and abs(found.score - wanted) < 1e-4, method
+        assert found.forward_tokens % length == 0 and found.backward_tokens % length == 0, method
+
+
+def test_soft_prompts_come_nearer_step_by_step(inverters) -> None:
+    found = inverters("SigLIP").invert(PICTURE, SMALL, method="nearest")
+    steps = [entry.value for entry in found.history if entry.stage == "soft"]
+    assert steps[-1] > steps[0] and found.soft.shape == (3, 16)
+
+
+def test_a_context_of_32_positions_is_read_with_the_default_options(inverters, caplog) -> None:
+    found = inverters("PE-Core").invert(PICTURE, method="retrieve", corpus=CORPUS)
+    assert found.prompt and "`max_tokens` is 40, but this model reads 30 tokens: taking 30" in caplog.text
+
+
+def test_the_published_interrogator_says_which_one_reads_other_tokens(inverters) -> None:
+    with pytest.raises(InputError, match=r"rows of 77 of CLIP's tokens, .* does not read: use `method=.interrogator-lite.`"):
+        inverters("SigLIP").invert(PICTURE, SMALL, method="interrogator")
+
+
+def test_a_siglip_judges_prompts_that_were_found_on_picturebook(family_of, monkeypatch, capsys, tmp_path) -> None:
+    encoder, path, page = family_of("SigLIP"), tmp_path / "picture.png", tmp_path / "page.html"
+    PICTURE.save(path)
+    words = (path, "--method", "retrieve", "--judge", encoder.folder, "--json", "--report", page)
+    assert run(monkeypatch, *words) == 0
+    result = json.loads(capsys.readouterr().out)
+    with torch.no_grad():
+        wanted = float(encoder.encode_text([result["prompt"]])[0] @ encoder.encode_image(PICTURE)[0])
+    assert abs(result["judge"] - wanted) < 1e-4
+    assert "<th>judge<th>time" in page.read_text() and f"<td>{wanted:.3f}" in page.read_text()
+    assert run(monkeypatch, path, "--judge", encoder.folder) == 2
+    assert "--judge compares prompts but nothing shows it: add --json, --report page.html or --compare" in capsys.readouterr().err
+
+
+def test_a_soft_prompt_that_no_pipeline_reads_is_not_saved(family_of, monkeypatch, capsys, tmp_path) -> None:
+    path = tmp_path / "picture.png"
+    PICTURE.save(path)
+    words = (path, "--model", family_of("SigLIP").folder, "--bundle", "generic", "--embedding", tmp_path / "soft.safetensors")
+    assert run(monkeypatch, *words) == 2
+    assert "no pipeline of diffusers reads the token embeddings" in capsys.readouterr().err
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+    with pytest.raises(SystemExit) as exit:
+        invert.cli.main()
+    return int(exit.value.code or 0)
+
+
+def test_a_clip_of_248_positions_reads_long_prompts(tmp_path) -> None:
+    """As LongCLIP is published for transformers: a CLIPModel with a longer table of positions."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    from invert.picturebook.text_encoder import tokenizer
+
+    torch.manual_seed(0)  # transformers takes no generator
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
+    vision = {**shape, "image_size": 32, "patch_size": 16}
+    text = {**shape, **ids, "max_position_embeddings": 248}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
+    words = tokenizer()
+    words.model_max_length = 248
+    model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    clip = load_clip(str(tmp_path), device="cpu")
+    prompts = ["a red fox on a branch " * 30, "fox " * 400]
+    rows = words(prompts, padding="max_length", truncation=True, max_length=248, return_tensors="pt")
+    with torch.no_grad():
+        theirs = model.get_text_features(**rows).pooler_output
+    assert clip.max_prompt_tokens == 246
+    assert (clip.encode_text(prompts) - torch.nn.functional.normalize(theirs, dim=-1)).abs().max() < 1e-5
+    target = clip.encode_image([PICTURE])[0]
+    score = PromptScorer(clip, target, Budget()).score_text(prompts[0])
+    assert abs(score - float(torch.nn.functional.normalize(theirs[0], dim=0) @ target)) < 1e-5
