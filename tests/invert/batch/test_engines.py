@@ -19,6 +19,7 @@ from invert.batch.engines import ray as ray_engine
 from invert.batch.locks import acquire
 from invert.batch.shards import Shard, plan
 from invert.batch.work import DONE, FAILED, LOCKS, LOGS, STOPPED, Job, Report
+from invert.errors import InputError
 from tests.invert.batch.shard_cases import do, rows_of, tar_of
 
 SLOW = MakeStub(seconds=0.1, batch=2)  # so that a kill meets a shard in hand
@@ -128,3 +129,24 @@ def test_ray_loses_nothing_when_a_worker_is_killed(shards: list[Shard], undistur
 
         ray.shutdown()
     assert files(out) == undisturbed and os.listdir(out / LOCKS) == []
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "cluster", "wanted"),
+    [
+        ((), None, {"CPU": 8.0}, (8, 0.0)),
+        ((), None, {"CPU": 8.0, "GPU": 2.0}, (2, 1.0)),
+        ((), 0.5, {"CPU": 8.0, "GPU": 2.0}, (4, 0.5)),
+        ((), 0, {"CPU": 8.0, "GPU": 2.0}, (8, 0.0)),
+        (("", "", ""), None, {"CPU": 8.0, "GPU": 2.0}, (3, 1.0)),
+    ],
+)
+def test_ray_has_as_many_workers_as_the_cluster_has_room_for(
+    devices: tuple[str, ...], gpus: float | None, cluster: dict[str, float], wanted: tuple[int, float]
+) -> None:
+    assert ray_engine._sizes(Workers(MakeStub(), devices, gpus), cluster) == wanted
+
+
+def test_cards_that_the_cluster_lacks_are_not_waited_for() -> None:
+    with pytest.raises(InputError, match="`gpus` is 1, but the cluster has 0"):
+        ray_engine._sizes(Workers(MakeStub(), gpus=1), {"CPU": 8.0})
