@@ -236,3 +236,9 @@ def family_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encod
 def encoder(request: pytest.FixtureRequest, family_of: Callable[[str], Encoder]) -> Encoder:
     """Every family in turn."""
     return family_of(request.param)
+
+
+@pytest.fixture
+def save_gemma() -> Callable[..., int]:
+    """Saves a tokenizer of Gemma's kind into a folder."""
+    return gemma

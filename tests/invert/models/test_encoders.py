@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from PIL import Image
 
 from invert.budget import Budget
 from invert.bundle import load_bundle
+from invert.errors import InputError, MissingExtraError
 from invert.lexicon import text_of
 from invert.models.loading import load_clip
 from invert.scorer import PromptScorer
@@ -110,3 +115,28 @@ def test_tokenizers_name_words_and_frames(family_of: Callable) -> None:
     assert (gemma.frame.before, gemma.frame.after, gemma.frame.pad, gemma.frame.length) == ((), (1,), 0, 64)
     assert (pieces.frame.after, pieces.frame.pad) == ((1,), 1)
     assert (bert.frame.before, bert.frame.after, bert.frame.pad, bert.frame.length) == ((2,), (0,), 0, 32)
+
+
+def test_a_missing_sentencepiece_is_named_with_its_extra(family_of: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(MissingExtraError, match=r"sentencepiece, which is not installed: run pip install .*\[siglip\]"):
+        load_clip(str(family_of("SigLIP").folder), device="cpu")
+
+
+def test_a_tokenizer_that_pads_otherwise_is_refused(family_of: Callable, tmp_path: Path) -> None:
+    folder = shutil.copytree(family_of("SigLIP 2").folder, tmp_path / "left")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    with pytest.raises(InputError, match="not supported: give a model whose prompts are words between special tokens, padded on"):
+        load_clip(str(folder), device="cpu")
+
+
+def test_a_checkpoint_that_was_trained_on_lower_case_reads_it(family_of: Callable, save_gemma: Callable, tmp_path: Path) -> None:
+    """SigLIP 2's own files name Gemma's tokenizer, which keeps case, and say that training did not."""
+    folder = shutil.copytree(family_of("SigLIP 2").folder, tmp_path / "cased")
+    save_gemma(folder, "GemmaTokenizer")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for lower in (False, True):
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "do_lower_case": lower}))
+        tokenizer = load_clip(str(folder), device="cpu").tokenizer
+        assert (tokenizer.encode("a RED fox") == tokenizer.encode("a red fox")) == lower
