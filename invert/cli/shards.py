@@ -127,6 +127,8 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
         raise InputError("no shards given: try `invert shards pictures/*.tar --out prompts`, or `invert shards --help`")
     if options.out is None:
         raise InputError("nothing would be written: add `out` FOLDER")
+    if os.path.realpath(options.out) in map(os.path.realpath, options.inputs):
+        raise InputError(f"`out` {options.out} is an input too: give it a folder of its own, which may lie in that one")
     check_engine(options)
     require("pyarrow", "`invert shards`")
     if options.engine == "ray":

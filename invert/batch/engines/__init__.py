@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from invert.batch.work import Report, Solver
+from invert.batch.work import STOPPED, Report, Solver
+from invert.errors import InputError
 
 ENGINES = ("local", "processes", "ray")
 OnReport = Callable[[Report], object]
@@ -28,3 +29,13 @@ class Workers:
     make: Callable[[str], Solver]
     devices: tuple[str, ...] = ("",)
     gpus: float | None = None
+
+
+def load(workers: Workers, device: str) -> Solver | Report:
+    """A loaded model, or a report on why no shard can be done here."""
+    try:
+        return workers.make(device)
+    except InputError as error:
+        return Report("", STOPPED, str(error))
+    except Exception as error:
+        return Report("", STOPPED, f"internal error while loading the model: {type(error).__name__}: {error}")

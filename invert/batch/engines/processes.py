@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from invert.batch.engines import OnReport, Workers
+from invert.batch.engines import OnReport, Workers, load
 from invert.batch.engines.local import POLL
 from invert.batch.shards import Shard
 from invert.batch.work import DONE, FAILED, HELD, STOPPED, Job, Report, attempt
@@ -31,7 +31,10 @@ def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport
 def work(connection: Connection, workers: Workers, device: str, job: Job) -> None:
     """A worker: do the shards that come along the connection until it ends."""
     try:
-        solver = workers.make(device)
+        solver = load(workers, device)
+        if isinstance(solver, Report):
+            connection.send(solver)
+            return
         connection.send(None)
         while True:
             connection.send(attempt(connection.recv(), solver, job))
@@ -117,16 +120,16 @@ class Driver:
         except (EOFError, OSError):
             self.bury(worker)
             return False
-        if not worker.ready:
-            worker.ready = True
-            self.deaths[""] = 0  # so it can be loaded
         shard, worker.shard = worker.shard, None
-        if report is not None and shard is not None:
+        if report is None:  # it has loaded its model
+            worker.ready = True
+            self.deaths[""] = 0
+        else:
             self.take(shard, report)
         return True
 
-    def take(self, shard: Shard, report: Report) -> None:
-        if report.status == HELD:
+    def take(self, shard: Shard | None, report: Report) -> None:
+        if report.status == HELD and shard is not None:
             self.held.append((time.monotonic() + POLL, shard))
             return
         self.on_report(report)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from invert.batch.engines import OnReport, Workers
+from invert.batch.engines import OnReport, Workers, load
 from invert.batch.engines.local import POLL
 from invert.batch.shards import Shard
 from invert.batch.work import DONE, HELD, STOPPED, Job, Report, attempt
@@ -28,7 +28,7 @@ class ShardActor:
     """Holds one model and does one shard after the other."""
 
     def __init__(self, workers: Workers, job: Job) -> None:
-        self.solver, self.job = workers.make(""), job
+        self.solver, self.job = load(workers, ""), job
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Descriptions of shards → their reports, both as JSON."""
@@ -36,6 +36,8 @@ class ShardActor:
 
     def done(self, fields: dict[str, Any]) -> Report:
         """The report of a shard; one that another process holds is waited for."""
+        if isinstance(self.solver, Report):
+            return self.solver
         shard = Shard(**{**fields, "groups": tuple(fields["groups"])})
         while (report := attempt(shard, self.solver, self.job)).status == HELD:
             time.sleep(POLL)

@@ -64,6 +64,21 @@ def test_a_shard_of_a_killed_worker_is_taken_over(shards: list[Shard], undisturb
     assert files(out) == undisturbed and os.listdir(out / LOCKS) == []
 
 
+class Unloadable:
+    """A model that is not there."""
+
+    def __call__(self, device: str) -> object:
+        raise InputError("there is no model")
+
+
+def test_a_model_that_is_not_there_is_said_once(shards: list[Shard], tmp_path: Path) -> None:
+    told: list[Report] = []
+    processes.run(shards, Workers(Unloadable(), ("",)), Job(str(tmp_path / "out"), "c"), told.append)  # type: ignore[arg-type]
+    actor = ray_engine.ShardActor(Workers(Unloadable()), Job(str(tmp_path / "out"), "c"))  # type: ignore[arg-type]
+    told.append(actor.done({}))
+    assert [(report.status, report.message) for report in told] == [(STOPPED, "there is no model")] * 2
+
+
 class Killer:
     """Ends the process that meets it: what a decoder with a bug does."""
 

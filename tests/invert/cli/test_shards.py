@@ -34,6 +34,7 @@ def tar(tmp_path: Path, pictures: list[Path]) -> Path:
         ([], "no shards given"),
         (["x.tar"], "add --out FOLDER"),
         (["x.tar", "--out", "OUT"], "x.tar does not exist"),
+        (["OUT", "--out", "OUT"], "is an input too"),
         (["x.tar", "--out", "OUT", "--engine", "spark"], "unknown --engine 'spark': choose one of local, processes, ray"),
         (["x.tar", "--out", "OUT", "--workers", "2"], "--workers are other processes: add --engine processes"),
         (["x.tar", "--out", "OUT", "--engine", "ray", "--workers", "0"], "--workers is 0"),
@@ -71,6 +72,12 @@ def test_a_tar_becomes_a_parquet_file_of_what_invert_says_of_each_picture(
     before = file.read_bytes()
     assert run(tar, "--out", out, "--method", "retrieve") == 0
     assert "1 of 1 shards are done; 1 from before" in capfd.readouterr().err and file.read_bytes() == before
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(tar: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(tar, "--out", tmp_path / "out", "--model", tmp_path) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1 and str(tmp_path) in said[0]
 
 
 def test_what_retrieval_served_worst_is_searched(tar: Path, tmp_path: Path) -> None:
