@@ -88,6 +88,12 @@ class Endpoints:
         """Images that the generator draws of a prompt, each with a caption."""
         return self.handlers.draw(prompt, images, seed, picture)
 
+    def embedded(self, picture: Upload | None) -> Any:
+        """The prompt that the file itself carries, and where it was found; empty where there is none."""
+        with told():
+            found = self.service.embedded(chosen(picture))
+            return {} if found is None else found.to_json()
+
     def stop(self, request: gr.Request) -> Any:
         """End the search that this client runs; whether one ran."""
         return {"stopped": self.handlers.stop(request)}
@@ -126,5 +132,6 @@ def offer(handlers: Handlers, inputs: Inputs) -> None:
         (endpoints.draw, [inputs.prompt, inputs.images, inputs.seed, inputs.picture], gallery),
     ):
         gr.on([], function, parameters, outputs, api_name=function.__name__, **MODEL)
+    gr.on([], endpoints.embedded, inputs.picture, answer, api_name="embedded")
     gr.on([], endpoints.stop, None, answer, api_name="stop", queue=False)
     gr.on([], endpoints.methods, None, answer, api_name="methods", queue=False)

@@ -16,7 +16,6 @@ from invert.app.components import chosen, told
 from invert.app.service import Row, Service, Upload
 from invert.app.sidecars import write_zip
 from invert.errors import InputError
-from invert.images import load_image
 
 SETTINGS = ("method", "tokens", "max_tokens", "seed", "seconds", "init_prompt", "must_include", "ban")
 
@@ -35,15 +34,17 @@ class Handlers:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    def looked_at(self, picture: Upload | None) -> str:
-        """A notice on the picture that was just chosen: what is wrong with it."""
+    def looked_at(self, picture: Upload | None) -> tuple[str, str, str]:
+        """Of the picture that was just chosen: a notice, and the prompt that its file carries with where it was found."""
         if picture is None:
-            return ""
+            return "", "", ""
         try:
-            load_image(picture.path, picture.name)
+            found = self.service.embedded(picture)
         except InputError as error:
-            return note(str(error), "notice problem")
-        return ""
+            return note(str(error), "notice problem"), "", ""
+        if found is None:
+            return "", "", note("This file carries no prompt.")
+        return note("This file carries the prompt that drew it: see In the file.", "notice"), found.prompt, note(found.source)
 
     def search(self, request: gr.Request, picture: Upload | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Prompt, note, curve and details, while it searches."""

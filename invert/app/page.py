@@ -57,7 +57,8 @@ def page(service: Service) -> gr.Blocks:
                 pictures = batch_tab(shared)
                 top = analyze_tab(shared)
                 drawing = draw_tab(shared, service, prompt)
-        picture.change(handlers.looked_at, picture, notice, api_visibility="private", show_progress="hidden")
+                embedded = embedded_tab()
+        picture.change(handlers.looked_at, picture, [notice, *embedded], api_visibility="private", show_progress="hidden")
         offer(handlers, Inputs(picture, pictures, settings, methods, top, *drawing))
         blocks.unload(handlers.leave)
     blocks.queue(max_size=service.limits.queue, default_concurrency_limit=4)
@@ -164,3 +165,11 @@ def draw_tab(shared: Shared, service: Service, found: gr.Textbox) -> tuple[Any, 
         go.click(shared.handlers.draw, [prompt, images, seed, shared.picture], gallery, api_name="page_draw", **QUIET, **MODEL)
         found.change(lambda text: text, found, prompt, queue=False, api_visibility="private", show_progress="hidden")
     return prompt, images, seed
+
+
+def embedded_tab() -> tuple[gr.Textbox, gr.HTML]:
+    """The prompt that the picture's file carries, and where it was found."""
+    with gr.Tab("In the file"):
+        prompt = gr.Textbox(label="Prompt in the file", lines=3, interactive=False, buttons=["copy"], elem_id="embedded")
+        source = gr.HTML(elem_id="embedded-source")
+    return prompt, source

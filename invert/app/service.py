@@ -26,6 +26,7 @@ from invert.extras import require
 from invert.history import HistoryEntry, labeled
 from invert.images import load_image
 from invert.images.addresses import is_address
+from invert.images.embedded import EmbeddedPrompt, read_embedded
 from invert.inverter import Inverter, OnBest, OnStep
 from invert.methods import get_method, method_names
 from invert.result import Result
@@ -214,6 +215,15 @@ class Service:
     def analyze(self, upload: Upload, top: int) -> Analysis:
         """The phrases of each category that the picture is nearest to."""
         return self.inverter.analyze(load_image(upload.path, upload.name), top)
+
+    def embedded(self, upload: Upload) -> EmbeddedPrompt | None:
+        """The prompt that the file itself carries, where the program that drew it left one there.
+
+        Raises:
+            InputError: the file is no picture.
+        """
+        load_image(upload.path, upload.name)
+        return read_embedded(upload.path)
 
     def draw(self, prompt: str, images: int = 4, seed: int = 0, upload: Upload | None = None) -> list[Drawing]:
         """What the generator draws of a prompt, with each image's cosine with the picture where one is given."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -66,7 +66,7 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
     try:
         for address in launch(blocks, limits, host=options.host, port=options.port, share=options.share):
             say(address)
-        threading.Event().wait()  # the server has threads of its own
+        Event().wait()  # the server has threads of its own
     except KeyboardInterrupt:  # as a server is meant to end
         return 0
     finally:

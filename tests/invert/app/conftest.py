@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from invert.app.limits import Limits
 from invert.app.service import Service, Upload
@@ -68,10 +69,11 @@ def service(toy_bundle: ModelBundle, methods: tuple[str, ...]) -> Service:
 
 @dataclass(frozen=True)
 class Files:
-    """A good picture, of 33 pixels, and one that is none."""
+    """A good picture, of 33 pixels, one that is none, and one whose file carries a prompt."""
 
     good: Path
     bad: Path
+    carrying: Path
 
     @property
     def upload(self) -> Upload:
@@ -84,12 +86,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     good, bad = folder / "good.png", folder / "bad.png"
     good.write_bytes(png(33))
     bad.write_text("not a picture")
-    return Files(good, bad)
+    carrying = folder / "drawn.png"
+    carrying.write_bytes(png(34, parameters="a fox in the snow\nSteps: 20, Sampler: Euler a, Seed: 1"))
+    return Files(good, bad, carrying)
 
 
-def png(width: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, 20), "teal").save(buffer, "PNG")
+def png(width: int, **texts: str) -> bytes:
+    buffer, chunks = io.BytesIO(), PngInfo()
+    for key, text in texts.items():
+        chunks.add_text(key, text)
+    Image.new("RGB", (width, 20), "teal").save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
 
 

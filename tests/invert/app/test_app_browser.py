@@ -53,7 +53,7 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
 
 def with_settings(page: Any, method: str) -> None:
     page.get_by_role("button", name="Settings").first.click()
-    page.get_by_role("listbox", name="Method").click()
+    page.get_by_role("combobox", name="Method").click()
     page.get_by_role("option", name=method, exact=True).click()
 
 
@@ -65,8 +65,9 @@ def test_a_picture_goes_in_and_its_prompt_comes_out_with_its_curve(visit, files)
     expect(page.locator("#prompt textarea")).to_have_value("w33", timeout=PATIENCE)
     expect(page.locator("#progress")).to_contain_text("token passes", timeout=PATIENCE)
     assert page.locator("#curve polyline").count() == 1
+    assert page.locator("#prompt").get_by_role("button", name="Copy").count() == 1
+    page.get_by_role("tab", name="Draw again").click()
     expect(page.locator("#drawn-prompt textarea")).to_have_value("w33", timeout=PATIENCE)  # ready to be drawn
-    assert page.locator("#prompt button[aria-label*='Copy' i], #prompt button[title*='Copy' i]").count() == 1
 
 
 def test_stop_keeps_the_best_so_far(visit, files) -> None:
@@ -88,6 +89,14 @@ def test_a_bad_file_is_one_sentence_in_the_page(visit, files) -> None:
     toast = page.get_by_test_id("toast-body")
     expect(toast).to_contain_text("bad.png is not an image that can be read", timeout=PATIENCE)
     assert "Traceback" not in page.content()
+
+
+def test_the_prompt_in_a_file_is_shown(visit, files) -> None:
+    page = visit()
+    page.set_input_files("#picture input[type=file]", files.carrying)
+    expect(page.locator("#notice")).to_contain_text("carries the prompt", timeout=PATIENCE)
+    page.get_by_role("tab", name="In the file").click()
+    expect(page.locator("#embedded textarea")).to_have_value("a fox in the snow")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1200, "light")])

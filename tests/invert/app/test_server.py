@@ -37,7 +37,7 @@ def called(address: str, picture: Any) -> str:
 
 def test_the_endpoints_are_those_of_the_reference(client: Client) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/invert", "/compare", "/batch", "/analyze", "/draw", "/stop", "/methods"}
+    assert set(named) == {"/invert", "/compare", "/batch", "/analyze", "/draw", "/embedded", "/stop", "/methods"}
     parameters = {name: [one["parameter_name"] for one in end["parameters"]] for name, end in named.items()}
     assert parameters["/invert"] == ["picture", "method", *SETTINGS]
     assert parameters["/draw"] == ["prompt", "images", "seed", "picture"]
@@ -71,6 +71,12 @@ def test_a_batch_gives_rows_and_a_zip(client: Client, files) -> None:
     rows, archive = client.predict(pictures, "quick", 0, 30, api_name="/batch")
     assert rows[0]["prompt"] == "w33" and "not an image" in rows[1]["problem"]
     assert set(zipfile.ZipFile(archive).namelist()) == {"good.txt", "good.json", "problems.txt"}
+
+
+def test_the_prompt_in_a_file_is_found(client: Client, files) -> None:
+    found = client.predict(picture=handle_file(str(files.carrying)), api_name="/embedded")
+    assert found["prompt"] == "a fox in the snow" and found["source"]
+    assert client.predict(picture=handle_file(str(files.good)), api_name="/embedded") == {}
 
 
 def test_prompts_are_drawn(client: Client) -> None:

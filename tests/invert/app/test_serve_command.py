@@ -1,0 +1,73 @@
+"""`invert serve`: what it refuses before anything is loaded, and a page that is served until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import httpx
+import pytest
+
+import invert.cli
+import invert.cli.serve
+from invert.inverter import Inverter
+
+
+def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["invert", "serve", *words])
+    with pytest.raises(SystemExit) as end:
+        invert.cli.main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--port", "0"], "--port is 0: give 1 to 65535"),
+        (["--queue", "0"], "--queue is 0: give 1 or more"),
+        (["--bundle", "nothing"], "unknown bundle 'nothing'"),
+        (["--host", ""], "--host is empty"),
+        (["image.png"], "unexpected extra argument"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr(Inverter, "load", lambda *_: pytest.fail("a model was loaded"))
+    assert served(monkeypatch, *words) == 2
+    out, err = capsys.readouterr()
+    assert sentence in err and err.count("\n") == 1 and out == ""
+
+
+def test_the_page_is_served_on_loopback_until_ctrl_c(
+    toy_bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    pytest.importorskip("gradio")
+    answers: list[str] = []
+
+    class Waiting:
+        """Stands for the event that nobody sets: looks at the page, then presses Ctrl-C."""
+
+        def wait(self) -> None:
+            answers.append(httpx.get(capsys.readouterr().out.strip(), timeout=60).text)
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(toy_bundle))
+    monkeypatch.setattr(invert.cli.serve, "Event", Waiting)
+    assert served(monkeypatch) == 0
+    assert "Invert" in answers[0]
+
+
+def test_a_port_that_is_taken_is_one_sentence(
+    toy_bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    pytest.importorskip("gradio")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(toy_bundle))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert served(monkeypatch, "--port", str(port)) == 2
+    assert f"--port {port} cannot be opened" in capsys.readouterr().err
