@@ -56,7 +56,7 @@ def test_killed_at_random_moments_a_run_comes_to_the_bytes_of_an_undisturbed_one
     assert started(undisturbed).wait() == 0
 
     moments, kills = random.Random(0), 0
-    for _ in range(4):
+    for _ in range(3):
         process = started(killed)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(moments.uniform(0.0, 0.25))

@@ -283,12 +283,12 @@ def test_a_gallery_has_pages_that_lead_to_each_other_and_are_drawn_once(perform,
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path, widths, draw):
-    """Pictures may cost what their names and places in the journal cost: 1.5 MB for 300 are 50 MB for 10,000."""
+    """Pictures may cost what their names and places in the journal cost: 0.75 MB for 150 are 50 MB for 10,000."""
     from invert.batch.runner import Run, RunSettings
 
     picture = draw(tmp_path / "one.png", 11)
     (tmp_path / "many").mkdir(), (tmp_path / "state").mkdir()
-    for i in range(300):
+    for i in range(150):
         os.link(picture, tmp_path / "many" / f"{i:06}.png")
     settings = RunSettings(tmp_path / "state", tmp_path / "state", formats=ALL)
     tracemalloc.start()
@@ -296,4 +296,4 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path, widths, draw):
         Run(find_pictures([str(tmp_path / "many")], Patterns(), print), journal, settings, lambda: widths).run()
         grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(journal.entries) == 300 and grown < 1.5e6
+    assert len(journal.entries) == 150 and grown < 0.75e6

@@ -21,8 +21,8 @@ def tiers_of(inverter, pictures, *arguments, **more):
 @pytest.mark.parametrize("options", [{}, {"target": "empty"}, {"ban": ("fox", "white")}])
 def test_retrieval_in_a_batch_is_the_method_retrieve_of_each_picture(inverter, pictures, options):
     config = replace(RETRIEVING, **options)
-    _, found = tiers_of(inverter, pictures, config)
-    for one, picture in zip(found, pictures, strict=True):
+    _, found = tiers_of(inverter, pictures[:2], config)
+    for one, picture in zip(found, pictures[:2], strict=True):
         alone = inverter.invert(picture, config)
         assert [prompt for prompt, _ in one.alternatives] == [prompt for prompt, _ in alone.alternatives]
         assert one.prompt == alone.prompt and one.score == pytest.approx(alone.score, abs=1e-5)
