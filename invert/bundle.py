@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from invert.lexicon import Prompt
     from invert.methods.labels import LabelTables
     from invert.search import Search
+    from invert.together import Steps
 
 T = TypeVar("T")
 GAP_PROMPTS = 256  # words that the mean text latent is taken from, at most
@@ -52,8 +53,9 @@ class ModelBundle:
         measure_gap: computes the modality gap (E,), mean text latent minus mean image latent; None where
             it cannot be measured.
         learn_prior: makes the prior on language.
-        compose: writes initial prompts for a search and its target (E,), best first; None where the corpus's
-            nearest prompts are all that a search starts from.
+        compose: writes initial prompts for a search and its target (E,), best first: a function, or a generator that
+            has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
+            encoder; None where the corpus's nearest prompts are all that a search starts from.
         examples: draws pictures to try the model on, by name; None where there are none.
     """
 
@@ -67,7 +69,7 @@ class ModelBundle:
     generator: str | None = None
     measure_gap: Callable[[], Tensor] | None = None
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
-    compose: Callable[[Search, Tensor], list[Prompt]] | None = None
+    compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 

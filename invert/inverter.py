@@ -129,12 +129,13 @@ class Inverter:
         """The prompt of each of several images; arguments as for `invert`.
 
         Methods with a `run_batch` find all of them together, which is faster than one after the other;
-        `seconds` of each result is then the time that all took.
+        `seconds` of each result is then the time that all took. With a limit of `seconds`, which each image has
+        to itself, they come one after the other.
         """
         settings = replace(config or InvertConfig(), **options)
         sources = several(images)
         method = get_method(settings.method)
-        if method.run_batch is None:
+        if method.run_batch is None or settings.seconds is not None:
             return [self.invert(image, settings, negative=negative) for image in sources]
         return self._solved(method, [self._of_images([image], settings, negative, Callbacks()) for image in sources])
 

@@ -12,9 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from invert.errors import InputError
+
+if TYPE_CHECKING:
+    from invert.word_table import WordTable
 
 # English words that join others: articles, prepositions, conjunctions, pronouns and auxiliaries.
 ENGLISH_FUNCTION_WORDS = frozenset(
@@ -150,6 +153,13 @@ class Lexicon:
             for token in word.ids:
                 found.setdefault(token, []).append(i)
         return found
+
+    @cached_property
+    def table(self) -> WordTable:
+        """The words by number."""
+        from invert.word_table import WordTable  # needs torch, which a lexicon does not
+
+        return WordTable(self)
 
     def word(self, text: str) -> Word:
         """The word of that text; one that the lexicon lacks is encoded by the model's tokenizer.

@@ -95,6 +95,11 @@ def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tup
     return scores.detach(), gradient
 
 
+def padded_positions(lengths: Sequence[int]) -> int:
+    """Positions of prompts of those lengths, padded to the longest of the batch that each is run in."""
+    return sum(len(part) * lengths[part[-1]] for part in batches(lengths))
+
+
 def batches(lengths: Sequence[int]) -> list[list[int]]:
     """Indices of prompts that are run together, each batch sorted by length.
 

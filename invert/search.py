@@ -2,37 +2,42 @@
 
 A prompt is a sequence of whole words. Its objective is the cosine with the target plus a prior on
 language, minus a stated penalty per token, so the search chooses length and order itself. A few prompts
-are kept (a beam). Each in turn is changed by one move: a word replaced, inserted or deleted, two swapped,
+are kept (a beam). Each is changed by one move: a word replaced, inserted or deleted, two swapped,
 a phrase taken from a retrieved prompt, or a crossover with a start. The gradient on its token embeddings
 says which of thousands of replacements are worth scoring (HotFlip: Ebrahimi et al., arXiv 1712.06751),
 and replacements that prove good alone are tried in pairs. Where nothing improves any more, the best
 prompt of each template is searched more widely.
+
+The prompts of a round are made and scored together, as tensors of word numbers (`invert.rounds`), and several
+searches may share the text encoder (`invert.together`).
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from invert.bundle import ModelBundle
+from invert.charging import Batch, prefetched
 from invert.config import SearchConfig
+from invert.found import Pool, ScoreCache, Scored
 from invert.history import History
-from invert.lexicon import Lexicon, Prompt, Word, contains_phrase, text_of, token_count, word_ids
+from invert.lexicon import Lexicon, Prompt, Word, contains_phrase, text_of, token_count
+from invert.moves import Prompts, phrases_of
+from invert.prior.batched import batched
+from invert.rounds import Round
 from invert.scorer import PromptScorer
+from invert.together import Steps, alone
+from invert.word_table import PAD
 
 MAX_REPEATS = 2  # of a content word: a color may be the fox's and the background's
-MAX_LOG_PROB_DROP = 9.0  # nats: skip candidates this much less likely than the best word for the slot, or than the parent
-MAX_PHRASE = 4  # words of a phrase that is exchanged
 MISSING_PENALTY = 1.0  # cosine taken off for a required word that is not there: more than any prompt can win
-
-Phrases = Mapping[tuple[str, str], Sequence[Prompt]]  # classes before and after → phrases between them
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,6 @@ class Candidate:
     @cached_property
     def prompt(self) -> str:
         return text_of(self.words)
-
-
-@dataclass(frozen=True)
-class Move:
-    """A changed prompt; every word before `slot` is as it was. word: what a replacement put there."""
-
-    slot: int
-    words: Prompt
-    word: Word | None = None
 
 
 class Search:
@@ -88,8 +84,12 @@ class Search:
         self.prior = bundle.prior
         self.required, self.proposal_words = tuple(required), torch.tensor(proposal_words, dtype=torch.long)
         self.banned, self.retrieved = tuple(banned), tuple(retrieved)
+        self.table = bundle.lexicon.table.copy()
+        self.batched_prior = batched(self.prior, self.table)
+        self.cache = ScoreCache()
+        self.required_numbers = self.table.number([self.required])[0][0]
 
-    # Objective --------------------------------------------------------------------------------
+    # Rules ------------------------------------------------------------------------------------
 
     def allowed(self, prompt: Prompt) -> bool:
         """Short enough, nothing banned, no word twice in a row, no content word more often than MAX_REPEATS."""
@@ -100,221 +100,106 @@ class Search:
         content = self.lexicon.content(prompt)
         return len(set(content)) == len(content) or max(Counter(content).values()) <= MAX_REPEATS
 
+    def allowed_rows(self, rows: Tensor) -> Tensor:
+        """`allowed` (N,) of rows (N, L)."""
+        tokens = self.table.token_counts(rows)
+        most = min(self.config.max_tokens, self.scorer.clip.max_prompt_tokens)
+        twice = ((rows[:, 1:] == rows[:, :-1]) & (rows[:, 1:] != PAD)).any(1)
+        said = self.table.columns.says[rows].sort(1).values
+        repeated = ((said[:, MAX_REPEATS:] == said[:, :-MAX_REPEATS]) & (said[:, MAX_REPEATS:] != 0)).any(1)
+        fine = (tokens > 0) & (tokens <= most) & ~twice & ~repeated
+        if self.banned:
+            for i in fine.nonzero()[:, 0].tolist():
+                fine[i] = not contains_phrase(self.table.prompt(rows[i]), self.banned)
+        return fine
+
     def missing(self, prompt: Prompt) -> int:
         """How many required words the prompt lacks."""
         return sum(word not in prompt for word in self.required)
 
-    def evaluate(self, prompts: Iterable[Prompt], shared: int = 0) -> list[Candidate]:
-        """Score the allowed ones of prompts that share their first `shared` words; report the best."""
-        kept = [prompt for prompt in dict.fromkeys(prompts) if self.allowed(prompt)]
-        if not kept:
-            return []
-        found = [self.candidate(prompt, score) for prompt, score in zip(kept, self.scorer.score(kept, shared), strict=True)]
-        complete = [candidate for candidate in found if not self.missing(candidate.words)]
-        if complete:
-            best = max(complete, key=lambda candidate: candidate.objective)
-            self.history.report_candidate(best.prompt, best.objective)
-        return found
+    def missing_rows(self, rows: Tensor) -> Tensor:
+        """`missing` (N,) of rows (N, L)."""
+        return len(self.required) - (rows[:, None] == self.required_numbers[:, None]).any(2).sum(1)
 
-    def candidate(self, prompt: Prompt, score: float) -> Candidate:
-        tokens = token_count(prompt)
-        objective = score + self.config.language_weight * (self.prior.log_prob(prompt) - self.prior.per_token * tokens)
-        objective -= self.config.token_penalty * tokens + MISSING_PENALTY * self.missing(prompt)
-        return Candidate(prompt, score, objective)
+    def terms(self, rows: Tensor, tokens: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """What rows (N, L) of so many tokens earn by their language, and lose by length and missing words: (N,) float64."""
+        language = self.batched_prior.log_probs(rows, (rows != PAD).sum(1)) - self.prior.per_token * tokens.double()
+        penalty = self.config.token_penalty * tokens.double() + MISSING_PENALTY * missing
+        return self.config.language_weight * language, penalty
 
     # The beam ---------------------------------------------------------------------------------
 
+    def evaluate(self, prompts: Iterable[Prompt], shared: int = 0) -> list[Candidate]:
+        """Score the allowed ones of prompts that share their first `shared` words; report the best."""
+        return alone(self.evaluating(prompts, shared), self.scorer.clip)
+
+    def evaluating(self, prompts: Iterable[Prompt], shared: int = 0) -> Steps[list[Candidate]]:
+        """`evaluate`, step by step."""
+        found = yield from self._evaluated(list(dict.fromkeys(prompts)), shared)
+        return self.candidates(found, range(len(found.keys)))
+
+    def _evaluated(self, prompts: list[Prompt], shared: int = 0) -> Steps[Scored]:
+        rows = self.table.number(prompts)[0]
+        prompt = torch.zeros(len(rows), dtype=torch.long)
+        batch = Batch(self, rows, prompt, prompt + shared, prompt)
+        yield from prefetched(self, [(batch, batch.groups)])
+        yield from batch.replayed(batch.groups, at_any_cost=True)
+        return batch.scored()
+
     def run(self, initial_prompts: Sequence[Prompt]) -> list[Candidate]:
         """Every prompt that was scored, best first; stops when the budget is spent or nothing improves."""
-        candidates = {candidate.words: candidate for candidate in self.evaluate(initial_prompts)}
-        parents = tuple(candidates)
-        expanded: set[Prompt] = set()
+        pool = alone(self.steps(initial_prompts), self.scorer.clip)
+        return self.candidates(pool.found, pool.best_first().tolist())
+
+    def steps(self, initial_prompts: Sequence[Prompt]) -> Steps[Pool]:
+        """`run`, step by step; what it returns is not sorted yet."""
+        pool = Pool(self.table)
+        pool.add((yield from self._evaluated(list(dict.fromkeys(initial_prompts)))))
+        parents = self._prompts(pool, torch.arange(len(pool)))
+        sources = Prompts(*self.table.number(self.retrieved))
+        n = self.config.first_round_sources
+        phrases = phrases_of(Prompts(sources.rows[:n], sources.lengths[:n]), self.batched_prior)
+        expanded: set[int] = set()
         refined = False
-        phrases, all_phrases = self.phrases_of(self.retrieved[: self.config.first_round_sources]), self.phrases_of(self.retrieved)
         for turn in range(self.config.rounds):
-            width = self.config.beam if turn else len(candidates)  # each initial prompt has its chance as it is built
-            fresh = [c.words for c in self.diverse_top_k(candidates.values(), width) if c.words not in expanded]
-            grow: Callable[[Prompt], list[Candidate]] = partial(self.expand, parents=parents, phrases=phrases)
-            expanded.update(fresh)
-            if not fresh and not refined:  # nothing improves: once more, with many more words
-                refined, grow = True, self.refine
-                fresh = [c.words for c in self.diverse_top_k(candidates.values(), self.config.n_refined)]
-            if not fresh or self.scorer.budget.exhausted:
+            width = self.config.beam if turn else len(pool)  # each initial prompt has its chance as it is built
+            fresh = pool.diverse_top_k(width)
+            fresh = fresh[[key not in expanded for key in pool.found.keys[fresh].tolist()]]
+            expanded.update(pool.found.keys[fresh].tolist())
+            one = Round(self, parents, phrases)
+            grow = one.expand
+            if not len(fresh) and not refined:  # nothing improves: once more, with many more words
+                refined, grow = True, one.refine
+                fresh = pool.diverse_top_k(self.config.n_refined)
+            if not len(fresh) or self.scorer.budget.exhausted:
                 break
-            for prompt in fresh:
-                if self.scorer.budget.exhausted:
-                    break
-                candidates.update((child.words, child) for child in grow(prompt))
-            (best,) = best_of(candidates.values(), 1)
-            self.history.record("search", turn, best.score, best.prompt)
-            phrases = all_phrases
-        return best_of(candidates.values(), len(candidates))
+            for new in (yield from grow(self._prompts(pool, fresh))):
+                pool.add(new)
+            (best,) = pool.best(1)
+            self.history.record("search", turn, float(pool.found.scores[best]), pool.text(best))
+            if not turn:
+                phrases = phrases_of(sources, self.batched_prior)
+        return pool
 
-    def expand(self, prompt: Prompt, parents: Sequence[Prompt], phrases: Phrases) -> list[Candidate]:
-        """Every prompt one move away that is worth scoring, then pairs of the best replacements."""
-        least = self.prior.log_prob(prompt) - MAX_LOG_PROB_DROP
-        tried = itertools.chain(self.moves(prompt), self.crossovers(prompt, parents), self.phrase_swaps(prompt, phrases))
-        moves = [move for move in tried if self.prior.log_prob(move.words) >= least or self.missing(prompt)]
-        singles = self.evaluate_moves(moves)
-        return [*singles, *self.evaluate_moves(self.pairs(prompt, moves, singles))]
-
-    def refine(self, prompt: Prompt) -> list[Candidate]:
-        """Every content word of the prompt against many more words than `expand` tries."""
-        estimates = self.estimated_gains(prompt)
-        slots = [slot for slot, word in enumerate(prompt) if not self.lexicon.is_function_word(word)]
-        n = self.config.refine_replacements
-        return self.evaluate_moves([move for slot in slots for move in self.replacing(prompt, slot, estimates[slot], n)])
-
-    def evaluate_moves(self, moves: Sequence[Move]) -> list[Candidate]:
-        """Moves scored together by slot, because what lies before it is run once."""
-        by_slot: dict[int, list[Prompt]] = defaultdict(list)
-        for move in moves:
-            by_slot[move.slot].append(move.words)
-        found = []
-        for slot, prompts in by_slot.items():
-            if self.scorer.budget.exhausted:
-                break
-            found += self.evaluate(prompts, slot)
-        return found
-
-    # Moves ------------------------------------------------------------------------------------
-
-    def moves(self, prompt: Prompt) -> Iterator[Move]:
-        """All moves on a prompt that need no other prompt."""
-        estimates = self.estimated_gains(prompt)
-        for slot in range(len(prompt) + 1):
-            head, tail = prompt[:slot], prompt[slot:]
-            for word in (*self.required, *self.insertions(prompt, slot)):
-                yield Move(slot, (*head, word, *tail))
-            if not tail:
-                continue
-            yield from self.replacing(prompt, slot, estimates[slot], self.config.replacements)
-            yield Move(slot, (*head, *tail[1:]))
-            for other in range(slot + 1, len(prompt)):
-                yield Move(slot, swapped(prompt, slot, other))
-
-    def replacing(self, prompt: Prompt, slot: int, estimate: Tensor, n: int) -> Iterator[Move]:
-        """Another word in place of the one in a slot."""
-        for word in self.replacements(prompt, slot, estimate, n):
-            yield Move(slot, (*prompt[:slot], word, *prompt[slot + 1 :]), word)
-
-    def crossovers(self, prompt: Prompt, parents: Sequence[Prompt]) -> Iterator[Move]:
-        """The prompt's beginning with a parent's end, and a parent's beginning with the prompt's end.
-
-        The prompt is a parent to itself: that drops a phrase, or repeats one.
-        """
-        for parent in (prompt, *parents):
-            for i, j in self.prior.cut_points(prompt, parent):
-                yield Move(i, (*prompt[:i], *parent[j:]))
-                yield Move(0, (*parent[:j], *prompt[i:]))
-
-    def phrase_swaps(self, prompt: Prompt, phrases: Phrases) -> Iterator[Move]:
-        """A phrase of the prompt against one that stands between words of the same two classes.
-
-        A thing comes with its article and its color, which no replacement of single words changes together.
-        """
-        contexts = self.prior.contexts(prompt)
-        if contexts is None:
-            return
-        before, after = contexts
-        for i, j in spans(len(prompt)):
-            for phrase in phrases.get((before[i], after[j]), ()):
-                if phrase != prompt[i:j]:
-                    yield Move(i, (*prompt[:i], *phrase, *prompt[j:]))
-
-    def phrases_of(self, prompts: Iterable[Prompt]) -> Phrases:
-        """The classes before and after a phrase of the prompts → the distinct phrases between them, in order."""
-        found: dict[tuple[str, str], dict[Prompt, None]] = defaultdict(dict)  # a set that keeps its order
-        for prompt in prompts:
-            contexts = self.prior.contexts(prompt)
-            if contexts is None:
-                continue
-            before, after = contexts
-            for i, j in spans(len(prompt)):
-                found[before[i], after[j]][prompt[i:j]] = None
-        return {classes: list(phrases) for classes, phrases in found.items()}
-
-    def insertions(self, prompt: Prompt, slot: int) -> list[Word]:
-        """The words that the prior finds likeliest before a slot; the proposed ones where it finds all alike."""
-        n = self.config.insertions
-        likely = self.prior.likely_words(prompt, slot, n)
-        chosen = self.proposal_words[:n].tolist() if likely is None else likely
-        return [self.lexicon.words[i] for i in chosen]
-
-    def replacements(self, prompt: Prompt, slot: int, estimate: Tensor, n: int) -> list[Word]:
-        """Words worth a score in place of one: by the gradient's estimate (W,) and the prior, and the proposed."""
-        log_p = self.prior.slot_log_probs(prompt, slot, insert=False)
-        plausible = log_p >= log_p.max() - MAX_LOG_PROB_DROP
-        gain = torch.where(plausible, estimate + self.config.language_weight * log_p, -torch.inf)
-        best = gain.topk(min(n, int(plausible.sum()))).indices
-        proposed = self.proposal_words[plausible[self.proposal_words]]
-        indices = dict.fromkeys([*best.tolist(), *proposed.tolist()])
-        return [self.lexicon.words[i] for i in indices if self.lexicon.words[i] != prompt[slot]]
-
-    def estimated_gains(self, prompt: Prompt) -> list[Tensor]:
-        """For each slot (W,): the first-order change of the cosine if a word's mean token embedding stood there."""
-        clip, means = self.scorer.clip, self.bundle.token_index.word_means
-        ids = [torch.tensor(own, device=clip.device) for own in word_ids(prompt)]
-        embeddings = clip.embed(torch.cat(ids))
-        gradient = self.scorer.score_and_gradient(embeddings[None])[1][0]
-        lengths = [len(i) for i in ids]
-        pieces = zip(embeddings.split(lengths), gradient.split(lengths), strict=True)
-        return [(means @ pull.sum(0) - (own * pull).sum()).float().cpu() for own, pull in pieces]
-
-    def pairs(self, prompt: Prompt, moves: Sequence[Move], scored: Sequence[Candidate]) -> list[Move]:
-        """Two replacements at once, those first whose objectives alone add up to most."""
-        objective = {candidate.words: candidate.objective for candidate in scored}
-        by_slot: dict[int, list[Move]] = defaultdict(list)
-        for move in sorted((m for m in moves if m.word and m.words in objective), key=lambda m: -objective[m.words]):
-            if len(by_slot[move.slot]) < self.config.pair_pool:
-                by_slot[move.slot].append(move)
-        best = [move for of_slot in by_slot.values() for move in of_slot]
-        combined = [(a, b) for a, b in itertools.combinations(best, 2) if a.slot < b.slot]
-        combined.sort(key=lambda pair: -(objective[pair[0].words] + objective[pair[1].words]))
-        return [
-            Move(a.slot, (*prompt[: a.slot], a.words[a.slot], *prompt[a.slot + 1 : b.slot], *b.words[b.slot :]))
-            for a, b in combined[: self.config.pairs]
-        ]
+    def _prompts(self, pool: Pool, chosen: Tensor) -> Prompts:
+        rows = pool.found.rows[chosen]
+        lengths = (rows != PAD).sum(1)
+        return Prompts(rows[:, : int(lengths.max())] if len(lengths) else rows, lengths)
 
     # Choosing ---------------------------------------------------------------------------------
 
-    def diverse_top_k(self, candidates: Iterable[Candidate], n: int) -> list[Candidate]:
-        """The n best candidates of different templates.
+    def candidates(self, found: Scored, order: Iterable[int]) -> list[Candidate]:
+        """The prompts of those indices."""
+        rows, scores, objectives = found.rows.tolist(), found.scores.tolist(), found.objectives.tolist()
+        words = self.table.words
+        return [Candidate(tuple(words[n] for n in rows[i] if n), scores[i], objectives[i]) for i in order]
 
-        Otherwise the beam fills with one sentence in many words, and a longer sentence, poor until all
-        its words are right, never gets them.
-        """
-        chosen: dict[Prompt, Candidate] = {}
-        for candidate in best_of(candidates, 1 << 30):
+    def distinct(self, pool: Pool, n: int) -> list[Candidate]:
+        """The n best prompts that lack nothing, of different content: those that differ in more than function words."""
+        chosen: dict[frozenset[str], int] = {}
+        for i in pool.best_first().tolist():
+            if not pool.found.missing[i]:
+                chosen.setdefault(frozenset(self.lexicon.content(self.table.prompt(pool.found.rows[i]))), i)
             if len(chosen) == n:
                 break
-            chosen.setdefault(self.lexicon.template(candidate.words), candidate)
-        return list(chosen.values())
-
-    def distinct(self, candidates: Iterable[Candidate], n: int) -> list[Candidate]:
-        """The n best candidates of different content: those that differ in more than function words."""
-        chosen: dict[frozenset[str], Candidate] = {}
-        for candidate in best_of(candidates, 1 << 30):
-            chosen.setdefault(frozenset(self.lexicon.content(candidate.words)), candidate)
-            if len(chosen) == n:
-                break
-        return list(chosen.values())
-
-
-def spans(length: int) -> Iterator[tuple[int, int]]:
-    """Beginning and end of every phrase of 1 to MAX_PHRASE words in a prompt of that length."""
-    for begin in range(length):
-        for end in range(begin + 1, min(begin + MAX_PHRASE, length) + 1):
-            yield begin, end
-
-
-def best_of(candidates: Iterable[Candidate], n: int) -> list[Candidate]:
-    """The n of highest objective; equals in the order of their texts, so that a seed decides nothing here."""
-    return heapq.nsmallest(n, candidates, key=lambda candidate: (-candidate.objective, candidate.prompt))
-
-
-def swapped(prompt: Prompt, i: int, j: int) -> Prompt:
-    """The prompt with two words exchanged."""
-    words = list(prompt)
-    words[i], words[j] = words[j], words[i]
-    return tuple(words)
+        return self.candidates(pool.found, chosen.values())

@@ -13,6 +13,7 @@ target. Three parameterizations of an embedding:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,40 +57,62 @@ def optimize(scorer: PromptScorer, index: TokenIndex, start: Tensor, config: Sof
     Returns:
         The prompts after all steps, or after the step that exhausts the budget.
     """
-    step = SoftStep(scorer.clip, scorer.target, index.embeddings.detach(), start, config)
-    advance = Replay(step, start.device)
-    positions = len(start) * scorer.clip.frame.positions(start.shape[1])
+    return optimize_together([scorer], index, start[None], config, [history])[0]
+
+
+def optimize_together(
+    scorers: Sequence[PromptScorer], index: TokenIndex, starts: Tensor, config: SoftConfig, histories: Sequence[History]
+) -> list[SoftPrompts]:
+    """`optimize` for B targets of one model in the same steps, each with its own R prompts.
+
+    Args:
+        scorers: B of them. All stop after the step that exhausts the budget of one.
+        index: as for `optimize`.
+        starts: (B, R, L), as for `optimize`.
+        config: as for `optimize`.
+        histories: B of them.
+    """
+    clip, budgets = scorers[0].clip, [scorer.budget for scorer in scorers]
+    targets = torch.stack([scorer.target for scorer in scorers])
+    step = SoftStep(clip, targets, index.embeddings.detach(), starts.flatten(0, 1), config)
+    advance = Replay(step, starts.device)
+    positions = starts.shape[1] * clip.frame.positions(starts.shape[2])
     taken = 0
     try:
         while taken < config.steps:
             advance()
             taken += 1
-            scorer.budget.spend(forward=positions, backward=positions)
-            if scorer.budget.max_seconds is not None:
+            for budget in budgets:
+                budget.spend(forward=positions, backward=positions)
+            if any(budget.max_seconds is not None for budget in budgets):
                 step.wait()  # the clock shall show what has been computed, not what has been launched
-            if scorer.budget.exhausted:
+            if any(budget.exhausted for budget in budgets):
                 break
     finally:
-        for i, score in enumerate(step.best[:taken].tolist()):
-            history.record("soft", i, score)
+        for history, best in zip(histories, step.best[:taken].T.tolist(), strict=True):
+            for i, score in enumerate(best):
+                history.record("soft", i, score)
     with torch.no_grad():
         embeddings, weights = step.prompts(step.last_temperature)
-        scores = scorer.score_embeddings(embeddings)
-    return SoftPrompts(embeddings.detach(), scores, None if weights is None else weights.detach())
+        each = embeddings.detach().split(starts.shape[1])
+        scores = [scorer.score_embeddings(own) for scorer, own in zip(scorers, each, strict=True)]
+    shares = [None] * len(each) if weights is None else weights.detach().split(starts.shape[1])
+    return [SoftPrompts(*parts) for parts in zip(each, scores, shares, strict=True)]
 
 
 class SoftStep:
-    """One gradient step on R soft prompts, in static buffers: what `Replay` runs.
+    """One gradient step on the R soft prompts of each of B targets, in static buffers: what `Replay` runs.
 
     Attributes:
-        variable: the embeddings (R, L, D), or the logits (R, L, T) of a mixture; float32 where the model has less.
-        best: (steps,) the best cosine of each step, before it moved the prompts.
+        variable: the embeddings (B R, L, D), or the logits (B R, L, T) of a mixture; float32 where the model has less.
+        best: (steps, B) the best cosine of each step, before it moved the prompts.
         gradient: of the negated cosines in the variable, in the latest step.
     """
 
-    def __init__(self, clip: Clip, target: Tensor, table: Tensor, start: Tensor, config: SoftConfig) -> None:
-        """table: (T, D), the rows that prompts are mixed of. start: (R, L) int64 positions in it."""
-        self.clip, self.target, self.table, self.kind = clip, target, table, config.parameterization
+    def __init__(self, clip: Clip, targets: Tensor, table: Tensor, start: Tensor, config: SoftConfig) -> None:
+        """targets: (B, E), or one (E,). table: (T, D), the rows that prompts are mixed of. start: (B R, L) places in it."""
+        self.clip, self.table, self.kind = clip, table, config.parameterization
+        self.targets = targets.reshape(-1, targets.shape[-1]).unbind()
         dtype = torch.promote_types(table.dtype, torch.float32)  # half precision would lose small steps
         rate = config.lr
         if self.kind == "continuous":
@@ -103,7 +126,7 @@ class SoftStep:
         temperatures = [config.temperature_start * cooling**x for x in (*progress, 1.0)]
         self._temperatures = torch.tensor(temperatures, dtype=torch.float64).to(self.variable)
         self.last_temperature = self._temperatures[-1]
-        self.best = torch.zeros(config.steps, device=start.device)
+        self.best = torch.zeros(config.steps, len(self.targets), device=start.device)
         self.gradient = torch.zeros_like(self.variable)
 
     def __call__(self) -> None:
@@ -111,9 +134,11 @@ class SoftStep:
         with torch.enable_grad():
             at = self.variable.detach().requires_grad_(True)
             embeddings = self._mixed(at, self._temperatures.index_select(0, self.adam.taken))[0]
-            scores = self.clip.encode_prompt_embeddings(embeddings).float() @ self.target  # (R,)
+            latents = self.clip.encode_prompt_embeddings(embeddings).float()
+            # A product for each target: a picture's gradients are the same bits, whoever is optimized beside it.
+            scores = torch.cat([own @ target for own, target in zip(latents.chunk(len(self.targets)), self.targets, strict=True)])
             (gradient,) = torch.autograd.grad(-scores.sum(), at)
-        self.best.index_copy_(0, self.adam.taken, scores.detach().max()[None].to(self.best.dtype))
+        self.best.index_copy_(0, self.adam.taken, scores.detach().view(1, len(self.targets), -1).amax(2).to(self.best.dtype))
         self.gradient.copy_(gradient)
         self.adam.update(gradient)
 

@@ -21,6 +21,7 @@ from invert.english.tables import Entry, entries
 from invert.lexicon import Prompt
 from invert.models.clip import Clip
 from invert.search import Search
+from invert.together import Steps
 
 BEAM = 6  # descriptions kept from slot to slot
 N_NOUNS = 40  # nouns tried alone, those nearest to the target
@@ -81,54 +82,54 @@ class Composer:
         prompts = [f"a picture of {with_article(f'{text} thing')}" for text in self.modifiers]
         return encode_prompts(self.clip, prompts)[1]
 
-    def prompts(self, search: Search, target: Tensor) -> list[Prompt]:
-        """Descriptions of the target (E,), best first, as prompts of the search's lexicon."""
+    def prompts(self, search: Search, target: Tensor) -> Steps[list[Prompt]]:
+        """Descriptions of the target (E,), best first, as prompts of the search's lexicon, step by step."""
         nearest = (self.noun_latents @ target).topk(min(N_RETRIED, len(self.nouns))).indices.tolist()
         run = _Beam(self, search)
-        alone = run.best([Description(i) for i in nearest[:N_NOUNS]], N_ANCHORS)
+        alone = yield from run.best([Description(i) for i in nearest[:N_NOUNS]], N_ANCHORS)
         pairs = [replace(a, relation="and", other=b.noun) for a, b in itertools.permutations(alone, 2)]
-        run.keep([*alone, *pairs] if "and" in self.writer.relations else alone)
-        self._frame(run)
-        self._nouns(run, nearest[:N_NOUNS])
+        yield from run.keep([*alone, *pairs] if "and" in self.writer.relations else alone)
+        yield from self._frame(run)
+        yield from self._nouns(run, nearest[:N_NOUNS])
         if self.modifiers:
             best = (self.modifier_latents @ target).topk(min(N_MODIFIERS, len(self.modifiers))).indices.tolist()
             words = ["", *(self.modifiers[i] for i in best), *(self.nouns[i][0].text for i in nearest[:N_ANCHORS])]
-            run.vary("modifier", words, width=2)
-            run.vary("other_modifier", words, lambda d: d.other is not None, width=2)
-        run.vary("noun", nearest, width=2)
-        run.vary("other", nearest, lambda d: d.other is not None, width=2)
-        self._colors(run)
+            yield from run.vary("modifier", words, width=2)
+            yield from run.vary("other_modifier", words, lambda d: d.other is not None, width=2)
+        yield from run.vary("noun", nearest, width=2)
+        yield from run.vary("other", nearest, lambda d: d.other is not None, width=2)
+        yield from self._colors(run)
         return [search.lexicon.segment(self.text(description)) for description in run.beam]
 
-    def _frame(self, run: _Beam) -> None:
+    def _frame(self, run: _Beam) -> Steps[None]:
         """Before what, where, and in which medium."""
         writer, tables = self.writer, self.writer.tables
-        run.vary("ground", ["", *writer.colors])
-        self._grounds(run)
-        run.vary("medium", ["", *tables["mediums"], *self.plain_mediums], width=2)
-        run.vary("place", ["", *writer.positions, *tables["places"]], width=2)
+        yield from run.vary("ground", ["", *writer.colors])
+        yield from self._grounds(run)
+        yield from run.vary("medium", ["", *tables["mediums"], *self.plain_mediums], width=2)
+        yield from run.vary("place", ["", *writer.positions, *tables["places"]], width=2)
 
-    def _grounds(self, run: _Beam) -> None:
+    def _grounds(self, run: _Beam) -> Steps[None]:
         writer = self.writer
-        run.vary("second_ground", ["", *writer.colors], lambda d: bool(d.ground))
-        run.vary("pattern", ["", *writer.patterns], lambda d: bool(d.ground))
-        run.vary("ground", ["", *writer.colors])
+        yield from run.vary("second_ground", ["", *writer.colors], lambda d: bool(d.ground))
+        yield from run.vary("pattern", ["", *writer.patterns], lambda d: bool(d.ground))
+        yield from run.vary("ground", ["", *writer.colors])
 
-    def _nouns(self, run: _Beam, nouns: Sequence[int]) -> None:
+    def _nouns(self, run: _Beam, nouns: Sequence[int]) -> Steps[None]:
         """What is there, in what color and size, and how two things stand to each other."""
-        self._colors(run)
-        run.vary("size", ["", *self.writer.sizes])
-        run.vary("noun", nouns)
+        yield from self._colors(run)
+        yield from run.vary("size", ["", *self.writer.sizes])
+        yield from run.vary("noun", nouns)
         if "and" in self.writer.relations:
             alone = [d for d in run.beam if d.other is None]
-            run.keep([*run.beam, *(replace(d, relation="and", other=i) for d in alone[:2] for i in nouns)])
-        run.vary("other", [None, *nouns], lambda d: d.other is not None)
-        run.vary("relation", self.writer.relations, lambda d: d.other is not None)
+            yield from run.keep([*run.beam, *(replace(d, relation="and", other=i) for d in alone[:2] for i in nouns)])
+        yield from run.vary("other", [None, *nouns], lambda d: d.other is not None)
+        yield from run.vary("relation", self.writer.relations, lambda d: d.other is not None)
 
-    def _colors(self, run: _Beam) -> None:
-        run.vary("color", ["", *self.writer.colors])
-        run.vary("other_color", ["", *self.writer.colors], lambda d: d.other is not None)
-        self._grounds(run)
+    def _colors(self, run: _Beam) -> Steps[None]:
+        yield from run.vary("color", ["", *self.writer.colors])
+        yield from run.vary("other_color", ["", *self.writer.colors], lambda d: d.other is not None)
+        yield from self._grounds(run)
 
     @cached_property
     def plain_mediums(self) -> list[str]:
@@ -164,7 +165,7 @@ class _Beam:
         self.objectives: dict[str, float | None] = {}
         self.beam: list[Description] = []
 
-    def best(self, descriptions: Iterable[Description], n: int) -> list[Description]:
+    def best(self, descriptions: Iterable[Description], n: int) -> Steps[list[Description]]:
         """The n best of distinct descriptions; those that may not be said are left out."""
         by_text = {self.composer.text(d): d for d in descriptions}
         fresh = [text for text in by_text if text not in self.objectives]
@@ -172,17 +173,18 @@ class _Beam:
             if self.search.scorer.budget.exhausted:
                 break
             prompts = {text: self.search.lexicon.segment(text) for text in fresh[begin : begin + BATCH]}
-            found = {c.words: c.objective for c in self.search.evaluate(prompts.values())}
+            scored = yield from self.search.evaluating(prompts.values())
+            found = {c.words: c.objective for c in scored}
             self.objectives.update({text: found.get(prompt) for text, prompt in prompts.items()})
         rated = [(objective, text) for text in by_text if (objective := self.objectives.get(text)) is not None]
         return [by_text[text] for _, text in sorted(rated, key=lambda pair: (-pair[0], pair[1]))[:n]]
 
-    def keep(self, descriptions: Sequence[Description]) -> None:
-        self.beam = self.best(descriptions, BEAM)
+    def keep(self, descriptions: Sequence[Description]) -> Steps[None]:
+        self.beam = yield from self.best(descriptions, BEAM)
 
     def vary(
         self, slot: str, options: Iterable[Any], applies: Callable[[Description], bool] | None = None, width: int = BEAM
-    ) -> None:
+    ) -> Steps[None]:
         """Try every option in a slot of the `width` best descriptions that it applies to."""
         chosen = [d for d in self.beam if applies is None or applies(d)][:width]
-        self.keep([*self.beam, *(replace(d, **{slot: option}) for d in chosen for option in options)])
+        yield from self.keep([*self.beam, *(replace(d, **{slot: option}) for d in chosen for option in options)])

@@ -130,6 +130,7 @@ _BUILTIN = (
         revision=1,
         config_type=configs.InvertMethodConfig,
         run=Deferred("invert.methods.invert:invert"),
+        run_batch=Deferred("invert.methods.invert:invert_batch"),
         metric=OBJECTIVE,
         options=frozenset(SELECTIVE_OPTIONS),
         gives_soft_prompt=True,

@@ -12,18 +12,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from invert.bundle import ModelBundle
 from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
+from invert.found import Pool
 from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.soft_stage import soft_prompts
+from invert.methods.soft_stage import soft_prompts_together
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import Concept, concepts, project
-from invert.search import Candidate, Search
+from invert.search import Search
 from invert.soft import SoftPrompts
+from invert.together import Steps, alone, together
 from invert.token_index import TokenIndex
 
 MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
@@ -40,23 +40,39 @@ class SoftStage:
 
 def invert(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """Soft descent, candidate words, search; the distinct best prompts."""
-    stage = soft_stage(task, config)
-    words = soft_words(stage.soft, stage.concepts, task.bundle.token_index)
-    return searched(task, config, stage, words)
+    return invert_batch([task], config)[0]
+
+
+def invert_batch(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> list[InversionOutput]:
+    """`invert` of tasks that differ in target and rng only: they share the text encoder's batches, and nothing else.
+
+    Each spends what it would spend alone, and gets the prompts that it would get alone.
+    """
+    searches = []
+    for task, stage in zip(tasks, soft_stages(tasks, config), strict=True):
+        words = soft_words(stage.soft, stage.concepts, task.bundle.token_index)
+        searches.append(searching(task, config, stage, words))
+    return together(searches, tasks[0].clip)
 
 
 def soft_stage(task: InversionTask, config: InvertMethodConfig) -> SoftStage:
     """Optimize the soft prompts and cluster their embeddings."""
-    soft = soft_prompts(
-        task,
+    return soft_stages([task], config)[0]
+
+
+def soft_stages(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> list[SoftStage]:
+    """`soft_stage` of several tasks in the same steps."""
+    found = soft_prompts_together(
+        tasks,
         SoftConfig(
-            steps=task.config.soft_steps,
+            steps=tasks[0].config.soft_steps,
             lr=config.lr,
             temperature_start=config.temperature_start,
             temperature_end=config.temperature_end,
         ),
     )
-    return SoftStage(soft, concepts(soft.embeddings, task.bundle.token_index, task.config.seed))
+    index = tasks[0].bundle.token_index
+    return [SoftStage(soft, concepts(soft.embeddings, index, task.config.seed)) for task, soft in zip(tasks, found, strict=True)]
 
 
 def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConfig:
@@ -96,6 +112,17 @@ def searched(
     Raises:
         InputError: the required words do not fit into one prompt.
     """
+    return alone(searching(task, config, stage, words, search_settings), task.clip)
+
+
+def searching(
+    task: InversionTask,
+    config: InvertMethodConfig,
+    stage: SoftStage,
+    words: Sequence[int],
+    search_settings: SearchConfig | None = None,
+) -> Steps[InversionOutput]:
+    """`searched`, step by step."""
     retrieved = retrieved_prompts(task, config.n_retrieved)
     near = content_words(retrieved[: config.n_word_sources], task.bundle)
     proposals = list(dict.fromkeys([*words[: config.n_proposed], *near]))
@@ -104,17 +131,19 @@ def searched(
     search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
-    compose = task.bundle.compose
-    chosen = different_templates_first(retrieved, task.bundle.lexicon) if compose is None else compose(search, task.target)
-    found = search.run(startable(search, initial_prompts(task, chosen[: config.n_starts])))
-    return output(task, stage, search, [candidate for candidate in found if not search.missing(candidate.words)])
+    chosen = different_templates_first(retrieved, task.bundle.lexicon)
+    if task.bundle.compose is not None:
+        composed = task.bundle.compose(search, task.target)
+        chosen = composed if isinstance(composed, list) else (yield from composed)
+    pool = yield from search.steps(startable(search, initial_prompts(task, chosen[: config.n_starts])))
+    return output(task, stage, search, pool)
 
 
-def output(task: InversionTask, stage: SoftStage, search: Search, complete: list[Candidate]) -> InversionOutput:
+def output(task: InversionTask, stage: SoftStage, search: Search, pool: Pool) -> InversionOutput:
     soft = stage.soft
     best = int(soft.scores.argmax())
     return InversionOutput(
-        prompts=[(c.prompt, c.score) for c in search.distinct(complete, task.config.top)],
+        prompts=[(c.prompt, c.score) for c in search.distinct(pool, task.config.top)],
         soft_score=float(soft.scores.max()),
         projections=project(soft.embeddings[best], task.bundle.token_index),
         concepts=stage.concepts,
@@ -189,11 +218,11 @@ def soft_words(soft: SoftPrompts | None, found: Sequence[Concept], index: TokenI
     """Indices of words by their weight in all soft prompts and in the concepts, heaviest first."""
     shares: dict[int, float] = {}
     if soft is not None and soft.weights is not None:
-        weights = soft.weights.sum((0, 1))  # (T,)
-        for position in torch.topk(weights, min(MAX_SOFT_TOKENS, len(weights))).indices.tolist():
-            token = int(index.token_ids[position])
+        heaviest = soft.weights.sum((0, 1)).topk(min(MAX_SOFT_TOKENS, soft.weights.shape[2]))  # of (T,)
+        tokens = index.token_ids[heaviest.indices].tolist()
+        for token, weight in zip(tokens, heaviest.values.tolist(), strict=True):
             for word in index.lexicon.words_with_token[token][:WORDS_PER_TOKEN]:
-                shares[word] = shares.get(word, 0.0) + float(weights[position])
+                shares[word] = shares.get(word, 0.0) + weight
     for concept in found:
         for rank, (word, _) in enumerate(concept.words[:WORDS_PER_CONCEPT]):
             shares[word] = shares.get(word, 0.0) + concept.share / (rank + 1)

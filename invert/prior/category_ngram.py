@@ -7,6 +7,7 @@ Written for corpora made from word lists with known parts of speech. Evidence is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,10 +46,14 @@ class CategoryNgramPrior(ClassNgramPrior):
 
     def log_prob(self, prompt: Prompt) -> float:
         """log p of a whole prompt; tokens of a word beyond its first count as `per_token` each, so that they change nothing."""
-        return super().log_prob(prompt) + self._per_token * (token_count(prompt) - len(prompt))
+        return super().log_prob(prompt) + self.per_extra_token * (token_count(prompt) - len(prompt))
 
-    def slot_log_probs(self, prompt: Prompt, slot: int, insert: bool) -> Tensor:
-        return super().slot_log_probs(prompt, slot, insert) + self._extra
+    @property
+    def per_extra_token(self) -> float:
+        return self._per_token
+
+    def of_words(self, by_class: Tensor) -> Tensor:
+        return super().of_words(by_class) + self._extra
 
     def assign_classes(self, sentences: Sequence[Sequence[str]]) -> tuple[dict[str, str], str]:
         texts = {text for sentence in sentences for text in sentence} | {word.text for word in self.lexicon.words}
@@ -65,15 +70,7 @@ class CategoryNgramPrior(ClassNgramPrior):
         steps = range(len(head) + 1, min(len(padded), len(head) + 2 + before))
         return sum([self.step(tuple(padded[max(0, i - before) : i]), padded[i]) for i in steps])
 
-    def _probability(self, context: tuple[str, ...], c: str) -> float:
-        known = self._probabilities.get((context, c))
-        if known is not None:
-            return known
-        probability = self._probability(context[1:], c) if context else 1 / (len(self.classes) + 1)  # END is one more
-        total = self.totals.get(context, 0)
-        if total:
-            counts = self.followers[context]
-            strength = BACKOFF_STRENGTH * len(counts)
-            probability = (counts[c] + strength * probability) / (total + strength)
-        self._probabilities[context, c] = probability
-        return probability
+    def smoothed(self, count: Any, total: Any, kinds: Any, shorter: Any) -> Any:
+        """By Witten and Bell: the shorter context counts as so many more observations."""
+        strength = BACKOFF_STRENGTH * kinds
+        return (count + strength * shorter) / (total + strength)

@@ -11,11 +11,14 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invert.lexicon import Lexicon, Prompt, Word, token_count
+from invert.prior.ngram_tables import NgramTables
 from invert.prior.word_classes import AFTER, END, START, word_classes
 
 DISCOUNT = 0.5  # absolute discount, redistributed to unseen events (Ney et al., 1994)
@@ -92,17 +95,36 @@ class ClassNgramPrior:
         return known
 
     def _probability(self, context: tuple[str, ...], c: str) -> float:
-        """Absolute discounting: the discount goes to the shorter context, and last to all classes alike."""
+        """Smoothed by the shorter contexts, and last by all classes alike."""
         known = self._probabilities.get((context, c))
         if known is not None:
             return known
         total = self.totals.get(context, 0)
-        shorter = self._probability(context[1:], c) if context else 1 / (len(self.classes) + 1)  # END is one more
+        probability = self._probability(context[1:], c) if context else 1 / (len(self.classes) + 1)  # END is one more
         if total:
             counts = self.followers[context]
-            shorter = (max(counts[c] - DISCOUNT, 0) + DISCOUNT * len(counts) * shorter) / total
-        self._probabilities[context, c] = shorter
-        return shorter
+            probability = self.smoothed(counts[c], total, len(counts), probability)
+        self._probabilities[context, c] = probability
+        return probability
+
+    def smoothed(self, count: Any, total: Any, kinds: Any, shorter: Any) -> Any:
+        """p of a class in a context, for numbers or arrays of them.
+
+        By absolute discounting: the discount goes to the shorter context.
+
+        Args:
+            count: how often the class was seen there.
+            total: how often any was.
+            kinds: how many different ones were.
+            shorter: its p in the shorter context.
+        """
+        kept = (count - DISCOUNT) * (count > 0)  # counts are whole numbers: none is discounted below zero
+        return (kept + DISCOUNT * kinds * shorter) / total
+
+    @cached_property
+    def tables(self) -> NgramTables:
+        """The same model as tables, for thousands of prompts at once."""
+        return NgramTables(self)
 
     def log_prob(self, prompt: Prompt) -> float:
         """log p of a whole prompt, worked out once for all prompts of its classes."""
@@ -118,7 +140,16 @@ class ClassNgramPrior:
         """(W,): see `invert.prior.Prior`."""
         head = self.classes_in(prompt[:slot])
         tail = self.classes_in(prompt[slot if insert else slot + 1 :])
-        return torch.tensor([self._around(head, c, tail) for c in self.classes])[self.word_class]
+        return self.of_words(torch.tensor([self._around(head, c, tail) for c in self.classes]))
+
+    def of_words(self, by_class: Tensor) -> Tensor:
+        """(…, K) by class → (…, W) by word."""
+        return by_class[..., self.word_class]
+
+    @property
+    def per_extra_token(self) -> float:
+        """log p that each token of a word beyond its first adds."""
+        return 0.0
 
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:
         """log p of class c after the head, and of those steps of the tail that c is context for."""

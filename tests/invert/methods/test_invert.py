@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
+from torchvision.transforms.functional import to_pil_image
+
+from invert.config import SoftConfig
 from invert.lexicon import text_of
+from invert.methods import soft_stage
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.invert import content_words, different_templates_first, initial_prompts, retrieved_prompts, search_config
 from invert.picturebook.bundle import FUNCTION_WORDS
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes
 
 N, STARTS = InvertMethodConfig.n_retrieved, InvertMethodConfig.n_starts
 
@@ -53,3 +60,29 @@ def test_the_search_takes_the_runs_and_the_methods_settings(task):
     found = search_config(task(max_tokens=7, token_penalty=0.1, language_weight=0.2), InvertMethodConfig(beam=5, pairs=3))
     assert (found.max_tokens, found.token_penalty, found.language_weight) == (7, 0.1, 0.2)
     assert (found.beam, found.pairs, found.rounds) == (5, 3, InvertMethodConfig.rounds)
+
+
+def test_pictures_side_by_side_get_what_each_gets_alone(inverter):
+    pictures = [to_pil_image(picture) for picture in render(draw_scenes(3, seed=5), 64, torch.device("cpu"))]
+    options = {"budget": 9_000, "soft_steps": 4, "seed": 3}
+    beside = inverter.invert_batch(pictures, **options)
+    for picture, found in zip(pictures, beside, strict=True):
+        alone = inverter.invert(picture, **options)
+        assert (found.prompt, found.score, found.alternatives) == (alone.prompt, alone.score, alone.alternatives)
+        assert found.history == alone.history and torch.equal(found.soft, alone.soft)
+        assert (found.forward_tokens, found.backward_tokens) == (alone.forward_tokens, alone.backward_tokens)
+
+
+def test_soft_prompts_of_several_targets_in_one_step_are_those_of_each(task, monkeypatch):
+    tasks = [[task(soft_steps=3, restarts=2, tokens=4, seed=seed) for seed in (1, 2, 3)] for _ in range(2)]
+    alone = soft_stage.soft_prompts_together(tasks[0], SoftConfig(steps=3))
+    monkeypatch.setitem(soft_stage.MOST_WEIGHTS, "cpu", 2 * 4 * 2 * len(tasks[1][0].bundle.token_index))  # of two pictures
+    for one, other, own in zip(alone, soft_stage.soft_prompts_together(tasks[1], SoftConfig(steps=3)), tasks[1], strict=True):
+        torch.testing.assert_close(other.embeddings, one.embeddings, rtol=1e-3, atol=1e-4)
+        assert len(own.history.entries) == 3 and own.budget.backward_tokens == 3 * 2 * 6
+
+
+def test_with_seconds_each_picture_has_its_own(inverter):
+    pictures = [to_pil_image(picture) for picture in render(draw_scenes(2, seed=5), 64, torch.device("cpu"))]
+    first, second = inverter.invert_batch(pictures, seconds=60.0, budget=2_000, soft_steps=2)
+    assert first.prompt and second.prompt and second.seconds < 60.0

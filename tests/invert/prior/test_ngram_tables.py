@@ -1,0 +1,73 @@
+"""The tables of a class n-gram say what it says prompt by prompt, to the last bit."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from invert.lexicon import Lexicon, Word
+from invert.prior.batched import batched
+from invert.prior.category_ngram import CategoryNgramPrior
+from invert.prior.class_ngram import ClassNgramPrior
+
+TEXTS = ["a", "an", "the", "of", "on", "and", "two", "red", "blue", "fox", "owl", "umbrella", "fish"]
+TEXTS += ["picture", "background", "palm tree"]
+SENTENCES = ["a red fox on the background", "a picture of an owl", "two fish and a palm tree", "a blue umbrella", "a fox"] * 4
+
+
+def lexicon() -> Lexicon:
+    words = tuple(Word(text, tuple(range(i, i + 1 + text.count(" ")))) for i, text in enumerate(TEXTS))
+    return Lexicon(words, frozenset(TEXTS[:7]), lambda text: [90 + len(text)])
+
+
+@pytest.fixture(params=["learned", "given"])
+def prior(request):
+    if request.param == "learned":
+        return ClassNgramPrior(SENTENCES, lexicon(), order=4)
+    return CategoryNgramPrior(SENTENCES, lexicon(), lambda text: text if len(text) < 4 else text[0], order=3)
+
+
+@pytest.fixture
+def prompts(prior):
+    rng = random.Random(0)
+    strange = Word("zebra crossing", (95, 96))
+    drawn = [tuple(rng.choices([*prior.lexicon.words, strange], k=rng.randint(1, 9))) for _ in range(40)]
+    return [*drawn, *(prior.lexicon.segment(sentence) for sentence in SENTENCES[:5])]
+
+
+def test_log_probs_of_many_prompts_are_those_of_each(prior, prompts):
+    table = prior.lexicon.table.copy()
+    rows, lengths = table.number(prompts)
+    assert batched(prior, table).log_probs(rows, lengths).tolist() == [prior.log_prob(prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize("insert", [True, False])
+def test_slots_of_many_prompts_are_asked_at_once(prior, prompts, insert):
+    table = prior.lexicon.table.copy()
+    rows, lengths = table.number(prompts)
+    places = [(i, slot) for i, prompt in enumerate(prompts) for slot in range(len(prompt) + insert)]
+    prompt, slot = torch.tensor(places).unbind(1)
+    found = batched(prior, table).slot_log_probs(rows, lengths, prompt, slot, insert)
+    assert torch.equal(found, torch.stack([prior.slot_log_probs(prompts[i], at, insert) for i, at in places]))
+
+
+def test_cuts_and_contexts_are_those_of_the_prior(prior, prompts):
+    table = prior.lexicon.table.copy()
+    rows, lengths = table.number(prompts)
+    many = batched(prior, table)
+    cuts = many.cuts(rows, lengths, rows[:5], lengths[:5])
+    assert {tuple(at) for at in cuts[9, 3].nonzero().tolist()} == set(prior.cut_points(prompts[9], prompts[3]))
+    before, after = many.contexts(rows, lengths)
+    names: dict[int, str] = {}
+    for i, prompt in enumerate(prompts):
+        for numbers, expected in zip((before, after), prior.contexts(prompt), strict=True):
+            found = [names.setdefault(int(n), name) for n, name in zip(numbers[i, : len(expected)], expected, strict=True)]
+            assert [*found] == [*expected]
+
+
+def test_probabilities_out_of_every_state_add_up_to_one(prior):
+    tables = prior.tables
+    p = tables.costs[:, : tables.end + 1].exp().sum(1)
+    torch.testing.assert_close(p, torch.ones_like(p))
