@@ -172,7 +172,9 @@ def compare(judge: Clip, picture: Image.Image, target: Tensor, images: Tensor) -
     Returns:
         The cosine under the judge, pixel and color distances, each (N,) float32 on the CPU.
     """
-    latents = judge.encode_image(fitted(images, judge.image_size))  # (N, E)
+    # A judge that squashes pictures or interpolates otherwise sees the images as they are saved, by its own preprocessing.
+    seen = fitted(images, judge.image_size) if judge.fits_as_clip else to_pil(images)
+    latents = judge.encode_image(seen)  # (N, E)
     wanted = for_comparison(pil_to_tensor(picture.convert("RGB"))[None].to(images.device) / 255)
     compared = for_comparison(images)
     measures = latents @ target, pixel_distance(compared, wanted), color_distance(compared, wanted)

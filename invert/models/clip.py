@@ -32,8 +32,14 @@ class Clip:
         tokenizer: Tokenizer,
         image_size: int,
         logit_scale: float,
+        fits_as_clip: bool = True,
     ) -> None:
-        """visual: normalized images (B, 3, S, S) → (B, E). normalize: pixels in 0..1 → the same, normalized."""
+        """visual: normalized images (B, 3, S, S) → (B, E). normalize: pixels in 0..1 → the same, normalized.
+
+        fits_as_clip: whether `preprocess` brings a picture to S × S as CLIP's does: the shorter side resized (bicubic),
+        the middle cut out. SigLIP's squashes it.
+        """
+        self.fits_as_clip = fits_as_clip
         self.name, self.tower, self.tokenizer, self.frame = name, tower, tokenizer, tokenizer.frame
         self.visual, self.preprocess, self.normalize = visual, preprocess, normalize
         self.image_size, self.logit_scale = image_size, logit_scale

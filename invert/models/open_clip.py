@@ -10,6 +10,7 @@ import open_clip
 import torch
 from open_clip.model import QuickGELU
 from open_clip.pretrained import download_pretrained_from_url
+from torchvision.transforms import InterpolationMode, Resize
 
 from invert.errors import InputError
 from invert.extras import require
@@ -196,8 +197,14 @@ def from_open_clip(
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
         size[0] if isinstance(size, tuple | list) else size,
-        float(model.logit_scale.detach().exp()),
+        float(model.logit_scale.detach().exp()), _fits_as_clip(preprocess),
     )  # fmt: skip
+
+
+def _fits_as_clip(preprocess: Any) -> bool:
+    """Whether a transform resizes the shorter side (bicubic), as CLIP's does; SigLIP's squashes pictures."""
+    resize = preprocess.transforms[0]
+    return isinstance(resize, Resize) and isinstance(resize.size, int) and resize.interpolation == InterpolationMode.BICUBIC
 
 
 def _byte_pairs(name: str, bpe: Any, context: int, rows: int, pads: bool) -> Tokenizer:

@@ -15,6 +15,8 @@ import invert.cli
 from invert.budget import Budget
 from invert.bundle import load_bundle
 from invert.config import InvertConfig
+from invert.diffusion.drawing import to_pil
+from invert.diffusion.roundtrip import compare
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods.labels import LabelTables
@@ -122,3 +124,16 @@ def test_a_clip_of_248_positions_reads_long_prompts(tmp_path) -> None:
     target = clip.encode_image([PICTURE])[0]
     score = PromptScorer(clip, target, Budget()).score_text(prompts[0])
     assert abs(score - float(torch.nn.functional.normalize(theirs[0], dim=0) @ target)) < 1e-5
+
+
+def test_drawn_images_are_judged_as_the_judges_library_reads_them(family_of, picturebook) -> None:
+    """SigLIP squashes what CLIP cuts to a square."""
+    drawn = torch.rand(2, 3, 40, 64, generator=torch.Generator().manual_seed(0))
+    for family, as_clip in (("SigLIP", False), ("open_clip SigLIP", False), ("SigLIP 2 NaFlex", False), ("PE-Core", True)):
+        encoder = family_of(family)
+        assert encoder.clip.fits_as_clip == as_clip
+        judged, _, _ = compare(encoder.clip, PICTURE, encoder.clip.encode_image([PICTURE])[0], drawn)
+        with torch.no_grad():
+            wanted = torch.cat([encoder.encode_image(image) for image in to_pil(drawn)]) @ encoder.encode_image(PICTURE)[0]
+        assert (judged - wanted).abs().max() < (1e-2 if as_clip else 1e-5)
+    assert picturebook.fits_as_clip
