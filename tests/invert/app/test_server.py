@@ -89,7 +89,7 @@ def test_prompts_are_drawn(client: Client) -> None:
     [
         ({"method": "nothing"}, "not in the list of choices|unknown `method`"),
         ({"method": "broken"}, r"internal error \(RuntimeError\)"),
-        ({"max_tokens": 500}, "this model reads 75 tokens"),
+        ({"must_include": "w1", "ban": "w1"}, "both required and banned"),
         ({"ban": "w1"}, "cannot follow `ban`"),
     ],
 )
