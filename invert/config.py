@@ -52,6 +52,19 @@ class TextualInversionConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
+class PolishConfig(MethodConfig):
+    """How a prompt is polished through a denoiser; see `invert.diffusion.polish`."""
+
+    steps: int = at_least(1, 60)
+    lr: float = 0.05  # Adam's peak learning rate, in units of the token table's spread; cosine decay to zero
+    n_samples: int = at_least(1, 16)  # noises and timesteps of every step, the same for all
+    n_held_out: int = at_least(1, 32)  # others, which tell the best of the averaged iterates
+    check_every: int = at_least(1, 10)  # steps
+    averaging: float = at_least(0, 0.8, most=1)  # weight of the earlier iterates in their average
+    timestep_fraction: float = at_least(0, 0.7, most=1)  # share of the timesteps, counted from the noisy end
+
+
+@dataclass(frozen=True)
 class SoftConfig:
     """How a soft prompt is optimized; see `invert.soft`."""
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from invert.analysis import Analysis
 
 SHOWN_SIZE = 512  # pixels of a picture
+SHOWN_MOVES = 8  # words that polishing moved farthest
 SHOWN_STEPS = 24  # rows of the table of winning prompts
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -132,6 +134,30 @@ def measures(image: GeneratedImage) -> str:
     return f"judge {image.judge:.2f} · pixels {image.pixels:.2f} · colors {image.colors:.2f}"
 
 
+def lost_in_words(result: Result) -> str:
+    """Words, soft prompt and polished embeddings beside each other, and which words the polishing moved farthest."""
+    if not (result.drawn and result.polished is not None and result.polished_drawn):
+        return ""
+    rows = {"in words": result.drawn, "soft, before words": result.soft_drawn, "polished": result.polished_drawn}
+    cells = "".join(
+        f"<tr><td>{name}<td>{mean(i.judge for i in images):.3f}<td>{mean(i.pixels for i in images):.3f}"
+        f"<td>{mean(i.colors for i in images):.3f}"
+        for name, images in rows.items()
+        if images
+    )
+    gained = mean(i.judge for i in result.polished_drawn) - mean(i.judge for i in result.drawn)
+    moved = sorted(zip(result.polished.moved.tolist(), result.tokens, strict=False), key=lambda pair: -pair[0])
+    words = " · ".join(f"{shown(token.text)} {distance:.2f}" for distance, token in moved[:SHOWN_MOVES])
+    kept = "" if result.polished.error < result.polished.start_error else " Nothing explained it better than the words."
+    return (
+        f"<h2>What was lost in the words</h2><table><tr><th>drawn from<th>judge<th>pixels<th>colors{cells}</table>"
+        f"<p>By the judge the polished embeddings come {abs(gained):.3f} {'nearer to' if gained > 0 else 'less near to'} the "
+        f"picture than the words. Their denoising error is {result.polished.error:.4f}, that of the words "
+        f"{result.polished.start_error:.4f}.{kept}</p>"
+        f"<p>How far the embeddings of its words moved, the farthest first: {words}</p>"
+    )
+
+
 def write_report(entries: Sequence[Entry], path: Path) -> None:
     """Save the page; InputError where the file cannot be written."""
     write_output(path, report_page(entries).encode())
@@ -187,6 +213,8 @@ def prompts(results: Sequence[Result]) -> str:
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{shown(', '.join(concept.words))}" for concept in best.concepts)
     drawn = "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results)
     drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
+    drawn += gallery("Drawn from the prompt's embeddings, polished through the denoiser", best.polished_drawn)
+    drawn += lost_in_words(best)
     drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'

@@ -12,6 +12,7 @@ from torch import Tensor
 from invert.history import HistoryEntry
 
 if TYPE_CHECKING:
+    from invert.diffusion.polish import Polished
     from invert.models.clip import Clip
 
 
@@ -94,6 +95,8 @@ class Result:
     soft_drawn: list[GeneratedImage] | None = field(
         default=None, repr=False
     )  # what the soft prompt draws; None: it cannot be read
+    polished: Polished | None = field(default=None, compare=False, repr=False)  # the prompt's embeddings, polished by a denoiser
+    polished_drawn: list[GeneratedImage] | None = field(default=None, repr=False)  # what they draw; None: not polished
     soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
     judge: float | None = None  # the prompt's cosine with the picture under a model that nobody optimized, where there is one
@@ -104,9 +107,10 @@ class Result:
         prompt, score = alternatives[0]
         return replace(self, prompt=prompt, score=score, tokens=tokenize(prompt), alternatives=alternatives)
 
-    def with_images(self, drawn: list[GeneratedImage], soft_drawn: list[GeneratedImage] | None) -> Result:
-        """This result with what its prompt and its soft prompt draw."""
-        return replace(self, drawn=drawn, soft_drawn=soft_drawn)
+    @property
+    def embedding(self) -> Tensor | None:
+        """Token embeddings (L, D) for a generator: the polished ones, else the soft prompt's, else None."""
+        return self.soft if self.polished is None else self.polished.embeddings
 
     def limited(self, top: int, interrupted: bool = False) -> Result:
         """This result with its first `top` prompts."""
@@ -117,6 +121,8 @@ class Result:
         drawn = {"drawn": [image.to_json() for image in self.drawn]} if self.drawn else {}
         if self.drawn and self.soft_drawn is not None:
             drawn["soft_drawn"] = [image.to_json() for image in self.soft_drawn]
+        if self.drawn and self.polished_drawn is not None:
+            drawn["polished_drawn"] = [image.to_json() for image in self.polished_drawn]
         return {
             "prompt": self.prompt,
             "score": self.score,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from invert.result import Result
 from invert.target import image_latent, text_latent
 
 if TYPE_CHECKING:
+    from invert.cli.polishing import Polishing
     from invert.diffusion.roundtrip import RoundTrip
 
 KEPT = 512  # pixels of a picture, for the page, while the rest of a batch goes on
@@ -90,11 +91,16 @@ class Job:
         judge: Clip | None = None,
         round_trip: RoundTrip | None = None,
         settings: Mapping[str, MethodConfig] | None = None,
+        polishing: Polishing | None = None,
     ) -> None:
-        """judge: compares prompts, or what they draw. round_trip: draws them. settings: of methods, by name."""
+        """judge: compares prompts, or what they draw. round_trip: draws them. settings: of methods, by name.
+
+        polishing: makes the first method's soft prompts draw.
+        """
         self.settings = settings or {}
         self.config, self.methods, self.inverter, self.outputs = config, methods, inverter, outputs
         self.interrupts, self.negative, self.judge, self.round_trip = interrupts, negative, judge, round_trip
+        self.polishing = polishing
         self.entries: list[Entry] = []  # what the files are written from
         self.printed = 0  # subjects
         self.status = 0
@@ -191,25 +197,32 @@ class Job:
                 result = self.inverter.rate(subject.embedded.prompt, subject.pictures[0], config, negative=self.negative)
             else:
                 result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, on_best=on_best)
-            if self.round_trip is None or result.interrupted:
+            if result.interrupted:
                 return result
-            line.update(as_text(f"drawing {result.prompt}"))
-            return self.drawn(result, subject, self.round_trip)
+            polishing = self.polishing if method == self.methods[0] else None
+            return self.finished(result, subject, polishing, lambda text: line.update(as_text(text)))
 
-    def drawn(self, result: Result, subject: Subject, round_trip: RoundTrip) -> Result:
-        """The result with the prompt chosen by what it draws, and with its images, as far as that is asked for."""
+    def finished(self, result: Result, subject: Subject, polishing: Polishing | None, show: Callable[[str], None]) -> Result:
+        """The result with its prompt chosen by what it draws, polished, and with its images, as far as that is asked for."""
+        round_trip, doing = self.round_trip, "drawing"
         try:
-            if self.outputs.select:
-                result = round_trip.choose(result, subject.pictures[0])
-                result = result.limited(self.outputs.top)
-            if not self.outputs.generate:
+            if round_trip is not None and self.outputs.select:
+                show(f"drawing {result.prompt}")
+                result = round_trip.choose(result, subject.pictures[0]).limited(self.outputs.top)
+            if polishing is not None:
+                doing = "polishing"
+                result = polishing.polished(result, subject.pictures, show)
+            if round_trip is None or not self.outputs.generate or result.interrupted:
                 return result
-            doing = f" while drawing {result.prompt!r}"
-            return round_trip.draw(result, subject.pictures[0], lambda error: self.tell(error, doing))
+            show(f"drawing {result.prompt}")
+            doing = "drawing"
+            return round_trip.draw(
+                result, subject.pictures[0], lambda error: self.tell(error, f" while drawing {result.prompt!r}")
+            )
         except KeyboardInterrupt:  # the prompt is there: only its images are not
             return result.limited(self.outputs.top, interrupted=True)
         except Exception as error:
-            self.tell(error, f" while drawing {result.prompt!r}")
+            self.tell(error, f" while {doing} {result.prompt!r}")
             return result.limited(self.outputs.top)
 
     def judged(self, subject: Subject, results: list[Result]) -> list[float]:

@@ -14,7 +14,7 @@ from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
-from invert.config import InvertConfig
+from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
 from invert.extras import require
@@ -30,6 +30,7 @@ ANALYZED_WITH = frozenset(  # the seed too: an analysis is the same for each
     """.split()  # noqa: SIM905
 )
 CANDIDATES = 8  # prompts that the generator chooses among, at least
+MAX_POLISH_STEPS = 100_000
 MAX_GENERATED = 1000  # images of a prompt
 
 
@@ -94,7 +95,21 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
     if outputs.embedding is not None and not get_method(options.method).gives_soft_prompt:
         able = [name for name in method_names() if get_method(name).gives_soft_prompt]
         raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(able)}")
+    check_polishing(options)
     return config
+
+
+def check_polishing(options: Options) -> None:
+    """InputError where the steps are impossible, or asked for where nothing is polished."""
+    if not 0 <= options.polish_steps <= MAX_POLISH_STEPS:
+        raise InputError(f"`polish_steps` is {options.polish_steps}: give 0 (no polishing) to {MAX_POLISH_STEPS}")
+    if options.polish_steps == PolishConfig.steps:
+        return
+    if options.embedding is None and not options.generate:
+        raise InputError("`polish_steps` are spent on soft prompts that are saved or drawn: add `embedding` or `generate`")
+    if options.polish_steps and not get_method(options.method).polishes:
+        able = [name for name in method_names() if get_method(name).polishes]
+        raise InputError(f"the method {options.method!r} gives nothing to polish by `polish_steps`: use {', '.join(able)}")
 
 
 def check_analysis(options: Options) -> None:

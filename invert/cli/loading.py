@@ -13,6 +13,7 @@ from invert.cli.batch import Job, Subject, read_subjects
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import Options, drawing_options, listed
 from invert.cli.outputs import Outputs
+from invert.cli.polishing import polishing
 from invert.cli.sources import expanded
 from invert.cli.terminal import complain, progress
 from invert.config import InvertConfig
@@ -56,7 +57,9 @@ def prepare(
     wanted = drawing_options(options)
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED, wanted) if outputs.draws and judge else None
     settings = parse_settings(options.settings or ())
-    job = Job(config, (options.method, *others), inverter, outputs, interrupts, negative, judge, drawing, settings)
+    polisher = polishing(options, inverter.bundle, outputs)
+    methods = (options.method, *others)
+    job = Job(config, methods, inverter, outputs, interrupts, negative, judge, drawing, settings, polisher)
     if options.text is not None:
         return job, [Subject("the text", [], options.text)]
     return job, read_subjects(groups, job)

@@ -15,7 +15,7 @@ import typer
 
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
-from invert.config import ANALYSIS_TOP, InvertConfig
+from invert.config import ANALYSIS_TOP, InvertConfig, PolishConfig
 from invert.diffusion.options import DrawingOptions
 from invert.methods import method_names
 
@@ -117,6 +117,10 @@ class Options(SearchOptions):
     embedding: Annotated[
         Path | None, typer.Option(help="Save the soft prompt as pseudo-tokens that diffusers loads, into this .safetensors.")
     ] = None
+    polish_steps: Annotated[
+        int,
+        typer.Option(help="Steps through the generator's denoiser that make a soft prompt draw the picture; 0: none."),
+    ] = PolishConfig.steps
     scene: Annotated[
         str | None, typer.Option(help="Draw this into the given file, as python -m invert.picturebook draw does.")
     ] = None

@@ -72,7 +72,7 @@ class Outputs:
 
     def writers(self, entries: list[Entry]) -> Iterator[Callable[[], None]]:
         """One function for each file; trace and embedding are the first result's."""
-        if self.embedding is not None and entries[0].results[0].soft is not None:
+        if self.embedding is not None and entries[0].results[0].embedding is not None:
             yield lambda: self.write_embedding(entries)
         if self.trace is not None:
             yield lambda: self.write_trace(entries)
@@ -82,9 +82,9 @@ class Outputs:
     def write_embedding(self, entries: list[Entry]) -> None:
         from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 
-        soft = entries[0].results[0].soft
-        assert soft is not None and self.embedding is not None
-        save_pseudo_tokens(soft, self.embedding)
+        rows = entries[0].results[0].embedding
+        assert rows is not None and self.embedding is not None
+        save_pseudo_tokens(rows, self.embedding)
 
     def write_trace(self, entries: list[Entry]) -> None:
         from invert.report import trace_png  # with it comes matplotlib, a slow import

@@ -88,24 +88,35 @@ class RoundTrip:
         return result.reordered(means.sort(descending=True, stable=True).indices.tolist(), self.tokenize)
 
     def draw(self, result: Result, picture: Image.Image, failed: Callable[[Exception], None]) -> Result:
-        """The result with what its prompt draws, and its soft prompt too where the generator can read it.
+        """The result with what its prompt draws, and its soft prompts too where the generator can read them.
 
         failed: told what ended the drawing early; the images that were there by then are kept.
         """
         drawn, end = self.as_far_as_it_goes([result.prompt], picture)
-        soft: list[GeneratedImage] | None = None
-        if result.soft is not None and not self.soft_obstacle and end is None:
-            generator = cast("Generator", self.generator)
-            embeddings = result.soft[None].to(generator.device, generator.pipeline.unet.dtype)
-            with torch.no_grad():
-                conditioning = generator.encode_embeddings([embeddings])
-            soft, end = self.as_far_as_it_goes(conditioning, picture)
-        self.report_problems(drawn + (soft or []))
+        of_embeddings: list[list[GeneratedImage] | None] = []
+        for embeddings in (result.soft, None if result.polished is None else result.polished.embeddings):
+            images = None
+            if embeddings is not None and not self.soft_obstacle and end is None:
+                images, end = self.as_far_as_it_goes(self.encoded(embeddings), picture)
+            of_embeddings.append(images)
+        soft, polished = of_embeddings
+        self.report_problems(drawn + (soft or []) + (polished or []))
         if isinstance(end, Exception):
             failed(end)
-        obstacle = self.soft_obstacle if result.soft is not None else ""
-        result = replace(result.with_images(drawn, soft), soft_obstacle=obstacle)
-        return replace(result, interrupted=True) if isinstance(end, KeyboardInterrupt) else result
+        return replace(
+            result,
+            drawn=drawn,
+            soft_drawn=soft,
+            polished_drawn=polished,
+            soft_obstacle=self.soft_obstacle if result.soft is not None else "",
+            interrupted=result.interrupted or isinstance(end, KeyboardInterrupt),
+        )
+
+    @torch.no_grad()
+    def encoded(self, embeddings: Tensor) -> Conditioning:
+        """A soft prompt (L, D) as the generator reads it."""
+        generator = cast("Generator", self.generator)
+        return generator.encode_embeddings([embeddings[None].to(generator.device, generator.pipeline.unet.dtype)])
 
     def as_far_as_it_goes(
         self, prompts: Sequence[str] | Conditioning, picture: Image.Image

@@ -44,6 +44,8 @@ class Method:
         options: those of SELECTIVE_OPTIONS that it follows.
         metric: what the objective of its candidates is, as `invert.history` names it.
         gives_soft_prompt: whether its output holds the embeddings that it optimized.
+        polishes: whether a generator's denoiser may then polish the prompt, as embeddings that were fitted to CLIP's
+            latent alone draw badly.
         prepare: builds what the method needs once per model; None where there is nothing.
         requires: the module of an extra that it cannot run without; "" where it needs none.
     """
@@ -56,6 +58,7 @@ class Method:
     options: frozenset[str] = frozenset()
     metric: str = COSINE
     gives_soft_prompt: bool = False
+    polishes: bool = False
     prepare: Callable[[ModelBundle], object] | None = None
     requires: str = ""
 
@@ -134,6 +137,7 @@ _BUILTIN = (
         metric=OBJECTIVE,
         options=frozenset(SELECTIVE_OPTIONS),
         gives_soft_prompt=True,
+        polishes=True,
         prepare=Deferred("invert.methods.invert:prepare"),
     ),
     Method(
@@ -143,6 +147,7 @@ _BUILTIN = (
         run=Deferred("invert.methods.nearest:nearest"),
         options=frozenset({"ban"}),
         gives_soft_prompt=True,
+        polishes=True,
     ),
     Method(
         "pez",

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 import invert.cli
 from invert.diffusion.generator import Generator
 from invert.diffusion.roundtrip import regenerate
 from invert.inverter import Inverter
 from invert.models.loading import load_clip
+from invert.picturebook.text_encoder import PROMPT_LENGTH
 from tests.invert.diffusion.conftest import KINDS
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
@@ -37,15 +39,19 @@ def test_the_report_shows_what_the_prompt_and_the_soft_prompt_draw(
     monkeypatch: pytest.MonkeyPatch, picture: Path, picturebook_reader: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    drawing = ("--generate", 2, "--seed", 5, "--generator", picturebook_reader, "--report", page, "--json")
-    assert run(monkeypatch, picture, *QUICK, *drawing) == 0
+    rows = tmp_path / "rows.safetensors"
+    drawing = ("--generate", 2, "--seed", 5, "--generator", picturebook_reader, "--polish-steps", 2, "--report", page, "--json")
+    assert run(monkeypatch, picture, *QUICK, *drawing, "--embedding", rows) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [image["seed"] for image in result["drawn"]] == [image["seed"] for image in result["soft_drawn"]] == [5, 6]
+    every = [result[name] for name in ("drawn", "soft_drawn", "polished_drawn")]
+    assert all([image["seed"] for image in images] == [5, 6] for images in every)
     assert all(-1 <= image["judge"] <= 1 and 0 <= image["pixels"] <= 1 for image in result["drawn"])
     text = page.read_text()
-    assert text.count("<figure>") == 4
+    assert text.count("<figure>") == 6 and "What was lost in the words" in text
+    (saved,) = load_file(rows).values()
+    assert saved.shape == (PROMPT_LENGTH - 2, 192)  # every position of the generator's context, not the soft prompt's 16
     shown = re.findall(r"<figcaption>judge (-?[\d.]+)", text)
-    assert shown == [f"{image['judge']:.2f}" for image in result["drawn"] + result["soft_drawn"]]
+    assert shown == [f"{image['judge']:.2f}" for images in every for image in images]
 
 
 def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(
@@ -77,6 +83,9 @@ def test_any_stable_diffusion_draws_the_prompt_and_says_why_it_does_not_draw_the
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--polish-steps", "-1"), "--polish-steps is -1"),
+        (("--polish-steps", "5"), "--embedding"),
+        (("--polish-steps", "5", "--embedding", "a.safetensors", "--method", "textual-inversion"), "nothing to polish"),
         (("--select", "taste"), "choose one of score, generator"),
         (("--generate", "-1", "--json"), "--generate is -1"),
         (("--generate", "2"), "--report"),
@@ -95,7 +104,9 @@ def test_drawing_that_makes_no_sense_is_one_sentence(
 def test_the_bundled_generator_draws_without_being_asked_for(
     monkeypatch: pytest.MonkeyPatch, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, picture, *QUICK, "--generate", 2, "--report", tmp_path / "page.html", "--json") == 0
+    assert (
+        run(monkeypatch, picture, *QUICK, "--generate", 2, "--polish-steps", 0, "--report", tmp_path / "page.html", "--json") == 0
+    )
     result = json.loads(capsys.readouterr().out)
-    assert len(result["drawn"]) == len(result["soft_drawn"]) == 2
+    assert len(result["drawn"]) == len(result["soft_drawn"]) == 2 and "polished_drawn" not in result
     assert (tmp_path / "page.html").read_text().count("<figure>") == 4
