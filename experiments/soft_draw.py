@@ -3,7 +3,7 @@
 Soft prompts of every kind (`experiments/harness/soft_variants.py`), of held-out scenes, are drawn by the bundled
 generator and compared with the picture by the judge, which none of them looked at. Beside them stand the hard prompt,
 the true caption and the nearest caption of the corpus. The kinds that matter are drawn for all scenes, everything that was
-tried for fewer. SOFT_DRAW_SCENES in the environment sets their number; scenes that are done are kept in the cache.
+tried for fewer. SOFT_DRAW_SCENES="50,6" in the environment sets both numbers; scenes that are done are kept in the cache.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 
@@ -32,7 +32,7 @@ from experiments.harness.measures import Judge
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
 from experiments.harness.runner import Context
-from experiments.harness.soft_variants import HARD, MAIN, OF_STATES, POLISHED, TRIED, VARIANTS, Lab, Subject
+from experiments.harness.soft_variants import HARD, MAIN, OF_STATES, ON_CLIP, POLISHED, TRIED, TRUTH, VARIANTS, Lab, Subject
 from experiments.harness.statistics import by_picture, means, paired
 from invert.cache import cache_folder
 from invert.diffusion.generator import Conditioning, Generator
@@ -42,22 +42,24 @@ from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 
 REVISION = 1  # raised when a variant finds other embeddings
-SCENES, TRIED_SCENES, QUICK_SCENES, SEEDS = 50, 8, 2, 4
+SCENES, TRIED_SCENES, QUICK_SCENES, SEEDS = 50, 6, 2, 4
 CAPTIONS = 256  # whose hidden states are the captions' distribution
 MEASURES = ("judge", "pixels", "colours", "cpu_seconds")
-SHOWN, SHOWN_VARIANTS = 10, tuple(MAIN)
+SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft, mixture rounded", ON_CLIP, POLISHED)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals, paired differences to the hard prompt, distances of hidden states; a sheet and a plot."""
-    n = QUICK_SCENES if context.quick else int(os.environ.get("SOFT_DRAW_SCENES", SCENES))
+    n, n_tried = (int(number) for number in os.environ.get("SOFT_DRAW_SCENES", f"{SCENES},{TRIED_SCENES}").split(","))
+    if context.quick:
+        n = n_tried = QUICK_SCENES
     records = [record for subject in subjects(n, context) for record in rated(subject, MAIN, context)]
     tried = {**TRIED, **OF_STATES}
-    records += [r for subject in subjects(min(n, TRIED_SCENES), context) for r in rated(subject, tried, context)]
+    records += [r for subject in subjects(n_tried, context) for r in rated(subject, tried, context)]
     table = by_picture(records, measures=MEASURES)
     layers = {name: layer_means(records, name) for name in VARIANTS if layer_means(records, name)}
     draw_layers(layers, context)
-    draw_sheet(context, min(n, SHOWN))
+    draw_sheet(context, min(n, n_tried))
     found = {
         "seeds": SEEDS,
         "config": asdict(lab_of(context).config),
@@ -120,7 +122,7 @@ def measured(subject: Subject, variants: dict[str, Any], context: Context) -> li
         began = time.process_time()
         found[name] = find(subject).detach()
         seconds[name] = time.process_time() - began
-    conditioning = conditioned(subject, found)
+    conditioning = cast("Sequence[str]", conditioned(subject, found))  # the generator takes either
     scores = regenerate(subject.lab.generator, judge_of(context).clip, subject.picture.image, conditioning, range(SEEDS))
     keep_images(subject, found, scores.images, context)
     return [
@@ -171,7 +173,7 @@ def layer_means(records: list[RunRecord], name: str) -> list[float]:
 def draw_layers(layers: dict[str, list[float]], context: Context) -> None:
     """Distance of hidden states from those of captions, layer by layer."""
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
-    for name in MAIN:
+    for name in SHOWN:
         axis.plot(range(len(layers[name])), layers[name], marker="o", label=name)
     axis.axhline(1, color="gray", lw=1, ls=":")
     axis.set(xlabel="layers of the text encoder", ylabel="squared distance, captions = 1", yscale="log")
@@ -184,14 +186,12 @@ def draw_layers(layers: dict[str, list[float]], context: Context) -> None:
 def draw_sheet(context: Context, n: int) -> None:
     """A scene a row: the picture, then the first image of each main variant."""
     folder = cache_folder() / "experiments" / f"soft-draw-{REVISION}-{context.seed}"
-    figure, axes = plt.subplots(
-        n, len(SHOWN_VARIANTS) + 1, figsize=(1.5 * (len(SHOWN_VARIANTS) + 1), 1.5 * n), layout="constrained", squeeze=False
-    )
+    figure, axes = plt.subplots(n, len(SHOWN) + 1, figsize=(1.5 * (len(SHOWN) + 1), 1.5 * n), layout="constrained", squeeze=False)
     for row, picture in zip(axes, scene_pictures(n, context.seed), strict=True):
         row[0].imshow(to_tensor(picture.image).permute(1, 2, 0))
-        for axis, name in zip(row[1:], SHOWN_VARIANTS, strict=True):
+        for axis, name in zip(row[1:], SHOWN, strict=True):
             axis.imshow(plt.imread(folder / f"{picture.name} {name.replace(' ', '-')}.png"))
-    for axis, title in zip(axes[0], ("picture", *SHOWN_VARIANTS), strict=True):
+    for axis, title in zip(axes[0], ("picture", *SHOWN), strict=True):
         axis.set_title(title.replace(", ", ",\n"), fontsize=9)
     for axis in axes.flat:
         axis.axis("off")

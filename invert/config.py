@@ -55,11 +55,11 @@ class TextualInversionConfig(MethodConfig):
 class PolishConfig(MethodConfig):
     """How a prompt is polished through a denoiser; see `invert.diffusion.polish`."""
 
-    steps: int = at_least(1, 60)
-    lr: float = 0.05  # Adam's peak learning rate, in units of the token table's spread; cosine decay to zero
+    steps: int = at_least(1, 24)
+    lr: float = 0.1  # Adam's peak learning rate, in units of the token table's spread; cosine decay to zero
     n_samples: int = at_least(1, 16)  # noises and timesteps of every step, the same for all
     n_held_out: int = at_least(1, 32)  # others, which tell the best of the averaged iterates
-    check_every: int = at_least(1, 10)  # steps
+    check_every: int = at_least(1, 8)  # steps
     averaging: float = at_least(0, 0.8, most=1)  # weight of the earlier iterates in their average
     timestep_fraction: float = at_least(0, 0.7, most=1)  # share of the timesteps, counted from the noisy end
 

@@ -278,16 +278,16 @@ TRUTH, HARD, POLISHED, ON_CLIP = "true caption", "hard prompt", "polished", "nea
 MAIN: dict[str, Variant] = {
     TRUTH: lambda subject: subject.rows(subject.picture.truth),
     HARD: lambda subject: subject.rows(subject.hard),
+    ON_CLIP: near_words(Near(radius=0.1, noise=0.25)),
+    POLISHED: polished,
+}
+TRIED: dict[str, Variant] = {
     "retrieved caption": lambda subject: subject.rows(subject.retrieved),
     "soft, free": lambda subject: best(
         descend_from_random(subject, SoftConfig(parameterization="continuous", steps=80, lr=0.05), 1)
     ),
     "soft, mixture": lambda subject: best(subject.mixture),
     "soft, mixture rounded": rounded,
-    ON_CLIP: near_words(Near(radius=0.1, noise=0.25)),
-    POLISHED: polished,
-}
-TRIED: dict[str, Variant] = {
     "on CLIP from words, free": near_words(Near()),
     "on CLIP, within 0.25 word distances": near_words(Near(radius=0.25)),
     "on CLIP, within 0.1 word distances": near_words(Near(radius=0.1)),
