@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from invert.config import PolishConfig
+from invert.diffusion.drawing import to_pil
 from invert.diffusion.generator import Generator
 from invert.diffusion.polish import Descent, polish, rows_of_prompt, whole_context
+from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 from invert.errors import InputError
+from invert.models.loading import load_clip
+from invert.picturebook.grammar import caption
+from invert.picturebook.render import render
+from invert.picturebook.world import draw_scenes
 
 RED = Image.new("RGB", (16, 16), "red")
 SHORT = PolishConfig(steps=8, n_samples=8, n_held_out=8, check_every=2)
@@ -65,3 +75,38 @@ def test_an_interrupt_keeps_what_was_reached(generators: dict[str, Generator]) -
 def test_a_prompt_longer_than_the_context_is_one_sentence(generators: dict[str, Generator]) -> None:
     with pytest.raises(InputError, match="does not fit"):
         polish(generators["SD 1"], [RED], torch.zeros(76, 32), rng(), SHORT)
+
+
+FRESH_PROCESS = """
+import sys, torch
+from diffusers import StableDiffusionPipeline
+folder, out, *files = sys.argv[1:]
+pipeline = StableDiffusionPipeline.from_pretrained(folder)
+pipeline.set_progress_bar_config(disable=True)
+for i, file in enumerate(files):
+    pipeline.load_textual_inversion(file, token=f"<picture{i}>")
+prompts = [f"<picture{i}>" for i in range(len(files))]
+seeds = [torch.Generator().manual_seed(7) for _ in files]
+images = pipeline(prompts, num_inference_steps=12, guidance_scale=2.0, generator=seeds, output_type="pt").images
+torch.save(images, out)
+"""
+
+
+def test_diffusers_loads_the_file_elsewhere_and_draws_the_picture_better_than_words(tmp_path: Path) -> None:
+    generator, judge = Generator.load("picturebook", "cpu"), load_clip("picturebook-judge", device="cpu")
+    scenes = [scene for scene in draw_scenes(60, 77, "held-out") if scene.colors and " on a" in caption(scene)][:5]
+    words = [caption(scene).split(" on a")[0] for scene in scenes]  # a prompt that misses the background
+    pixels = render(scenes, 64)
+    brief, files = PolishConfig(steps=6, n_samples=12, n_held_out=8, check_every=6), []
+    for i, (picture, prompt) in enumerate(zip(to_pil(pixels), words, strict=True)):
+        found = polish(generator, [picture], rows_of_prompt(generator, prompt), rng(), brief)
+        files.append(tmp_path / f"{i}.safetensors")
+        save_pseudo_tokens(found.embeddings, files[-1])
+    generator.pipeline.save_pretrained(tmp_path / "pipeline")
+    command = [sys.executable, "-c", FRESH_PROCESS, tmp_path / "pipeline", tmp_path / "drawn.pt", *files]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+    polished = judge.encode_image(torch.load(tmp_path / "drawn.pt").float())
+    in_words = judge.encode_image(generator.generate(words, seeds=[7])[:, 0])
+    target = judge.encode_image(pixels)
+
+    assert (polished * target).sum() > (in_words * target).sum() + 0.3
