@@ -108,5 +108,4 @@ def test_diffusers_loads_the_file_elsewhere_and_draws_the_picture_better_than_wo
     polished = judge.encode_image(torch.load(tmp_path / "drawn.pt").float())
     in_words = judge.encode_image(generator.generate(words, seeds=[7])[:, 0])
     target = judge.encode_image(pixels)
-
     assert (polished * target).sum() > (in_words * target).sum() + 0.3
