@@ -256,14 +256,21 @@ def _tidy(shard: Shard, job: Job) -> None:
 
 
 def sweep(shards: Iterable[Shard], job: Job) -> None:
-    """Remove the results of an earlier state of shards that are done: a picture would be there twice."""
+    """Remove what done shards leave: results of an earlier state of their input, and locks of those killed at the end."""
+    out = Path(job.out)
     with contextlib.suppress(OSError):
-        names = set(os.listdir(job.out))
-        outputs = {shard.name: shard.output(job.config) for shard in shards}
+        names = set(os.listdir(out))
+        done = {shard.name: shard for shard in shards if shard.output(job.config) in names}
         for name in names:
-            current = outputs.get(name.removesuffix(ENDING)[:-17])
-            if current is not None and name.endswith(ENDING) and current != name and current in names:
-                os.unlink(os.path.join(job.out, name))
+            shard = done.get(name.removesuffix(ENDING)[:-17])
+            if shard is not None and name.endswith(ENDING) and name != shard.output(job.config):
+                (out / name).unlink()
+        by_lock = {f"{shard.output(job.config)}.lock": shard for shard in done.values()}
+        for name in by_lock.keys() & set(os.listdir(out / LOCKS)):
+            lock = acquire(out / LOCKS / name)
+            if lock is not None:
+                with lock:
+                    _tidy(by_lock[name], job)
 
 
 def _log(report: Report, shard: Shard, job: Job) -> None:

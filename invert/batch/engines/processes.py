@@ -8,6 +8,7 @@ is killed ends after the shard in hand.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def run(shards: Sequence[Shard], workers: Workers, job: Job, on_report: OnReport
 
 def work(connection: Connection, workers: Workers, device: str, job: Job) -> None:
     """A worker: do the shards that come along the connection until it ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the lock in hand is given back
     try:
         solver = load(workers, device)
         if isinstance(solver, Report):

@@ -18,7 +18,7 @@ from invert.batch.engines import Workers, local, processes
 from invert.batch.engines import ray as ray_engine
 from invert.batch.locks import acquire
 from invert.batch.shards import Shard, plan
-from invert.batch.work import DONE, FAILED, LOCKS, LOGS, STOPPED, Job, Report
+from invert.batch.work import DONE, FAILED, LOCKS, LOGS, STOPPED, Job, Report, sweep
 from invert.errors import InputError
 from tests.invert.batch.shard_cases import do, rows_of, tar_of
 
@@ -61,7 +61,18 @@ def test_a_shard_of_a_killed_worker_is_taken_over(shards: list[Shard], undisturb
         return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
 
     processes.run(shards, Workers(SLOW, ("", "")), Job(str(out), "c"), killing(children))
-    assert files(out) == undisturbed and os.listdir(out / LOCKS) == []
+    assert files(out) == undisturbed
+    sweep(shards, Job(str(out), "c"))  # who is killed right after publishing leaves its lock
+    assert os.listdir(out / LOCKS) == []
+
+
+def test_an_interrupted_run_gives_its_locks_back(shards: list[Shard], tmp_path: Path) -> None:
+    def interrupt(_: Report) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.run(shards, Workers(SLOW, ("", "")), Job(str(tmp_path / "out"), "c"), interrupt)
+    assert os.listdir(tmp_path / "out" / LOCKS) == [] and 1 <= len(files(tmp_path / "out")) < 6
 
 
 class Unloadable:
@@ -143,7 +154,9 @@ def test_ray_loses_nothing_when_a_worker_is_killed(shards: list[Shard], undistur
         import ray
 
         ray.shutdown()
-    assert files(out) == undisturbed and os.listdir(out / LOCKS) == []
+    assert files(out) == undisturbed
+    sweep(shards, Job(str(out), "c"))
+    assert os.listdir(out / LOCKS) == []
 
 
 @pytest.mark.parametrize(

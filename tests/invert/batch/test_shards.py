@@ -151,6 +151,18 @@ def test_a_tar_that_is_still_being_written_has_no_output(tars: list[Path], tmp_p
         assert report.status == FAILED and "changed since" in report.message and not files(out)
 
 
+def test_who_is_killed_after_publishing_leaves_a_lock_that_is_swept_away(tars: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shards, _ = do(tars, out)
+    job = Job(str(out), "c")
+    dead, alive = (out / work.LOCKS / f"{job.output(shard).name}.lock" for shard in shards[:2])
+    dead.write_text("of a machine that is gone")
+    os.utime(dead, (0, 0))
+    with acquire(alive) or pytest.fail():
+        sweep(shards, job)
+        assert os.listdir(out / work.LOCKS) == [alive.name]
+
+
 # Errors -----------------------------------------------------------------------------------------
 
 
