@@ -33,7 +33,8 @@ class AdamW:
             (1 - rate * weight_decay, -rate / (1 - BETA_1**step), math.sqrt(1 - BETA_2**step))
             for step, rate in enumerate(rates, 1)
         ]
-        self._schedule = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).to(variable)
+        schedule = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
+        self._schedule = schedule.to(variable.dtype).to(variable.device)  # in two steps: MPS has no float64
 
     @torch.no_grad()
     def update(self, gradient: Tensor) -> None:

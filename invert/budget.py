@@ -20,10 +20,12 @@ class Budget:
         max_token_passes: forward plus backward; None for no limit.
         max_seconds: wall time since the budget was made; None for no limit.
         stop: asked with them: True ends the method as a spent budget does, with the best prompt so far; None for no such wish.
+        passes_per_position: text towers that every position runs through: 2 where two models are joined.
     """
 
     max_token_passes: int | None = None
     max_seconds: float | None = None
+    passes_per_position: int = 1
     forward_tokens: int = 0
     backward_tokens: int = 0
     image_passes: int = 0
@@ -32,8 +34,8 @@ class Budget:
 
     def spend(self, forward: int = 0, backward: int = 0, images: int = 0) -> None:
         """Add what was just run: positions forward and backward, pictures."""
-        self.forward_tokens += forward
-        self.backward_tokens += backward
+        self.forward_tokens += forward * self.passes_per_position
+        self.backward_tokens += backward * self.passes_per_position
         self.image_passes += images
 
     @property

@@ -78,6 +78,8 @@ def _encode(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool]) -
 
 
 def _digest(clip: Clip, prompts: Sequence[str]) -> str:
-    """Of what the latents depend on: the prompts, and the model as seen in a few of their latents."""
+    """Of what the latents depend on: the prompts, and the model and its precision, as seen in a few of their latents."""
     probe = clip.encode_text(prompts[:4]).float().cpu()
-    return hashlib.sha256("\n".join(prompts).encode() + (probe * 1e4).round().int().numpy().tobytes()).hexdigest()[:16]
+    seen = (probe * 1e4).round().int().numpy().tobytes()
+    precision = b"" if clip.dtype == torch.float32 else str(clip.dtype).encode()
+    return hashlib.sha256("\n".join(prompts).encode() + seen + precision).hexdigest()[:16]

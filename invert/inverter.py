@@ -59,18 +59,27 @@ class Inverter:
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
-    def load(cls, model: str = "picturebook", bundle: str | None = None, device: str | torch.device | None = None) -> Inverter:
+    def load(
+        cls,
+        model: str = "picturebook",
+        bundle: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+        model_weights: Sequence[float] | None = None,
+    ) -> Inverter:
         """Load a model.
 
         Args:
             model: a name or path, see `load_clip`.
             bundle: a name in `invert.bundle.BUNDLES`; None for the model's own, or the generic one.
             device: by default a GPU if there is one.
+            dtype: of the model's weights: "float32", "float16" or "bfloat16". Latents and scores are float32 in each.
+            model_weights: of the cosines of models that are joined by "+"; only their ratio counts. None: all the same.
 
         Raises:
-            InputError: the model, bundle or device cannot be had.
+            InputError: the model, bundle, device or dtype cannot be had.
         """
-        return cls(load_bundle(load_clip(model, device=device), bundle))
+        return cls(load_bundle(load_clip(model, device, dtype, model_weights), bundle))
 
     @property
     def clip(self) -> Clip:
@@ -171,7 +180,7 @@ class Inverter:
         settings = replace(config or InvertConfig(), **options)
         method = get_method(settings.method)
         callbacks = Callbacks(on_best, on_step, stop)
-        budget = Budget(settings.budget, settings.seconds, stop=stop)
+        budget = self._budget(settings, stop)
         return self._solved(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)])[0]
 
     def analyze(
@@ -235,11 +244,14 @@ class Inverter:
         self, images: Sequence[ImageLike], config: InvertConfig, negative: ImageLike | None, callbacks: Callbacks
     ) -> InversionTask:
         """The task of one prompt for the images."""
-        budget = Budget(config.budget, config.seconds, stop=callbacks.stop)
+        budget = self._budget(config, callbacks.stop)
         pictures = tuple(load_image(source) for source in images)
         latent = image_latent(self.clip, pictures)
         budget.spend(images=len(pictures))
         return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures)
+
+    def _budget(self, config: InvertConfig, stop: Callable[[], bool] | None) -> Budget:
+        return Budget(config.budget, config.seconds, stop=stop, passes_per_position=self.clip.tower.passes_per_position)
 
     def _task(
         self,
@@ -320,12 +332,19 @@ class Inverter:
             image_passes=budget.image_passes,
             soft_tokens=[SoftToken(p.text(self.clip), p.distance, p.has_word) for p in output.projections],
             soft=output.soft,
+            soft_widths=tuple(self.clip.table_widths),
+            model_scores=self._model_scores(task, output),
             soft_score=output.soft_score,
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
             ],
             interrupted=budget.stopped,
         )
+
+    def _model_scores(self, task: InversionTask, output: InversionOutput) -> dict[str, dict[str, float]]:
+        """Of joined models: each one's cosine of each prompt."""
+        scores = {prompt: self.clip.model_scores(prompt, task.target) for prompt, _ in output.prompts}
+        return {prompt: of_models for prompt, of_models in scores.items() if of_models}
 
 
 def several(images: Sequence[ImageLike]) -> list[ImageLike]:

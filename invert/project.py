@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clustering.runs import k_means
 from invert.models.clip import Clip
+from invert.models.precision import at_least_float32
 from invert.token_index import TokenIndex
 
 COMBINATION_POOL = 24  # nearest tokens from which combinations are formed
@@ -62,7 +63,7 @@ def project(embeddings: Tensor, index: TokenIndex, most: int = 3) -> list[Projec
         best: tuple[int, ...] = (int(pool[0]),)
         distance = pool_distances[0]
         if most > 1:
-            combined, joint = nearest_combination(embedding, index.table[pool], most)
+            combined, joint = nearest_combination(embedding, at_least_float32(index.table[pool]), most)
             if joint < (1 - COMBINATION_GAIN) * distance:
                 best, distance = tuple(int(pool[i]) for i in combined), joint
         chosen.append(Projection(best, distance, distance <= index.no_word_distance))

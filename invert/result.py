@@ -100,6 +100,8 @@ class Result:
     soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
     judge: float | None = None  # the prompt's cosine with the picture under a model that nobody optimized, where there is one
+    soft_widths: tuple[int, ...] = ()  # where several models are joined: the width of each one's part of `soft`
+    model_scores: dict[str, dict[str, float]] = field(default_factory=dict)  # there: prompt → model → its own cosine
 
     def reordered(self, order: Sequence[int], tokenize: Callable[[str], list[Token]]) -> Result:
         """This result with its distinct prompts in that order; the first becomes its prompt."""
@@ -139,5 +141,6 @@ class Result:
             "image_passes": self.image_passes,
             "interrupted": self.interrupted,
             **({} if self.judge is None else {"judge": self.judge}),
+            **({"model_scores": self.model_scores[self.prompt]} if self.prompt in self.model_scores else {}),
             **drawn,
         }

@@ -14,6 +14,7 @@ from torch import Tensor
 from invert.budget import Budget
 from invert.lexicon import Prompt, ids_of, token_count
 from invert.models.clip import Clip
+from invert.models.precision import at_least_float32
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
 MAX_PADDING = 0.1  # of a batch's positions, as a share of those that are needed
@@ -87,8 +88,11 @@ class PromptScorer:
 
 
 def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines (B,) of prompts given as embeddings (B, L, D) with their own targets (B, E), and the gradients (B, L, D)."""
-    at = embeddings.detach().clone().requires_grad_(True)
+    """Cosines (B,) of prompts given as embeddings (B, L, D) with their own targets (B, E), and the gradients (B, L, D).
+
+    Both in float32, or in the wider type of the embeddings.
+    """
+    at = at_least_float32(embeddings.detach()).clone().requires_grad_(True)
     with torch.enable_grad():
         scores = torch.linalg.vecdot(clip.encode_prompt_embeddings(at).float(), targets)
         (gradient,) = torch.autograd.grad(scores.sum(), at)

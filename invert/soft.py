@@ -104,27 +104,26 @@ class SoftStep:
     """One gradient step on the R soft prompts of each of B targets, in static buffers: what `Replay` runs.
 
     Attributes:
-        variable: the embeddings (B R, L, D), or the logits (B R, L, T) of a mixture; float32 where the model has less.
+        variable: the embeddings (B R, L, D), or the logits (B R, L, T) of a mixture; float32 whatever the model has.
         best: (steps, B) the best cosine of each step, before it moved the prompts.
         gradient: of the negated cosines in the variable, in the latest step.
     """
 
     def __init__(self, clip: Clip, targets: Tensor, table: Tensor, start: Tensor, config: SoftConfig) -> None:
-        """targets: (B, E), or one (E,). table: (T, D), the rows that prompts are mixed of. start: (B R, L) places in it."""
+        """targets: (B, E), or one (E,). table: (T, D) float32 or wider, the rows that prompts are mixed of. start: (B R, L) places in it."""
         self.clip, self.table, self.kind = clip, table, config.parameterization
         self.targets = targets.reshape(-1, targets.shape[-1]).unbind()
-        dtype = torch.promote_types(table.dtype, torch.float32)  # half precision would lose small steps
         rate = config.lr
         if self.kind == "continuous":
-            self.variable = table[start].to(dtype)
+            self.variable = table[start].clone()
             rate *= float(table.std())  # continuous embeddings step in units of the table's own spread
         else:
-            self.variable = F.one_hot(start, len(table)).to(dtype) * 2.0
+            self.variable = F.one_hot(start, len(table)).to(table.dtype) * 2.0
         progress = [step / max(1, config.steps - 1) for step in range(config.steps)]
         self.adam = AdamW(self.variable, [rate * 0.5 * (1 + math.cos(math.pi * x)) for x in progress])
         cooling = config.temperature_end / config.temperature_start
         temperatures = [config.temperature_start * cooling**x for x in (*progress, 1.0)]
-        self._temperatures = torch.tensor(temperatures, dtype=torch.float64).to(self.variable)
+        self._temperatures = torch.tensor(temperatures, dtype=torch.float64).to(table.dtype).to(table.device)  # no float64 on MPS
         self.last_temperature = self._temperatures[-1]
         self.best = torch.zeros(config.steps, len(self.targets), device=start.device)
         self.gradient = torch.zeros_like(self.variable)
@@ -153,9 +152,9 @@ class SoftStep:
 
     def _mixed(self, variable: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.kind == "continuous":
-            return variable.to(self.table.dtype), None
+            return variable, None
         weights = (variable / temperature).softmax(-1)
         if self.kind == "straight-through":
             hard = torch.zeros_like(weights).scatter_(-1, weights.argmax(-1, keepdim=True), 1.0)
             weights = hard + weights - weights.detach()
-        return weights.to(self.table.dtype) @ self.table, weights
+        return weights @ self.table, weights

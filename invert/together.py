@@ -130,15 +130,16 @@ def gradients(clip: Clip, questions: Sequence[Slopes]) -> list[tuple[Tensor, Ten
     ids, eot, targets = stacked(clip, questions)
     kinds = row_lengths(clip, eot, LEAST_ROWS)
     shape = len(eot), int(kinds.max()), clip.token_embeddings.shape[1]
-    embeddings, slopes = (torch.zeros(shape, dtype=clip.dtype, device=clip.device) for _ in range(2))
+    precise = torch.promote_types(clip.dtype, torch.float32)
+    embeddings, slopes = (torch.zeros(shape, dtype=precise, device=clip.device) for _ in range(2))
     for length in kinds.unique().tolist():
         chosen = (kinds == length).nonzero()[:, 0]
         rows = F.pad(ids[chosen, :length], (0, max(0, length - ids.shape[1])), value=clip.frame.pad)
         on_device = chosen.to(clip.device)
-        at = clip.embed(rows.to(clip.device)).detach().requires_grad_(True)
+        at = clip.embed(rows.to(clip.device)).detach().to(precise).requires_grad_(True)
         with torch.enable_grad():
             encode = partial(encode_rows, clip.tower) if clip.tower.shares_prefixes else clip.tower.encode
-            latents = F.normalize(encode(at, eot[chosen].to(clip.device)), dim=-1)
+            latents = F.normalize(encode(at.to(clip.dtype), eot[chosen].to(clip.device)).to(precise), dim=-1)
             (slope,) = torch.autograd.grad((latents.float() * targets[on_device]).sum(), at)
         embeddings[on_device, :length], slopes[on_device, :length] = at.detach(), slope
     sizes = [len(question.eot) for question in questions]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from invert.cache import cached_arrays
 from invert.lexicon import Lexicon
+from invert.models.precision import at_least_float32
 
 NO_WORD_PERCENTILE = 95  # of the tokens' own nearest-neighbor distances
 
@@ -26,8 +27,8 @@ class TokenIndex:
 
     Attributes:
         token_ids: (T,) int64, sorted, on the model's device.
-        embeddings: (T, D), their input embeddings.
-        table: (V, D), those of all of the model's tokens.
+        embeddings: (T, D) float32 or wider, their input embeddings.
+        table: (V, D), those of all of the model's tokens, in the model's type.
     """
 
     def __init__(self, token_embeddings: Tensor, lexicon: Lexicon) -> None:
@@ -35,15 +36,15 @@ class TokenIndex:
         distinct = sorted({token for word in lexicon.words for token in word.ids})
         self.lexicon, self.table = lexicon, token_embeddings
         self.token_ids = torch.tensor(distinct, device=token_embeddings.device)
-        self.embeddings = token_embeddings[self.token_ids]
+        self.embeddings = at_least_float32(token_embeddings[self.token_ids])
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
     @cached_property
     def word_means(self) -> Tensor:
-        """(W, D): the mean token embedding of each word of the lexicon."""
-        return torch.stack([self.table[list(word.ids)].mean(0) for word in self.lexicon.words])
+        """(W, D) float32 or wider: the mean token embedding of each word of the lexicon."""
+        return torch.stack([at_least_float32(self.table[list(word.ids)]).mean(0) for word in self.lexicon.words])
 
     def nearest(self, embeddings: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k nearest tokens to embeddings (N, D).

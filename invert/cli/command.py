@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import EMBEDDED, TARGETS, Options, SearchOptions, drawing_options, listed, parser
+from invert.cli.options import EMBEDDED, TARGETS, Options, SearchOptions, drawing_options, listed, parser, weights_of
 from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
@@ -20,13 +20,15 @@ from invert.errors import InputError
 from invert.extras import require
 from invert.methods import get_method, method_names, no_denoiser
 from invert.methods.settings import parse_settings
+from invert.models.names import DTYPES
 from invert.phrase_file import read_phrases
 from invert.registry import BUNDLES, resolve
 
 SELECTIONS = ("score", "generator")
 ANALYZED_WITH = frozenset(  # the seed too: an analysis is the same for each
     """
-    images model bundle device seed top target gap_images negative negative_weight together analyze phrases as_json report debug
+    images model model_weights bundle device dtype seed top target gap_images negative negative_weight together
+    analyze phrases as_json report debug
     """.split()  # noqa: SIM905
 )
 CANDIDATES = 8  # prompts that the generator chooses among, at least
@@ -131,6 +133,9 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
     if options.embedded not in EMBEDDED:
         raise InputError(f"unknown `embedded` {options.embedded!r}: choose one of {', '.join(EMBEDDED)}")
+    if options.dtype not in DTYPES:
+        raise InputError(f"unknown `dtype` {options.dtype!r}: choose one of {', '.join(DTYPES)}")
+    weights_of(options.model_weights)
     for name in parse_settings(options.settings or ()):
         if name not in methods:
             raise InputError(f"`settings` names the method {name!r}, which does not run: choose it with `method` or `compare`")

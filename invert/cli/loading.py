@@ -11,13 +11,14 @@ from PIL import Image
 from invert.cli.analysis import AnalysisJob
 from invert.cli.batch import Job, Subject, read_subjects
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import Options, drawing_options, listed
+from invert.cli.options import Options, SearchOptions, drawing_options, listed, weights_of
 from invert.cli.outputs import Outputs
 from invert.cli.polishing import polishing
 from invert.cli.sources import expanded
 from invert.cli.terminal import complain, progress
 from invert.config import InvertConfig
 from invert.diffusion.options import DrawingOptions
+from invert.diffusion.pseudo_tokens import check_models
 from invert.errors import InputError
 from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
@@ -47,7 +48,9 @@ def prepare(
     phrases: category → the user's own, for an analysis.
     """
     negative = negative_of(options.negative)
-    inverter = loaded(options.model, options.bundle, options.device, options.gap_images)
+    inverter = loaded(options)
+    if outputs.embedding is not None:
+        check_models(len(inverter.clip.table_widths))
     if options.analyze:
         analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
         return analysis, read_subjects(groups, analysis)
@@ -70,13 +73,13 @@ def negative_of(negative: str | None) -> Image.Image | str | None:
     return load_image(negative) if negative is not None and looks_like_image(negative) else negative
 
 
-def loaded(model: str, bundle: str | None, device: str | None, gap_images: str | None) -> Inverter:
+def loaded(options: SearchOptions) -> Inverter:
     """The model, with its modality gap measured where example images are given."""
-    with progress(f"loading {model}"):
-        inverter = Inverter.load(model, bundle, device)
-    if gap_images is None:
+    with progress(f"loading {options.model}"):
+        inverter = Inverter.load(options.model, options.bundle, options.device, options.dtype, weights_of(options.model_weights))
+    if options.gap_images is None:
         return inverter
-    examples = [load_image(path) for path in expanded([gap_images], raised)]
+    examples = [load_image(path) for path in expanded([options.gap_images], raised)]
     return Inverter(inverter.bundle.with_(gap_images=examples))
 
 

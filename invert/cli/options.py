@@ -17,7 +17,9 @@ from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
 from invert.config import ANALYSIS_TOP, InvertConfig, PolishConfig
 from invert.diffusion.options import DrawingOptions
+from invert.errors import InputError
 from invert.methods import method_names
+from invert.models.names import DTYPES
 
 DEFAULT = InvertConfig()
 SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."
@@ -39,12 +41,18 @@ def show_version(wanted: bool) -> bool:
 class SearchOptions:
     """What every command that searches for prompts takes: the model, the method and its limits."""
 
-    model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
+    model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder, several joined by +, sdxl …")] = (
+        "picturebook"
+    )
+    model_weights: Annotated[
+        str | None, typer.Option(help="Of the cosines of models joined by +, as in 2,1; by default all the same.")
+    ] = None
     bundle: Annotated[
         str | None,
         typer.Option(help="Words and language for the model: picturebook, english, generic; by default its own."),
     ] = None
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")] = None
+    dtype: Annotated[str, typer.Option(help=f"Of the model's weights: {', '.join(DTYPES)}.")] = DTYPES[0]
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
     target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target
@@ -171,3 +179,13 @@ def drawing_options(options: Options) -> DrawingOptions:
 def listed(text: str) -> tuple[str, ...]:
     """ "a, b" → ("a", "b")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def weights_of(text: str | None) -> tuple[float, ...] | None:
+    """The numbers of `model_weights`; InputError where it holds others."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise InputError(f"`model_weights` is {text!r}: give a number for each model, separated by commas") from error

@@ -82,9 +82,9 @@ class Outputs:
     def write_embedding(self, entries: list[Entry]) -> None:
         from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 
-        rows = entries[0].results[0].embedding
-        assert rows is not None and self.embedding is not None
-        save_pseudo_tokens(rows, self.embedding)
+        result = entries[0].results[0]
+        assert result.embedding is not None and self.embedding is not None
+        save_pseudo_tokens(result.embedding, self.embedding, widths=result.soft_widths or None)
 
     def write_trace(self, entries: list[Entry]) -> None:
         from invert.report import trace_png  # with it comes matplotlib, a slow import

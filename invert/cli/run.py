@@ -171,7 +171,7 @@ def load(options: RunOptions, config: InvertConfig, plan: TierPlan, interrupts: 
         from invert.cli.loading import loaded, negative_of
 
     negative = negative_of(options.negative)
-    return Tiers(loaded(options.model, options.bundle, options.device, options.gap_images), config, plan, negative)
+    return Tiers(loaded(options), config, plan, negative)
 
 
 def tell(summary: Summary, settings: RunSettings, pictures: list[Picture]) -> None:

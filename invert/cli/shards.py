@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,9 +90,8 @@ class LoadTiers:
 
         if self.threads:
             torch.set_num_threads(self.threads)
-        options = self.options
-        inverter = loaded(options.model, options.bundle, options.device or device or None, options.gap_images)
-        return Tiers(inverter, self.config, self.plan, negative_of(options.negative))
+        options = replace(self.options, device=self.options.device or device or None)
+        return Tiers(loaded(options), self.config, self.plan, negative_of(options.negative))
 
 
 def shards_command(interrupts: Interrupts) -> typer.Typer:

@@ -124,11 +124,22 @@ class Generator:
         return self.pipeline.unet.device
 
     def shares_token_embeddings(self, clip: Clip, ids: Tensor) -> bool:
-        """Whether the (first) text encoder has that model's token embeddings, at the token ids (N,) of words."""
-        theirs, ours = self.text_encoders[0].get_input_embeddings().weight, clip.token_embeddings
-        if theirs.shape != ours.shape:
+        """Whether its text encoders have that model's token embeddings, at the token ids (N,) of words.
+
+        Of an SDXL's two they are compared with those of two joined models, in the same order.
+        """
+        tables = [encoder.get_input_embeddings().weight for encoder in self.text_encoders]
+        if [table.shape for table in tables] != [table.shape for table in clip.tower.tables]:
             return False
-        return torch.allclose(theirs[ids.to(theirs.device)].float().to(ours.device), ours[ids].float(), atol=1e-2)
+        return all(
+            torch.allclose(theirs[ids.to(theirs.device)].float().to(ours.device), ours[ids].float(), atol=1e-2)
+            for theirs, ours in zip(tables, clip.tower.tables, strict=True)
+        )
+
+    def split_embeddings(self, embeddings: Tensor) -> list[Tensor]:
+        """Soft prompts (…, D) of a model that `shares_token_embeddings` → each text encoder's own."""
+        widths = [encoder.get_input_embeddings().weight.shape[1] for encoder in self.text_encoders]
+        return list(embeddings.split(widths, -1))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:

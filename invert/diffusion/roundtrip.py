@@ -116,7 +116,8 @@ class RoundTrip:
     def encoded(self, embeddings: Tensor) -> Conditioning:
         """A soft prompt (L, D) as the generator reads it."""
         generator = cast("Generator", self.generator)
-        return generator.encode_embeddings([embeddings[None].to(generator.device, generator.pipeline.unet.dtype)])
+        rows = embeddings[None].to(generator.device, generator.pipeline.unet.dtype)
+        return generator.encode_embeddings(generator.split_embeddings(rows))
 
     def as_far_as_it_goes(
         self, prompts: Sequence[str] | Conditioning, picture: Image.Image

@@ -40,8 +40,8 @@ def obstacle_to_soft_prompts(bundle: ModelBundle, generator: TextToImage) -> str
     if not generator.reads_clip:
         return f"{sentence} draws from texts alone and takes no token embeddings of CLIP"
     pipeline = cast("Generator", generator)
-    if pipeline.is_xl:
-        return f"{sentence} has two text encoders"
+    if len(pipeline.text_encoders) > len(bundle.clip.table_widths):
+        return f"{sentence} has two text encoders: give the models of both as `model`, joined by +"
     if not pipeline.shares_token_embeddings(bundle.clip, bundle.token_index.token_ids):
         return f"{sentence} has another text encoder than {bundle.clip.name!r}"
     return ""

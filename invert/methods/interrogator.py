@@ -103,6 +103,8 @@ def negative(task: InversionTask, config: NoConfig) -> InversionOutput:
 
 def interrogate(task: InversionTask, mode: str) -> InversionOutput:
     """Run one mode of the package on the task's image; InputError without an image."""
+    if len(task.clip.table_widths) > 1:
+        raise InputError('CLIP Interrogator reads one CLIP and not several joined: use `method` "interrogator-lite"')
     if not task.images:
         raise InputError("CLIP Interrogator reads images only: give an image, or use another `method` for a text")
     # The package captions by itself unless the bundle or the user brings captions.
@@ -186,7 +188,7 @@ def _build(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip]:
 def own_lists(module: Any, config: Any, clip: Clip) -> Any:
     """The package as its users know it: its own lists, their latents cached on disk."""
     config.clip_model_name = clip.name if "/" in clip.name else "ViT-L-14/openai"
-    config.cache_path = str(cache_folder() / "interrogator" / clip.name.replace("/", "_").replace(":", "_"))
+    config.cache_path = str(cache_folder() / "interrogator" / tables_name(clip))
     try:
         return module.Interrogator(config)
     except OSError as error:
@@ -195,6 +197,12 @@ def own_lists(module: Any, config: Any, clip: Clip) -> Any:
             "on a connected machine into the Hugging Face cache, give captions as `corpus`, or use "
             '`method="interrogator-lite"`'
         ) from error
+
+
+def tables_name(clip: Clip) -> str:
+    """What the package's tables of a model are kept under: latents of another precision are others."""
+    precision = "" if clip.dtype == torch.float32 else f"_{str(clip.dtype).removeprefix('torch.')}"
+    return clip.name.replace("/", "_").replace(":", "_") + precision
 
 
 def write_lists(labels: LabelTables, folder: Path) -> str:

@@ -63,7 +63,7 @@ class PezStep:
     """One step of B tasks' prompts in static buffers: what `Replay` runs.
 
     Attributes:
-        continuous: (B, L, D); float32 where the model has less.
+        continuous: (B, L, D), float32 whatever the model has.
         ids: (steps, B, L) int64, the tokens that each step projected onto.
         scores: (steps, B), their cosines.
     """
@@ -74,10 +74,9 @@ class PezStep:
         index = task.bundle.token_index
         self.clip, self.token_ids, self.table = task.clip, index.token_ids, index.embeddings.detach()
         self.targets = torch.stack([task.target for task in tasks])  # (B, E)
-        dtype = torch.promote_types(self.table.dtype, torch.float32)
-        self.directions = F.normalize(self.table.to(dtype), dim=1)  # (T, D)
+        self.directions = F.normalize(self.table, dim=1)  # (T, D)
         start = torch.stack([one.random_ids((task.config.tokens,)) for one in tasks])
-        self.continuous = self.clip.embed(start).to(dtype, copy=True)
+        self.continuous = self.clip.embed(start).to(self.table.dtype, copy=True)
         self.adam = AdamW(self.continuous, [config.lr] * config.steps, config.weight_decay)
         self.ids = torch.zeros(config.steps, *start.shape, dtype=torch.int64, device=start.device)
         self.scores = torch.zeros(config.steps, len(tasks), device=start.device)

@@ -18,6 +18,7 @@ from invert.history import DENOISING_ERROR
 from invert.methods.configs import Ph2pConfig
 from invert.methods.denoiser import denoiser_of
 from invert.methods.task import InversionOutput, InversionTask
+from invert.models.precision import at_least_float32
 
 
 class Ph2p:
@@ -46,7 +47,7 @@ class Ph2p:
 
     def optimized(self, start: Tensor, batch: NoiseBatch) -> Tensor:
         """Embeddings (L, D) after L-BFGS on the error over one batch, which stays the same meanwhile."""
-        soft = start.detach().clone().requires_grad_(True)
+        soft = at_least_float32(start.detach()).clone().requires_grad_(True)
         optimizer = torch.optim.LBFGS([soft], max_iter=self.config.iterations, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:

@@ -29,7 +29,7 @@ def textual_inversion(task: InversionTask, config: TextualInversionConfig) -> In
     words = task.clip.tokenizer.encode(task.config.init_prompt)[: task.config.tokens]
     ids = task.random_ids((task.config.tokens,))
     ids[: len(words)] = torch.tensor(words, dtype=ids.dtype)
-    soft = learn(generator, task.images, task.clip.embed(ids), task.rng, config, on_step).embeddings.to(task.clip.dtype)
+    soft = learn(generator, task.images, task.clip.embed(ids), task.rng, config, on_step).embeddings
     index, scorer = task.bundle.token_index, task.scorer()
     nearest, _ = index.nearest(soft, 1)
     prompt = task.decode(nearest[:, 0].tolist())

@@ -6,21 +6,26 @@ this object; the text side is always our own `TextTower`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
 
 TEXT_BATCH = 256  # prompts in one forward
+IMAGE_BATCH = 32  # pictures in one forward
+T = TypeVar("T")
 
 
 class Clip:
-    """A frozen CLIP. All latents are unit vectors (…, E) on `device` in `dtype`."""
+    """A frozen CLIP. All latents are unit vectors (…, E) on `device`, in float32 or the wider type of the weights."""
 
     def __init__(
         self,
@@ -50,11 +55,21 @@ class Clip:
         return self.tower.table
 
     @property
+    def table_widths(self) -> list[int]:
+        """The width of each text encoder's own token embeddings, which an input embedding holds side by side."""
+        return [table.shape[1] for table in self.tower.tables]
+
+    def model_scores(self, prompt: str, target: Tensor) -> dict[str, float]:
+        """Where several models are joined: the cosine of a prompt with the target (E,) under each, by name."""
+        return {}
+
+    @property
     def device(self) -> torch.device:
         return self.tower.table.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
         return self.tower.table.dtype
 
     @property
@@ -71,11 +86,11 @@ class Clip:
         return self.tower.embed(ids)
 
     def encode_embeddings(self, e: Tensor, eot: Tensor | None = None) -> Tensor:
-        """Input embeddings (B, T, D), special rows included → unit latents (B, E), differentiable.
+        """Input embeddings (B, T, D) of any float type, special rows included → unit latents (B, E), differentiable.
 
         eot: (B,) position of end-of-text; None: the last. A causal tower runs nothing after it.
         """
-        return F.normalize(self.tower.encode(e, eot), dim=-1)
+        return F.normalize(at_least_float32(self.tower.encode(e.to(self.dtype), eot)), dim=-1)
 
     def encode_prompt_embeddings(self, embeddings: Tensor) -> Tensor:
         """Embeddings (B, L, D) of prompts, without special rows → unit latents (B, E), differentiable."""
@@ -122,15 +137,24 @@ class Clip:
         return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
 
     @torch.no_grad()
-    def encode_image(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
-        """PIL images, or pixels (B, 3, S, S) in 0..1 of the model's own size → unit latents (B, E)."""
+    def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
+        """PIL images, or pixels (B, 3, S, S) in 0..1 of the model's own size → unit latents (B, E).
+
+        PIL images are run IMAGE_BATCH at a time: of any number only so many are in memory as pixels.
+        """
         if isinstance(images, Tensor):
-            pixels = self.normalize(images.to(self.device, self.dtype))
-        else:
-            return self.encode_preprocessed(torch.stack([self.preprocess(image) for image in images]))
-        return F.normalize(self.visual(pixels), dim=-1)
+            return self.encode_preprocessed(self.normalize(images.to(self.device, self.dtype)))
+        batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(images, IMAGE_BATCH))
+        return torch.cat([self.encode_preprocessed(pixels) for pixels in batches])
 
     @torch.no_grad()
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
-        return F.normalize(self.visual(pixels.to(self.device, self.dtype)), dim=-1)
+        return F.normalize(at_least_float32(self.visual(pixels.to(self.device, self.dtype))), dim=-1)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter."""
+    rest = iter(items)
+    while part := list(itertools.islice(rest, size)):
+        yield part

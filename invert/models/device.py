@@ -8,15 +8,22 @@ from invert.errors import InputError
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; None: a GPU if there is one, else the CPU.
+    """The device asked for; None: a GPU if there is one (CUDA, else Apple's MPS), else the CPU.
 
     Raises:
         InputError: the device cannot be used here.
     """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(best_kind())
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
     return torch.device(device)
+
+
+def best_kind() -> str:
+    """The fastest kind of device that is here: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

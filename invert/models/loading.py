@@ -2,14 +2,14 @@
 
 Names: "picturebook", "picturebook-judge", open_clip's "ViT-L-14/openai" or
 "ViT-L-14/path/to/checkpoint.pt", "hf:openai/clip-vit-large-patch14", or a local folder that
-transformers or open_clip saved.
+transformers or open_clip saved. Names joined by "+" are one model of all of them; "sdxl" is that pair of SDXL's.
 
 The libraries are imported with their first model: both take longer to import than a prompt to be found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,23 +17,49 @@ import torch
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.device import pick_device
-from invert.models.names import NAMES, similar
+from invert.models.names import ALIASES, NAMES, similar
+from invert.models.precision import parse_dtype
 from invert.registry import MODELS
 
 
-def load_clip(name: str = "picturebook", device: str | torch.device | None = None, dtype: torch.dtype = torch.float32) -> Clip:
+def load_clip(
+    name: str = "picturebook",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = torch.float32,
+    weights: Sequence[float] | None = None,
+) -> Clip:
     """Load a model.
 
     Args:
         name: see this module's first lines.
         device: None for a GPU if there is one.
-        dtype: of weights and latents.
+        dtype: of weights and activations: float32, float16 or bfloat16.
+        weights: of the cosines of models that are joined by "+", see `invert.models.joint`. None: all the same.
 
     Raises:
         InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
             reached, are missing or are damaged. The sentence says which, and what to do.
     """
-    chosen = pick_device(device)
+    chosen, precision = pick_device(device), parse_dtype(dtype)
+    names = joined_names(ALIASES.get(name, name))
+    if len(names) == 1 and weights is None:
+        return _load(names[0], chosen, precision)
+    from invert.models.joint import check_weights, join
+
+    check_weights(weights, len(names))
+    return join([_load(part, chosen, precision) for part in names], weights)
+
+
+def joined_names(name: str) -> list[str]:
+    """The models that a name joins by "+"; the name itself where it is one model's, or one file's."""
+    path = Path(name.removeprefix("hf:")).expanduser()
+    file = Path(name.partition("/")[2]).expanduser()
+    if "+" not in name or name in MODELS or _is(Path.exists, path) or _is(Path.is_file, file):
+        return [name]
+    return name.split("+")
+
+
+def _load(name: str, chosen: torch.device, dtype: torch.dtype) -> Clip:
     if name in MODELS:
         named: Clip = MODELS.get(name)(chosen, dtype)
         return named

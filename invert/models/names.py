@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 
+DTYPES = ("float32", "float16", "bfloat16")
+
+ALIASES = {"sdxl": "ViT-L-14/openai+ViT-bigG-14/laion2b_s39b_b160k"}  # SDXL's two text encoders, in its order
+
 NAMES = (
     'picturebook, an open_clip name such as "ViT-L-14/openai", "hf:NAME", a folder that transformers or open_clip saved, '
     'or "ARCHITECTURE/checkpoint.pt"'

@@ -197,7 +197,7 @@ def from_open_clip(
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
         size[0] if isinstance(size, tuple | list) else size,
-        float(model.logit_scale.detach().exp()), _fits_as_clip(preprocess),
+        float(model.logit_scale.detach().float().exp()), _fits_as_clip(preprocess),
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ def encode_sharing(tower: TextTower, ids: Tensor, eot: Tensor) -> Tensor:
         ids: (N, L) int64 on its device, special tokens included; anything after end-of-text.
         eot: (N,) int64, where end-of-text stands.
     """
+    if tower.towers:
+        return tower.joined([encode_sharing(part, ids, eot) for part in tower.towers])
     tree = PrefixTree(ids, eot)
     x = tower.embed(tree.token_ids) + tower.positions[tree.depths]  # (M, D)
     for block in tower.layers[:-1]:
@@ -51,6 +53,9 @@ def encode_rows(tower: TextTower, e: Tensor, eot: Tensor) -> Tensor:
 
     eot: (N,) int64, where end-of-text stands. Every position is run: nothing waits to learn how many there need be.
     """
+    if tower.towers:
+        parts = zip(tower.towers, e.split([table.shape[1] for table in tower.tables], -1), strict=True)
+        return tower.joined([encode_rows(part, own, eot) for part, own in parts])
     n, length = e.shape[:2]
     x = e + tower.positions[:length]
     for block in tower.layers[:-1]:

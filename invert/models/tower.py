@@ -114,6 +114,8 @@ class TextTower:
     """
 
     shares_prefixes = True  # what comes later in a prompt cannot change an earlier position
+    passes_per_position = 1  # of `Budget`: the towers that one position runs through
+    towers: tuple[TextTower, ...] = ()  # where several are joined: each of them
 
     def __init__(
         self,
@@ -126,6 +128,15 @@ class TextTower:
         self.table, self.positions = table.detach(), positions.detach()
         self.layers = tuple(layers)
         self.final_norm, self.projection = final_norm, projection
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """The token rows (V, Dᵢ) of each text encoder; an input embedding is theirs side by side."""
+        return (self.table,)
+
+    def joined(self, latents: Sequence[Tensor]) -> Tensor:
+        """The latents (B, Eᵢ) of `towers` → those of this tower."""
+        raise NotImplementedError
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (…) int64 → token rows (…, D), without positions."""

@@ -127,7 +127,7 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
         raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
     visual, preprocess, normalize, size = _images(model, kind, processor)
-    scale, fits = float(model.logit_scale.detach().exp()), kind not in BIDIRECTIONAL
+    scale, fits = float(model.logit_scale.detach().float().exp()), kind not in BIDIRECTIONAL
     return Clip(name, tower, visual, preprocess, normalize, adapted, size, scale, fits_as_clip=fits)
 
 

@@ -36,7 +36,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
         name, text_tower(weights, models.CONFIGS["clip"]["text_cfg"]), ImageTower(weights), preprocess, normalize,
         BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], models.START_OF_TEXT, models.END_OF_TEXT),
         models.IMAGE_SIZE,
-        float(weights["logit_scale"].exp()),
+        float(weights["logit_scale"].float().exp()),
     )  # fmt: skip
 
 

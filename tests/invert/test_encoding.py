@@ -19,6 +19,7 @@ class Counted:
     def __init__(self, clip) -> None:
         self.clip, self.count = clip, 0
         self.device, self.tokenizer, self.max_prompt_tokens = clip.device, clip.tokenizer, clip.max_prompt_tokens
+        self.dtype = clip.dtype
 
     def encode_text(self, prompts):
         self.count += len(prompts)

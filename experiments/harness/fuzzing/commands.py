@@ -64,9 +64,9 @@ def standing_in(quick: QuickInverter) -> Iterator[None]:
     """The command loads the stand-in wherever it would load the bundled models; other names are looked for offline."""
     load = Inverter.load
 
-    def loaded(name: str = "picturebook", bundle: str | None = None, device: str | None = None) -> Any:
+    def loaded(name: str = "picturebook", bundle: str | None = None, device: str | None = None, *more: Any) -> Any:
         pick_device(device)
-        return quick if (name, bundle) == ("picturebook", None) else load(name, bundle, device)
+        return quick if (name, bundle) == ("picturebook", None) else load(name, bundle, device, *more)
 
     drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, *_: result)
     with (

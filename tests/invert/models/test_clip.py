@@ -14,9 +14,11 @@ from torch import Tensor
 
 from invert.errors import InputError
 from invert.models.clip import Clip
+from invert.models.device import pick_device
 from invert.models.loading import load_clip
 from invert.models.tokenizer import Frame
 from invert.models.tower import TextTower
+from invert.scorer import scores_and_gradients
 
 PROMPTS = ["a fox", "", "two owls on a striped blue and white background, pencil sketch", "an x ray above the sun"]
 TOLERANCE = 1e-5
@@ -179,13 +181,58 @@ def test_open_clips_own_factory_reads_the_exported_picturebook(picturebook: Clip
     assert (image - picturebook.encode_image([picture])).abs().max() < TOLERANCE
 
 
-def test_half_precision_stays_half_and_close(picturebook: Clip) -> None:
-    half = load_clip("picturebook", device="cpu", dtype=torch.bfloat16)
-    latents = half.encode_text(PROMPTS)
-    assert latents.dtype == torch.bfloat16
-    assert ((latents.float() * picturebook.encode_text(PROMPTS)).sum(1) > 0.99).all()
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 1e-2), ("float16", 2e-3)])
+def test_half_precision_stays_half_inside_and_gives_float32_latents(
+    picturebook: Clip, pictures, dtype: str, error: float
+) -> None:
+    half = load_clip("picturebook", device="cpu", dtype=dtype)
+    assert half.dtype == getattr(torch, dtype) and half.tower.layers[0].fc1.weight.dtype == half.dtype
+    for ours, exact in (
+        (half.encode_text(PROMPTS), picturebook.encode_text(PROMPTS)),
+        (half.encode_image(pictures), picturebook.encode_image(pictures)),
+    ):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.norm(dim=1), torch.ones(len(ours)))  # normalized after the rounding, not before
+        assert (ours - exact).norm(dim=1).max() < 2 * error
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_of_half_precision_come_in_float32_and_close(picturebook: Clip, pictures, dtype: str) -> None:
+    target = picturebook.encode_image(pictures[:1])
+    ids = torch.tensor([picturebook.tokenizer.encode("a red fox and two owls")])
+    _, exact = scores_and_gradients(picturebook, picturebook.embed(ids), target)
+    half = load_clip("picturebook", device="cpu", dtype=dtype)
+    _, gradient = scores_and_gradients(half, half.embed(ids), target)
+    assert gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.99
+
+
+def test_an_unknown_precision_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="choose one of float32, float16, bfloat16"):
+        load_clip("picturebook", device="cpu", dtype="float8")
+
+
+def test_any_number_of_pictures_is_encoded_a_batch_at_a_time(picturebook: Clip, pictures, monkeypatch) -> None:
+    seen: list[int] = []
+    visual = picturebook.visual
+
+    def counting(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        return visual(pixels)
+
+    monkeypatch.setattr(picturebook, "visual", counting)
+    latents = picturebook.encode_image(pictures[i % len(pictures)] for i in range(70))  # an iterator: read as it is needed
+    assert seen == [32, 32, 6] and latents.shape == (70, 256)
+    torch.testing.assert_close(latents[67:], picturebook.encode_image(pictures)[[1, 2, 0]])
 
 
 def test_a_device_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(InputError, match="cannot be used here"):
         load_clip("picturebook", device="warp")
+
+
+@pytest.mark.parametrize(("cuda", "mps", "kind"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_fastest_kind_of_device_is_picked(monkeypatch, cuda: bool, mps: bool, kind: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device(None) == torch.device(kind)

@@ -1,0 +1,31 @@
+"""Which floating-point type a model's weights have, and which one is kept where half precision would lose something.
+
+Weights and activations are in the model's own type. Latents, scores, token tables that are searched, soft prompts and
+their optimizers are in float32: they are small, and what is compared or added up over many steps needs the digits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from invert.errors import InputError
+from invert.models.names import DTYPES
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The floating-point type of that name.
+
+    Raises:
+        InputError: it is none of DTYPES.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise InputError(f"unknown `dtype` {name!r}: choose one of {', '.join(DTYPES)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or as it is where it has more; differentiable."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,139 @@
+"""SDXL's pair: one prompt for both text encoders, and soft prompts that diffusers reads into both."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+import invert.cli
+from invert.diffusion.generator import Generator
+from invert.errors import InputError
+from invert.inverter import Inverter
+from tests.invert.diffusion.conftest import long_tokenizer, random_pipeline
+
+WORDS = "a fox owl hat tree red blue house cloud cat dog boat river sun moon star photo of the in".split()  # noqa: SIM905
+QUICK = ("--method", "nearest", "--restarts", 1, "--soft-steps", 2, "--tokens", 3)
+
+
+def clip_of(encoder: Any) -> CLIPModel:
+    """A CLIP whose text encoder is that of a pipeline, and whose image encoder is random."""
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 32, "patch_size": 16}
+    config = CLIPConfig(text_config=encoder.config.to_dict(), vision_config=vision, projection_dim=encoder.config.projection_dim)
+    model = CLIPModel(config)
+    model.text_model.load_state_dict(getattr(encoder, "text_model", encoder).state_dict())
+    if hasattr(encoder, "text_projection"):
+        model.text_projection.load_state_dict(encoder.text_projection.state_dict())
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The name of the joined CLIPs, and the folder of the SDXL that has their text encoders; few words are trained."""
+    folder = tmp_path_factory.mktemp("sdxl")
+    pipeline = random_pipeline("SDXL")
+    trained = [token for word in WORDS for token in long_tokenizer()(word, add_special_tokens=False)["input_ids"]]
+    names = []
+    for name, encoder in (("l", pipeline.text_encoder), ("g", pipeline.text_encoder_2)):
+        table = encoder.get_input_embeddings().weight
+        kept = torch.zeros(len(table), 1)
+        kept[[*trained, 49406, 49407]] = 1
+        with torch.no_grad():
+            table.mul_(kept)
+        torch.manual_seed(len(name))
+        clip_of(encoder).save_pretrained(folder / name)
+        long_tokenizer().save_pretrained(folder / name)
+        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder / name)
+        names.append(str(folder / name))
+    pipeline.save_pretrained(folder / "pipeline")
+    return "+".join(names), folder / "pipeline"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "teal.png")
+    return tmp_path / "teal.png"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+    with pytest.raises(SystemExit) as exit:
+        invert.cli.main()
+    return int(exit.value.code or 0)
+
+
+def test_the_soft_prompt_of_the_pair_conditions_diffusers_sdxl_as_it_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+    pair: tuple[str, Path],
+    picture: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, folder = pair
+    file = tmp_path / "soft.safetensors"
+    words = ("--model", name, "--model-weights", "3,1", "--embedding", file, "--json")
+    drawing = ("--generate", 1, "--generator", folder)
+    assert run(monkeypatch, picture, *words, *drawing, *QUICK) == 0
+    found = json.loads(capsys.readouterr().out)
+    narrow, wide = (found["model_scores"][model] for model in name.split("+"))
+    assert found["score"] == pytest.approx(0.75 * narrow + 0.25 * wide, abs=1e-5)
+    assert len(found["soft_drawn"]) == 1  # SDXL draws from both parts of it
+
+    state = load_file(file)
+    assert {key: tuple(rows.shape) for key, rows in state.items()} == {"clip_l": (3, 16), "clip_g": (3, 32)}
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    readers = {"clip_l": (pipeline.text_encoder, pipeline.tokenizer), "clip_g": (pipeline.text_encoder_2, pipeline.tokenizer_2)}
+    for key, (encoder, tokenizer) in readers.items():
+        pipeline.load_textual_inversion(state[key], token="<picture>", text_encoder=encoder, tokenizer=tokenizer)
+        ids = tokenizer.convert_tokens_to_ids(["<picture>", "<picture>_1", "<picture>_2"])
+        assert torch.equal(encoder.get_input_embeddings().weight[ids], state[key])
+    with torch.no_grad():
+        theirs = pipeline.encode_prompt("<picture>", device="cpu", do_classifier_free_guidance=False)
+        ours = Generator.load(str(folder), "cpu").encode_embeddings([state["clip_l"][None], state["clip_g"][None]])
+    torch.testing.assert_close(theirs[0], ours.hidden)
+    torch.testing.assert_close(theirs[2], ours.pooled)
+    assert pipeline("<picture>", num_inference_steps=1, output_type="np").images.shape[0] == 1
+
+
+def test_soft_prompts_of_one_model_are_not_drawn_by_an_sdxl(pair: tuple[str, Path]) -> None:
+    name, folder = pair
+    one = Inverter.load(name.split("+")[0], device="cpu")
+    generator = Generator.load(str(folder), "cpu")
+    assert not generator.shares_token_embeddings(one.clip, one.bundle.token_index.token_ids)
+    both = Inverter.load(name, device="cpu")
+    assert generator.shares_token_embeddings(both.clip, both.bundle.token_index.token_ids)
+    with pytest.raises(InputError, match="two text encoders"):
+        both.invert(Image.new("RGB", (8, 8)), method="textual-inversion", generator=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("--model-weights", "1,2,3"),
+            "`model_weights` are 3, but 2 models are joined".replace("`model_weights`", "--model-weights"),
+        ),
+        (("--model-weights", "1,none"), "--model-weights is '1,none': give a number for each model"),
+        (("--model-weights", "1,0"), "--model-weights have to be numbers above 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    pair: tuple[str, Path],
+    picture: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    sentence: str,
+) -> None:
+    assert run(monkeypatch, picture, "--model", pair[0], *words) == 2
+    assert sentence in capsys.readouterr().err
