@@ -7,7 +7,7 @@ result = inverter.invert("image.png", tokens=8, method="invert", seed=0)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch import Tensor
 from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables, rank_phrases, users_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
+from invert.callbacks import Callbacks, OnBest, OnStep, Stop
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
-from invert.history import History, HistoryEntry
+from invert.history import History
 from invert.images import load_image, looks_like_image
 from invert.methods import Method, get_method, run_tasks
 from invert.methods.task import InversionOutput, InversionTask
@@ -30,19 +31,7 @@ from invert.result import ConceptWords, Result, SoftToken, tokens_of
 from invert.target import apply_gap_correction, image_latent, subtract_negative, text_latent
 
 ImageLike = str | Path | Image.Image
-OnBest = Callable[[str, float], None]
-OnStep = Callable[[HistoryEntry], None]
-Stop = Callable[[], bool]
 MAX_DERIVED = 8  # bundles with a corpus or banned words of the user's that are kept
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """How a caller follows one inversion, and ends it early."""
-
-    on_best: OnBest | None = None
-    on_step: OnStep | None = None
-    stop: Stop | None = None
 
 
 class Inverter:
@@ -333,18 +322,13 @@ class Inverter:
             soft_tokens=[SoftToken(p.text(self.clip), p.distance, p.has_word) for p in output.projections],
             soft=output.soft,
             soft_widths=tuple(self.clip.table_widths),
-            model_scores=self._model_scores(task, output),
+            model_scores=self.clip.model_scores([prompt for prompt, _ in output.prompts], task.target),
             soft_score=output.soft_score,
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
             ],
             interrupted=budget.stopped,
         )
-
-    def _model_scores(self, task: InversionTask, output: InversionOutput) -> dict[str, dict[str, float]]:
-        """Of joined models: each one's cosine of each prompt."""
-        scores = {prompt: self.clip.model_scores(prompt, task.target) for prompt, _ in output.prompts}
-        return {prompt: of_models for prompt, of_models in scores.items() if of_models}
 
 
 def several(images: Sequence[ImageLike]) -> list[ImageLike]:

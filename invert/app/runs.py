@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TypeAlias
 
+from invert.callbacks import OnBest, OnStep
 from invert.history import HistoryEntry
-from invert.inverter import OnBest, OnStep
 from invert.result import Result
 
 

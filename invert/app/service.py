@@ -19,6 +19,7 @@ from PIL import Image
 from invert.analysis import Analysis
 from invert.app.limits import Limits
 from invert.app.runs import Better, Sessions, Update, watched
+from invert.callbacks import OnBest, OnStep
 from invert.config import InvertConfig
 from invert.diffusion.drawing import TextToImage, to_pil
 from invert.errors import InputError
@@ -27,7 +28,7 @@ from invert.history import HistoryEntry, labeled
 from invert.images import load_image
 from invert.images.addresses import is_address
 from invert.images.embedded import EmbeddedPrompt, read_embedded
-from invert.inverter import Inverter, OnBest, OnStep
+from invert.inverter import Inverter
 from invert.methods import get_method, method_names
 from invert.result import Result
 from invert.target import image_latent, text_latent

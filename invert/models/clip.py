@@ -59,8 +59,8 @@ class Clip:
         """The width of each text encoder's own token embeddings, which an input embedding holds side by side."""
         return [table.shape[1] for table in self.tower.tables]
 
-    def model_scores(self, prompt: str, target: Tensor) -> dict[str, float]:
-        """Where several models are joined: the cosine of a prompt with the target (E,) under each, by name."""
+    def model_scores(self, prompts: Sequence[str], target: Tensor) -> dict[str, dict[str, float]]:
+        """Where several models are joined: prompt → model → the cosine of the prompt with the target (E,) under it."""
         return {}
 
     @property

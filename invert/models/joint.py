@@ -94,11 +94,12 @@ class JointClip(Clip):
         """Pixels (B, 3, S, S) in 0..1 → (B, N), at each model's size."""
         return torch.cat([part.normalize(_of_size(pixels, part.image_size)).flatten(1) for part in self.parts], 1)
 
-    def model_scores(self, prompt: str, target: Tensor) -> dict[str, float]:
-        latents = [part.encode_text([prompt])[0] for part in self.parts]
-        targets = target.split([len(latent) for latent in latents])
-        cosines = [float(F.cosine_similarity(*pair, dim=0)) for pair in zip(latents, targets, strict=True)]
-        return {part.name: cosine for part, cosine in zip(self.parts, cosines, strict=True)}
+    def model_scores(self, prompts: Sequence[str], target: Tensor) -> dict[str, dict[str, float]]:
+        latents = [part.encode_text(prompts) for part in self.parts]  # (P, Eᵢ) each
+        targets = F.normalize(target, dim=0).split([latent.shape[1] for latent in latents])
+        cosines = [(latent @ F.normalize(own, dim=0)).tolist() for latent, own in zip(latents, targets, strict=True)]
+        names = [part.name for part in self.parts]
+        return {prompt: dict(zip(names, scores, strict=True)) for prompt, *scores in zip(prompts, *cosines, strict=True)}
 
 
 class JointVisual:

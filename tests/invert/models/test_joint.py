@@ -66,7 +66,8 @@ def test_scores_are_the_weighted_mean_of_the_libraries_own_cosines(parts, joint:
     scorer = PromptScorer(joint, target, Budget())
     torch.testing.assert_close(torch.tensor([scorer.score_text(prompt) for prompt in PROMPTS]), expected, atol=1e-5, rtol=0)
     names = [part.name for part in parts]
-    assert joint.model_scores(PROMPTS[0], target) == pytest.approx({n: float(c[0]) for n, c in zip(names, cosines, strict=True)})
+    found = joint.model_scores(PROMPTS, target)[PROMPTS[0]]
+    assert found == pytest.approx({n: float(c[0]) for n, c in zip(names, cosines, strict=True)}, abs=1e-5)
 
 
 def test_pixels_read_as_the_picture_that_they_are(parts, joint: Clip) -> None:
