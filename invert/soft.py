@@ -110,7 +110,7 @@ class SoftStep:
     """
 
     def __init__(self, clip: Clip, targets: Tensor, table: Tensor, start: Tensor, config: SoftConfig) -> None:
-        """targets: (B, E), or one (E,). table: (T, D) float32 or wider, what prompts are mixed of. start: (B R, L) places in it."""
+        """targets: (B, E) or (E,). table: (T, D) float32 or wider: what prompts are mixed of. start: (B R, L) places there."""
         self.clip, self.table, self.kind = clip, table, config.parameterization
         self.targets = targets.reshape(-1, targets.shape[-1]).unbind()
         rate = config.lr
