@@ -20,9 +20,9 @@ from experiments.harness.hidden_states import HiddenStates
 from experiments.harness.pictures import Picture
 from invert.budget import Budget
 from invert.config import PolishConfig, SoftConfig
-from invert.diffusion.denoising import Denoising, NoiseBatch
+from invert.diffusion.denoising import Denoising
 from invert.diffusion.generator import Conditioning, Generator
-from invert.diffusion.polish import Descent, polish, rows_of_prompt, whole_context
+from invert.diffusion.polish import Cases, Descent, polish, rows_of_prompt, whole_context
 from invert.history import History
 from invert.inverter import Inverter
 from invert.scorer import PromptScorer
@@ -169,30 +169,16 @@ class WithClip(Descent):
     subject: Subject
     weight = 0.1
 
-    def error(self, embeddings: Tensor, batch: NoiseBatch) -> Tensor:
-        return super().error(embeddings, batch) + self.weight * clip_loss(self.subject, embeddings, Near(), self.subject.rng())
-
-
-class Guided(Descent):
-    """The error of the guided prediction, which sampling follows, in place of the plain one."""
-
-    def error(self, embeddings: Tensor, batch: NoiseBatch) -> Tensor:
-        plain, guidance = self.generator.encode([""]).hidden, 1.5
-        told = self.generator.encode_embeddings([embeddings[None]]).hidden
-        noisy = self.denoising.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
-        unet, n = self.generator.pipeline.unet, len(noisy)
-        with torch.no_grad():
-            without = unet(noisy, batch.timesteps, encoder_hidden_states=plain.expand(n, -1, -1)).sample
-        told_prediction = unet(noisy, batch.timesteps, encoder_hidden_states=told.expand(n, -1, -1)).sample
-        wanted = self.denoising.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
-        return (without + guidance * (told_prediction - without) - wanted).square().mean()
+    def error(self, embeddings: Tensor, cases: Cases) -> Tensor:
+        return super().error(embeddings, cases) + self.weight * clip_loss(self.subject, embeddings, Near(), self.subject.rng())
 
 
 class OfHiddenStates(Descent):
     """Hidden states of the text encoder themselves are what moves."""
 
-    def error(self, embeddings: Tensor, batch: NoiseBatch) -> Tensor:
-        return self.denoising.loss(Conditioning(embeddings[None]), batch)[0]
+    def error(self, embeddings: Tensor, cases: Cases) -> Tensor:
+        conditioning = Conditioning(embeddings[None])
+        return self.denoising.loss(conditioning, cases.batch, self.config.guidance, cases.unconditional)[0]
 
 
 class Sampled(Descent):
@@ -206,7 +192,7 @@ class Sampled(Descent):
         shape = (SAMPLER_IMAGES, *self.denoising.latents.shape[1:])
         return torch.randn(shape, generator=torch.Generator().manual_seed(self.subject.lab.seed + 10_000))
 
-    def error(self, embeddings: Tensor, batch: NoiseBatch) -> Tensor:
+    def error(self, embeddings: Tensor, cases: Cases) -> Tensor:
         pipeline = self.generator.pipeline
         hidden = self.generator.encode_embeddings([embeddings[None]]).hidden.expand(SAMPLER_IMAGES, -1, -1)
         plain = self.generator.encode([""]).hidden.expand(SAMPLER_IMAGES, -1, -1)
@@ -262,7 +248,7 @@ def fresh_noises(subject: Subject) -> Tensor:
 
     class Fresh(Descent):
         def step(self, step: int) -> float:
-            self.noises = self.denoising.sample_noise(self.config.n_samples, self.config.timestep_fraction, self.fresh)
+            self.noises = self.sampled(self.config.n_samples, self.fresh)
             return super().step(step)
 
         fresh = torch.Generator().manual_seed(subject.lab.seed + 20_000)
@@ -305,7 +291,8 @@ TRIED: dict[str, Variant] = {
     "polished, noisiest half": lambda subject: descended(subject, timestep_fraction=0.5),
     "polished, rate 0.3": lambda subject: descended(subject, lr=0.3),
     "polished, with CLIP's loss": lambda subject: descended(subject, WithClip),
-    "polished, guided prediction": lambda subject: descended(subject, Guided),
+    "polished, prediction not guided": lambda subject: descended(subject, guidance=1.0),
+    "polished, as guided as sampling": lambda subject: descended(subject, guidance=subject.lab.generator.config.guidance),
     "polished from the retrieved caption": lambda subject: polished(subject, subject.rows(subject.retrieved)),
     "polished from the soft mixture": lambda subject: polished(subject, best(subject.mixture)),
     "sampler of 4 steps, error of latents": lambda subject: descended(subject, Sampled, checked=False, steps=SAMPLER_DESCENT),

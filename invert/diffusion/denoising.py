@@ -68,8 +68,25 @@ class Denoising:
         noise = torch.randn(latents.shape, generator=rng).to(latents)
         return NoiseBatch(latents, noise, timesteps.to(latents.device))
 
-    def loss(self, conditioning: Conditioning, batch: NoiseBatch) -> Tensor:
-        """Mean squared error (P,) float32 of each of P conditionings over the batch."""
+    def loss(
+        self, conditioning: Conditioning, batch: NoiseBatch, guidance: float = 1.0, unconditional: Tensor | None = None
+    ) -> Tensor:
+        """Mean squared error (P,) float32 of each of P conditionings over the batch.
+
+        Args:
+            conditioning: P encoded prompts.
+            batch: what is to be denoised.
+            guidance: by how much predictions are pushed away from the unconditional ones, as in sampling; 1 for not at all.
+            unconditional: `predict` of the empty prompt on the same batch; only guidance needs it.
+        """
+        predicted = self.predict(conditioning, batch)
+        if unconditional is not None and guidance != 1:
+            predicted = unconditional + guidance * (predicted - unconditional)
+        error = predicted - self._prediction_target(batch).float()  # (P, N, C, h, w)
+        return error.square().mean((2, 3, 4)).mean(1)
+
+    def predict(self, conditioning: Conditioning, batch: NoiseBatch) -> Tensor:
+        """What the U-Net predicts under each of P conditionings, (P, N, C, h, w) float32."""
         n_prompts, n_samples = len(conditioning), len(batch.timesteps)
         noisy = self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         predicted = self.pipeline.unet(
@@ -77,8 +94,7 @@ class Denoising:
             batch.timesteps.repeat(n_prompts),
             encoder_hidden_states=conditioning.hidden.to(noisy.dtype).repeat_interleave(n_samples, 0),
         ).sample
-        error = predicted.float() - self._prediction_target(batch).float().repeat(n_prompts, 1, 1, 1)
-        return error.square().mean((1, 2, 3)).view(n_prompts, n_samples).mean(1)
+        return predicted.float().unflatten(0, (n_prompts, n_samples))
 
     def _prediction_target(self, batch: NoiseBatch) -> Tensor:
         match self.scheduler.config.prediction_type:

@@ -4,9 +4,10 @@ In: images, a `Generator`, and the token embeddings of a prompt in words. Out: e
 the images more faithfully than the words that they began as, and which `pseudo_tokens` saves for diffusers.
 
 Gradient descent on CLIP's latent alone fits one vector, which is read at end-of-text, while a denoiser attends to the
-hidden states of all positions; so the loss here is the denoiser's own (as textual inversion's, Gal et al., arXiv 2208.01618).
-That loss is noisy. Every step therefore sees the same noises and timesteps (common random numbers), iterates are averaged
-(Polyak and Juditsky, 1992), and of the averages the one is kept that is best on noises held out from the descent.
+hidden states of all positions; so the loss here is the denoiser's own (as textual inversion's, Gal et al., arXiv 2208.01618),
+of the guided prediction, as images are sampled with guidance. That loss is noisy. Every step therefore sees the same noises
+and timesteps (common random numbers), iterates are averaged (Polyak and Juditsky, 1992), and of the averages the one is
+kept that is best on noises held out from the descent.
 """
 
 from __future__ import annotations
@@ -86,6 +87,14 @@ def polish(
     return Polished(descent.best, moved, descent.start_error, descent.best_error, losses, interrupted)
 
 
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Noised latents, and what the denoiser predicts for them without a prompt (1, N, C, h, w)."""
+
+    batch: NoiseBatch
+    unconditional: Tensor
+
+
 class Descent:
     """Adam on the denoising error over fixed noises, with averaged iterates that are checked on others."""
 
@@ -93,8 +102,7 @@ class Descent:
         self, generator: Generator, denoising: Denoising, start: Tensor, config: PolishConfig, rng: torch.Generator
     ) -> None:
         self.generator, self.denoising, self.config = generator, denoising, config
-        self.noises = denoising.sample_noise(config.n_samples, config.timestep_fraction, rng)
-        self.held_out = denoising.sample_noise(config.n_held_out, config.timestep_fraction, rng)
+        self.noises, self.held_out = (self.sampled(n, rng) for n in (config.n_samples, config.n_held_out))
         self.embeddings = start.clone().requires_grad_(True)
         self.mean, self.weight = torch.zeros_like(start), 0.0  # of the iterates, and what the newest of them weighs
         self.rate = config.lr * spread_of_tokens(generator)
@@ -122,8 +130,15 @@ class Descent:
     def held_out_error(self, embeddings: Tensor) -> float:
         return float(self.error(embeddings, self.held_out))
 
-    def error(self, embeddings: Tensor, batch: NoiseBatch) -> Tensor:
-        return self.denoising.loss(self.generator.encode_embeddings([embeddings[None]]), batch)[0]
+    @torch.no_grad()
+    def sampled(self, n: int, rng: torch.Generator) -> Cases:
+        batch = self.denoising.sample_noise(n, self.config.timestep_fraction, rng)
+        return Cases(batch, self.denoising.predict(self.generator.encode([""]), batch))
+
+    def error(self, embeddings: Tensor, cases: Cases) -> Tensor:
+        """Of the guided prediction, which is what sampling follows."""
+        conditioning = self.generator.encode_embeddings([embeddings[None]])
+        return self.denoising.loss(conditioning, cases.batch, self.config.guidance, cases.unconditional)[0]
 
 
 def whole_context(generator: Generator, start: Tensor) -> Tensor:
