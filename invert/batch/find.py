@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from invert.errors import InputError
+from invert.images import ENDINGS
 
 Identity = tuple[int, int]  # of a file: size, and modification time in nanoseconds
 
@@ -90,8 +91,6 @@ def in_folder(
     root: str, patterns: Patterns, entered: set[tuple[int, int]], tell: Callable[[InputError], object]
 ) -> Iterator[str]:
     """Paths of the pictures below a root; `entered` holds device and inode of folders that were searched already."""
-    from invert.images import ENDINGS  # with it come decoders, a slow import
-
     waiting, links = [root], list[str]()
     while waiting or links:
         folder = waiting.pop() if waiting else links.pop(0)  # links last: a folder's own place comes first

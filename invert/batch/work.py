@@ -17,9 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Protocol
 
 from invert.batch.locks import Lock, acquire, publish
 from invert.batch.parquet import ColumnError, to_parquet
@@ -27,7 +25,9 @@ from invert.batch.readers import Columns, Sample, read_shard
 from invert.batch.shards import ENDING, Shard
 from invert.batch.tiers import Found
 from invert.errors import InputError
-from invert.images import load_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LOCKS, LOGS = "_locks", "_logs"  # folders in the output folder; readers of data sets skip names like these
 DONE, HELD, FAILED, STOPPED = "done", "held", "failed", "stopped"
@@ -165,6 +165,8 @@ def _prepared(sample: Sample, solver: Solver) -> Any:
     """The picture of a sample as the solver takes it, or a sentence on what is wrong with it."""
     if sample.error:
         return sample.error
+    from invert.images import load_image  # with it come decoders, a slow import that `invert shards --help` can do without
+
     try:
         return solver.prepare(load_image(sample.content, name=sample.key))
     except InputError as error:

@@ -182,7 +182,7 @@ def check_generator(generator: str | None, methods: Sequence[str]) -> None:
     """InputError where the address of an endpoint is none, or a method could not learn through it."""
     if generator is None or not is_endpoint(generator):
         return
-    from invert.diffusion.images_api import ImagesApi  # with it come decoders of pictures, a slow import
+    from invert.diffusion.images_api import ImagesApi  # with it comes HTTP, a slow import
     from invert.images.addresses import shown
 
     ImagesApi(generator)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from invert.errors import InputError
+from invert.images import ENDINGS
 
 log = logging.getLogger(__name__)
 STDIN = "-"  # the name of a picture on standard input
@@ -41,8 +42,6 @@ def checked(path: str) -> str:
 
 def in_folder(folder: str) -> list[str]:
     """The image files right in the folder; InputError where there are none."""
-    from invert.images import ENDINGS
-
     try:
         with os.scandir(folder) as entries:
             inside = sorted((entry.path, entry.is_dir()) for entry in entries)

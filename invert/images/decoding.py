@@ -19,15 +19,9 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError, features
 
 from invert.images.color import to_srgb, upright
+from invert.images.formats import FORMATS
 from invert.images.pixels import Layout, reduced
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF")  # AVIF, HEIF where they are installed
-# fmt: off
-ENDINGS = frozenset((
-    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif",
-))
-# fmt: on
 READABLE = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIC"
 MAX_PIXELS = 89_000_000
 DECODING_BYTES = 500 << 20  # what a decoder and its picture may take; about 40 MiB of modules come on top

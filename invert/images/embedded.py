@@ -19,7 +19,7 @@ from typing import IO, Any
 from PIL import Image
 
 from invert.images.comfyui import positive_prompt
-from invert.images.decoding import FORMATS
+from invert.images.formats import FORMATS
 
 USER_COMMENT, EXIF_IFD, MAKE, MODEL = 0x9286, 0x8769, 0x010F, 0x0110
 BLANK = "\0 \r\n\t"

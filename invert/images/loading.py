@@ -18,7 +18,8 @@ from PIL import Image
 from invert.errors import InputError
 from invert.images.addresses import download, is_address, shown
 from invert.images.arrays import image_of_array
-from invert.images.decoding import ENDINGS, READABLE, PictureTooLarge, UnknownFormat, read_opened, read_stream
+from invert.images.decoding import READABLE, PictureTooLarge, UnknownFormat, read_opened, read_stream
+from invert.images.formats import ENDINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
