@@ -3,7 +3,7 @@
 Soft prompts of every kind (`experiments/harness/soft_variants.py`), of held-out scenes, are drawn by the bundled
 generator and compared with the picture by the judge, which none of them looked at. Beside them stand the hard prompt,
 the true caption and the nearest caption of the corpus. The kinds that matter are drawn for all scenes, everything that was
-tried for fewer. SOFT_DRAW_SCENES="50,6" in the environment sets both numbers; scenes that are done are kept in the cache.
+tried for fewer. SOFT_DRAW_SCENES="50,20,6" in the environment sets how many; scenes that are done are kept in the cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,19 @@ from experiments.harness.measures import Judge
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
 from experiments.harness.runner import Context
-from experiments.harness.soft_variants import HARD, MAIN, OF_STATES, ON_CLIP, POLISHED, TRIED, TRUTH, VARIANTS, Lab, Subject
+from experiments.harness.soft_variants import (
+    AS_TODAY,
+    HARD,
+    MAIN,
+    OF_STATES,
+    ON_CLIP,
+    POLISHED,
+    TRIED,
+    TRUTH,
+    VARIANTS,
+    Lab,
+    Subject,
+)
 from experiments.harness.statistics import by_picture, means, paired
 from invert.cache import cache_folder
 from invert.diffusion.generator import Conditioning, Generator
@@ -42,7 +54,7 @@ from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 
 REVISION = 1  # raised when a variant finds other embeddings
-SCENES, TRIED_SCENES, QUICK_SCENES, SEEDS = 50, 6, 2, 4
+SCENES, QUICK_SCENES, SEEDS = (50, 20, 6), (2, 2, 1), 4  # of what matters, of soft prompts as today, of what was tried
 CAPTIONS = 256  # whose hidden states are the captions' distribution
 MEASURES = ("judge", "pixels", "colours", "cpu_seconds")
 SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft, mixture rounded", ON_CLIP, POLISHED)
@@ -50,16 +62,19 @@ SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft,
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals, paired differences to the hard prompt, distances of hidden states; a sheet and a plot."""
-    n, n_tried = (int(number) for number in os.environ.get("SOFT_DRAW_SCENES", f"{SCENES},{TRIED_SCENES}").split(","))
-    if context.quick:
-        n = n_tried = QUICK_SCENES
-    records = [record for subject in subjects(n, context) for record in rated(subject, MAIN, context)]
-    tried = {**TRIED, **OF_STATES}
-    records += [r for subject in subjects(n_tried, context) for r in rated(subject, tried, context)]
+    wanted = os.environ.get("SOFT_DRAW_SCENES", "")
+    numbers = QUICK_SCENES if context.quick else tuple(map(int, wanted.split(","))) if wanted else SCENES
+    groups = (MAIN, AS_TODAY, {**TRIED, **OF_STATES})
+    records = [
+        record
+        for n, group in zip(numbers, groups, strict=True)
+        for subject in subjects(n, context)
+        for record in rated(subject, group, context)
+    ]
     table = by_picture(records, measures=MEASURES)
     layers = {name: layer_means(records, name) for name in VARIANTS if layer_means(records, name)}
     draw_layers(layers, context)
-    draw_sheet(context, min(n, n_tried))
+    draw_sheet(context, min(numbers[:2]))
     found = {
         "seeds": SEEDS,
         "config": asdict(lab_of(context).config),

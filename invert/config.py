@@ -61,7 +61,7 @@ class PolishConfig(MethodConfig):
     n_held_out: int = at_least(1, 32)  # others, which tell the best of the averaged iterates
     check_every: int = at_least(1, 8)  # steps
     averaging: float = at_least(0, 0.8, most=1)  # weight of the earlier iterates in their average
-    guidance: float = at_least(1, 1.5)  # of the predictions that are compared; 1: none
+    guidance: float = at_least(1, 1.0)  # of the predictions that are compared; 1: none
     timestep_fraction: float = at_least(0, 0.7, most=1)  # share of the timesteps, counted from the noisy end
 
 

@@ -267,13 +267,15 @@ MAIN: dict[str, Variant] = {
     ON_CLIP: near_words(Near(radius=0.1, noise=0.25)),
     POLISHED: polished,
 }
-TRIED: dict[str, Variant] = {
+AS_TODAY: dict[str, Variant] = {
     "retrieved caption": lambda subject: subject.rows(subject.retrieved),
     "soft, free": lambda subject: best(
         descend_from_random(subject, SoftConfig(parameterization="continuous", steps=80, lr=0.05), 1)
     ),
     "soft, mixture": lambda subject: best(subject.mixture),
     "soft, mixture rounded": rounded,
+}
+TRIED: dict[str, Variant] = {
     "on CLIP from words, free": near_words(Near()),
     "on CLIP, within 0.25 word distances": near_words(Near(radius=0.25)),
     "on CLIP, within 0.1 word distances": near_words(Near(radius=0.1)),
@@ -291,7 +293,7 @@ TRIED: dict[str, Variant] = {
     "polished, noisiest half": lambda subject: descended(subject, timestep_fraction=0.5),
     "polished, rate 0.3": lambda subject: descended(subject, lr=0.3),
     "polished, with CLIP's loss": lambda subject: descended(subject, WithClip),
-    "polished, prediction not guided": lambda subject: descended(subject, guidance=1.0),
+    "polished, guided prediction": lambda subject: descended(subject, guidance=1.5),
     "polished, as guided as sampling": lambda subject: descended(subject, guidance=subject.lab.generator.config.guidance),
     "polished from the retrieved caption": lambda subject: polished(subject, subject.rows(subject.retrieved)),
     "polished from the soft mixture": lambda subject: polished(subject, best(subject.mixture)),
@@ -299,4 +301,4 @@ TRIED: dict[str, Variant] = {
     "sampler of 4 steps, CLIP of images": lambda subject: descended(subject, SampledByClip, checked=False, steps=SAMPLER_DESCENT),
 }
 OF_STATES: dict[str, Variant] = {"hidden states polished": hidden_states}  # give hidden states (T, D), not embeddings
-VARIANTS = {**MAIN, **TRIED, **OF_STATES}
+VARIANTS = {**MAIN, **AS_TODAY, **TRIED, **OF_STATES}

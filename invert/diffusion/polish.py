@@ -4,8 +4,8 @@ In: images, a `Generator`, and the token embeddings of a prompt in words. Out: e
 the images more faithfully than the words that they began as, and which `pseudo_tokens` saves for diffusers.
 
 Gradient descent on CLIP's latent alone fits one vector, which is read at end-of-text, while a denoiser attends to the
-hidden states of all positions; so the loss here is the denoiser's own (as textual inversion's, Gal et al., arXiv 2208.01618),
-of the guided prediction, as images are sampled with guidance. That loss is noisy. Every step therefore sees the same noises
+hidden states of all positions; so the loss here is the denoiser's own (as textual inversion's, Gal et al., arXiv 2208.01618).
+That loss is noisy. Every step therefore sees the same noises
 and timesteps (common random numbers), iterates are averaged (Polyak and Juditsky, 1992), and of the averages the one is
 kept that is best on noises held out from the descent.
 """
@@ -89,10 +89,10 @@ def polish(
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Noised latents, and what the denoiser predicts for them without a prompt (1, N, C, h, w)."""
+    """Noised latents, and what the denoiser predicts for them without a prompt (1, N, C, h, w) where guidance asks for it."""
 
     batch: NoiseBatch
-    unconditional: Tensor
+    unconditional: Tensor | None
 
 
 class Descent:
@@ -133,10 +133,10 @@ class Descent:
     @torch.no_grad()
     def sampled(self, n: int, rng: torch.Generator) -> Cases:
         batch = self.denoising.sample_noise(n, self.config.timestep_fraction, rng)
-        return Cases(batch, self.denoising.predict(self.generator.encode([""]), batch))
+        guided = self.config.guidance != 1
+        return Cases(batch, self.denoising.predict(self.generator.encode([""]), batch) if guided else None)
 
     def error(self, embeddings: Tensor, cases: Cases) -> Tensor:
-        """Of the guided prediction, which is what sampling follows."""
         conditioning = self.generator.encode_embeddings([embeddings[None]])
         return self.denoising.loss(conditioning, cases.batch, self.config.guidance, cases.unconditional)[0]
 
