@@ -32,12 +32,16 @@ class BisectingKMeans(CentroidModel):
     """Bisecting k-means.
 
     Args:
-        n_clusters, tol, max_iter, random_state, spherical: as in `KMeans`.
+        n_clusters: K.
         init: of each split: "random", "k-means++" or a callable `init(x, n_clusters, random_state)`.
         n_init: runs of each split, of which the one with the least inertia is kept.
+        random_state: as in `KMeans`.
+        max_iter: most iterations of a split.
+        tol: as in `KMeans`.
         copy_x: taken for scikit-learn's sake; x is never written to.
         algorithm: "lloyd" or "elkan", with the same result.
         bisecting_strategy: which cluster is split next: "biggest_inertia" or "largest_cluster".
+        spherical: as in `KMeans`.
         verbose: show the splits, and the size of the cluster that is split, on standard error.
 
     Attributes:
@@ -50,9 +54,10 @@ class BisectingKMeans(CentroidModel):
     Raises:
         ValueError: as `KMeans`.
 
-    >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0], [20.0]])
-    >>> BisectingKMeans(n_clusters=3).fit(x).cluster_centers_.flatten().sort().values
-    tensor([ 0.5000, 10.5000, 20.0000])
+    Examples:
+        >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0], [20.0]])
+        >>> BisectingKMeans(n_clusters=3).fit(x).cluster_centers_.flatten().sort().values
+        tensor([ 0.5000, 10.5000, 20.0000])
     """
 
     def __init__(

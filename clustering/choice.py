@@ -121,9 +121,10 @@ def choose_k(
     Raises:
         ValueError: NaN or infinity, a k that is not from 1 to N, and parameters out of range.
 
-    >>> x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [9.0], [9.1], [9.2]])
-    >>> choose_k(x, range(1, 6)).k
-    3
+    Examples:
+        >>> x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [9.0], [9.1], [9.2]])
+        >>> choose_k(x, range(1, 6)).k
+        3
     """
     points = read_points(BaseEstimator(), x, reset=True)
     numbers = _check(ks, len(points), criterion, n_references)

@@ -44,8 +44,9 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     Raises:
         ValueError: NaN or infinity, and parameters out of range.
 
-    >>> DBSCAN(eps=1.5, min_samples=2).fit(torch.tensor([[0.0], [1.0], [9.0], [20.0], [21.0]])).labels_
-    tensor([ 0,  0, -1,  1,  1])
+    Examples:
+        >>> DBSCAN(eps=1.5, min_samples=2).fit(torch.tensor([[0.0], [1.0], [9.0], [20.0], [21.0]])).labels_
+        tensor([ 0,  0, -1,  1,  1])
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"method": "algorithm"}

@@ -54,9 +54,10 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
     Raises:
         ValueError: NaN or infinity, fewer points than min_samples, and parameters out of range.
 
-    >>> x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [50.0]])
-    >>> HDBSCAN(min_cluster_size=3, min_samples=2).fit(x).labels_
-    tensor([ 0,  0,  0,  1,  1,  1, -1])
+    Examples:
+        >>> x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [50.0]])
+        >>> HDBSCAN(min_cluster_size=3, min_samples=2).fit(x).labels_
+        tensor([ 0,  0,  0,  1,  1,  1, -1])
     """
 
     def __init__(

@@ -60,9 +60,10 @@ class KMeans(CentroidModel):
     Raises:
         ValueError: fewer points than clusters, NaN or infinity, and parameters out of range.
 
-    >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
-    >>> KMeans(n_clusters=2).fit(x).cluster_centers_.flatten().sort().values
-    tensor([ 0.5000, 10.5000])
+    Examples:
+        >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+        >>> KMeans(n_clusters=2).fit(x).cluster_centers_.flatten().sort().values
+        tensor([ 0.5000, 10.5000])
     """
 
     def __init__(

@@ -72,9 +72,10 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     Raises:
         ValueError: NaN or infinity, and parameters out of range.
 
-    >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
-    >>> MeanShift(bandwidth=2.0).fit(x).labels_
-    tensor([0, 0, 1, 1])
+    Examples:
+        >>> x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+        >>> MeanShift(bandwidth=2.0).fit(x).labels_
+        tensor([0, 0, 1, 1])
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"seed": "random_state", "method": "algorithm", "neighbours": "neighbors"}

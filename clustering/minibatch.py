@@ -24,11 +24,14 @@ class MiniBatchKMeans(CentroidModel):
     """k-means from mini-batches.
 
     Args:
-        n_clusters, init, random_state, spherical: as in `KMeans`.
+        n_clusters: K.
+        init: as in `KMeans`.
         batch_size: points in a step of `fit`.
         max_epochs: passes of `fit` over the points, in a new random order each.
         tol: `fit` ends after an epoch in which the centers' summed squared movement, relative to the points' mean
             variance, is at most this.
+        random_state: as in `KMeans`.
+        spherical: as in `KMeans`.
 
     Attributes:
         cluster_centers_: (K, D), in x's dtype.
@@ -39,11 +42,12 @@ class MiniBatchKMeans(CentroidModel):
     Raises:
         ValueError: as `KMeans` does; the first batch of `partial_fit` needs at least n_clusters points.
 
-    >>> model = MiniBatchKMeans(n_clusters=2)
-    >>> for batch in torch.tensor([[[0.0], [10.0]], [[1.0], [11.0]]]):
-    ...     model = model.partial_fit(batch)
-    >>> model.cluster_centers_.flatten().sort().values
-    tensor([ 0.5000, 10.5000])
+    Examples:
+        >>> model = MiniBatchKMeans(n_clusters=2)
+        >>> for batch in torch.tensor([[[0.0], [10.0]], [[1.0], [11.0]]]):
+        ...     model = model.partial_fit(batch)
+        >>> model.cluster_centers_.flatten().sort().values
+        tensor([ 0.5000, 10.5000])
     """
 
     def __init__(

@@ -77,9 +77,10 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         ValueError: unknown algorithms and metrics, more neighbors than points, a radius below zero or NaN, and
             algorithms of the CPU given tensors of another device.
 
-    >>> x = torch.tensor([[0.0], [1.0], [5.0]])
-    >>> NearestNeighbors(n_neighbors=1).fit(x).kneighbors(torch.tensor([[4.0]]))
-    (tensor([[1.]]), tensor([[2]]))
+    Examples:
+        >>> x = torch.tensor([[0.0], [1.0], [5.0]])
+        >>> NearestNeighbors(n_neighbors=1).fit(x).kneighbors(torch.tensor([[4.0]]))
+        (tensor([[1.]]), tensor([[2]]))
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"method": "algorithm", "seed": "random_state"}

@@ -119,8 +119,9 @@ def distances(x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: st
     max_bytes: bound on all that is written, the result included. Raises ValueError where the result alone is
     larger than that (take `distance_chunks`), for unknown names, and for shapes that do not fit.
 
-    >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]), "euclidean")
-    tensor([[5., 1.]])
+    Examples:
+        >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]), "euclidean")
+        tensor([[5., 1.]])
     """
     size = len(x) * len(y) * x.element_size()
     if size > max_bytes:

@@ -39,9 +39,10 @@ def kmeans_plusplus(
     Raises:
         ValueError: fewer points than clusters, and what `KMeans` refuses.
 
-    >>> centers, indices = kmeans_plusplus(torch.tensor([[0.0], [0.0], [9.0]]), 2)
-    >>> centers.flatten().sort().values
-    tensor([0., 9.])
+    Examples:
+        >>> centers, indices = kmeans_plusplus(torch.tensor([[0.0], [0.0], [9.0]]), 2)
+        >>> centers.flatten().sort().values
+        tensor([0., 9.])
     """
     from sklearn.base import BaseEstimator  # a slow import, which `choose_spread` does without
 

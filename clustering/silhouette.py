@@ -37,8 +37,9 @@ def silhouette_score(
     Raises:
         ValueError: as `silhouette_samples`, and a sample_size that is not from 1 to N.
 
-    >>> round(silhouette_score(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1])), 4)
-    0.8997
+    Examples:
+        >>> round(silhouette_score(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1])), 4)
+        0.8997
     """
     if sample_size is not None:
         points, own = _read(x, labels, metric)
@@ -61,8 +62,9 @@ def silhouette_samples(x: Any, labels: Any, *, metric: str = "euclidean") -> Any
         ValueError: NaN or infinity, labels of another number than points, fewer than 2 or more than N − 1 clusters,
             unknown metrics, and precomputed distances that are not square or not 0 on the diagonal.
 
-    >>> silhouette_samples(torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([0, 0, 1]))
-    tensor([0.9000, 0.8889, 0.0000])
+    Examples:
+        >>> silhouette_samples(torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([0, 0, 1]))
+        tensor([0.9000, 0.8889, 0.0000])
     """
     points, own = _read(x, labels, metric)
     return to_input_type(_silhouettes(points, own, metric).to(points.dtype), x)

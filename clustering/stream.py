@@ -26,11 +26,12 @@ class Chunks:
         rows: of an array, read at a time.
         device: where each chunk is moved to.
 
-    >>> import numpy as np
-    >>> from clustering import KMeans
-    >>> x = np.arange(12, dtype=np.float32).reshape(6, 2)
-    >>> KMeans(2).fit(Chunks(x, rows=4)).cluster_centers_.shape
-    torch.Size([2, 2])
+    Examples:
+        >>> import numpy as np
+        >>> from clustering import KMeans
+        >>> x = np.arange(12, dtype=np.float32).reshape(6, 2)
+        >>> KMeans(2).fit(Chunks(x, rows=4)).cluster_centers_.shape
+        torch.Size([2, 2])
     """
 
     def __init__(self, source: Any, rows: int = 1 << 18, device: str | torch.device = "cpu") -> None:

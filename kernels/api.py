@@ -35,10 +35,11 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
         TypeError: kinds, dtypes or devices that do not match or that the backend does not take.
         BackendUnavailable: the backend cannot run here; the sentence says what to install.
 
-    >>> import numpy as np
-    >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
-    array([[1., 2.],
-           [3., 4.]])
+    Examples:
+        >>> import numpy as np
+        >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
+        array([[1., 2.],
+               [3., 4.]])
     """
     if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL and not _skinny(a, b):
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.

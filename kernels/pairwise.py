@@ -32,8 +32,9 @@ def nearest_centers(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: shapes that do not fit, or no center.
         TypeError: dtypes or devices that do not match, or a dtype that is not one of those above.
 
-    >>> nearest_centers(torch.tensor([[0.0], [4.0]]), torch.tensor([[5.0], [1.0]]))
-    (tensor([1, 0]), tensor([1., 1.]))
+    Examples:
+        >>> nearest_centers(torch.tensor([[0.0], [4.0]]), torch.tensor([[5.0], [1.0]]))
+        (tensor([1, 0]), tensor([1., 1.]))
     """
     _check(x, centers)
     x, centers = x.detach(), centers.detach()
