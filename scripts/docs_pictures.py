@@ -64,8 +64,8 @@ def report() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "page.html")
-        command = [sys.executable, "-c", "from invert.cli import main; main()", str(ROOT / "examples" / "lobster.png")]
-        subprocess.run([*command, "--generate", "2", "--report", str(page)], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-c", "from invert.cli import main; main()", "examples/lobster.png"]
+        subprocess.run([*command, "--generate", "2", "--report", str(page)], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         shown = [f"--screenshot={ASSETS / 'report.png'}", "--window-size=1000,860", page.as_uri()]
         subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *shown], check=True)
 
