@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import make_moons
 from typer.testing import CliRunner
 
-from experiments import kmeans_gpu
+from experiments import clustering_gallery, kmeans_gpu
 from experiments.__main__ import app
 from experiments.harness.lesson import lesson
 from experiments.harness.timing import growth_exponent
@@ -72,3 +72,18 @@ def test_k_means_on_a_card_starts_from_points_and_refuses_a_processor():
     assert centers.shape == (5, 3) and iterations == 3
     ran = CliRunner().invoke(app, ["run", "kmeans-gpu", "--device", "cpu"])
     assert ran.exit_code == 2 and "--device cuda" in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["DBSCAN", "HDBSCAN", "KMeans", "MeanShift"])
+def test_the_gallery_compares_estimators_that_agree_on_blobs(name):
+    toy = clustering_gallery.toy_sets(150, 0)["blobs"]
+    own, reference = (make(toy, 0.5, 0).fit(toy.x) for make in clustering_gallery.PAIRS[name])
+    found = clustering_gallery.compare(own, reference)
+    assert found["adjusted_rand_index"] == pytest.approx(1)
+    assert clustering_gallery.note(found) == "1.00"
+
+
+def test_the_gallery_colors_the_same_cluster_alike_and_leaves_noise_noise():
+    labels, like = np.array([0, 0, 1, 1, 2, -1]), np.array([1, 1, 0, 0, -1, -1])
+    assert clustering_gallery.named_alike(labels, like).tolist() == [1, 1, 0, 0, 2, -1]
+    assert clustering_gallery.note({"adjusted_rand_index": 0.5, "inertia_ratio": 0.9}) == "0.50, inertia × 0.900"
