@@ -97,7 +97,7 @@ class JointClip(Clip):
     def model_scores(self, prompts: Sequence[str], target: Tensor) -> dict[str, dict[str, float]]:
         latents = [part.encode_text(prompts) for part in self.parts]  # (P, Eᵢ) each
         targets = F.normalize(target, dim=0).split([latent.shape[1] for latent in latents])
-        cosines = [(latent @ F.normalize(own, dim=0)).tolist() for latent, own in zip(latents, targets, strict=True)]
+        cosines = [(latent.float() @ F.normalize(own, dim=0)).tolist() for latent, own in zip(latents, targets, strict=True)]
         names = [part.name for part in self.parts]
         return {prompt: dict(zip(names, scores, strict=True)) for prompt, *scores in zip(prompts, *cosines, strict=True)}
 
