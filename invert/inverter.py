@@ -27,6 +27,7 @@ from invert.methods import Method, get_method, run_tasks
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
+from invert.models.turns import Turns
 from invert.result import ConceptWords, Result, SoftToken, tokens_of
 from invert.target import apply_gap_correction, image_latent, subtract_negative, text_latent
 
@@ -55,6 +56,7 @@ class Inverter:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
         model_weights: Sequence[float] | None = None,
+        low_memory: bool = False,
     ) -> Inverter:
         """Load a model.
 
@@ -64,11 +66,13 @@ class Inverter:
             device: by default a GPU if there is one.
             dtype: of the model's weights: "float32", "float16" or "bfloat16". Latents and scores are float32 in each.
             model_weights: of the cosines of models that are joined by "+"; only their ratio counts. None: all the same.
+            low_memory: keep the image tower, the text tower and a generator in memory one at a time, reading each from its
+                files when its turn comes; of half precision no copy in float32 is kept.
 
         Raises:
             InputError: the model, bundle, device or dtype cannot be had.
         """
-        return cls(load_bundle(load_clip(model, device, dtype, model_weights), bundle))
+        return cls(load_bundle(load_clip(model, device, dtype, model_weights, Turns() if low_memory else None), bundle))
 
     @property
     def clip(self) -> Clip:
@@ -322,7 +326,7 @@ class Inverter:
             soft_tokens=[SoftToken(p.text(self.clip), p.distance, p.has_word) for p in output.projections],
             soft=output.soft,
             soft_widths=tuple(self.clip.table_widths),
-            model_scores=self.clip.model_scores([prompt for prompt, _ in output.prompts], task.target),
+            model_scores=self.clip.exact.model_scores([prompt for prompt, _ in output.prompts], task.target),
             soft_score=output.soft_score,
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts

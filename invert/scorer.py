@@ -7,6 +7,7 @@ as attention state (`TextTower.prefix`), where the tower is causal. Every positi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from invert.models.clip import Clip
 from invert.models.precision import at_least_float32
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
+FINALISTS = 64  # best prompts of half precision that are compared once more in float32
 MAX_PADDING = 0.1  # of a batch's positions, as a share of those that are needed
 SMALL_BATCH = 128  # positions that take no longer than a batch's own overhead
 
@@ -27,6 +29,11 @@ class PromptScorer:
     def __init__(self, clip: Clip, target: Tensor, budget: Budget) -> None:
         self.clip, self.target, self.budget = clip, target, budget
         self.known: dict[tuple[int, ...], float] = {}
+
+    @cached_property
+    def exact(self) -> PromptScorer:
+        """This scorer, or one on the model in float32: half precision tells prompts apart only to about a thousandth."""
+        return self if self.clip.exact is self.clip else PromptScorer(self.clip.exact, self.target, self.budget)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether the prompt and its special tokens stay within the model's context."""
@@ -51,10 +58,10 @@ class PromptScorer:
         return latents.float() @ self.target
 
     def score_text(self, text: str) -> float:
-        """Cosine of a text tokenized afresh, as a user's model will read it."""
+        """Cosine of a text tokenized afresh, as a user's model will read it, in float32."""
         most = self.clip.max_prompt_tokens
         ids = torch.tensor([self.clip.tokenizer.encode(text)[:most]], dtype=torch.long, device=self.target.device)
-        return float(self.score_ids(ids)[0])
+        return float(self.exact.score_ids(ids)[0])
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor:
         """Cosines (B,) of prompts given as embeddings (B, L, D) without special tokens; differentiable."""

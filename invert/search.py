@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -32,7 +32,7 @@ from invert.lexicon import Lexicon, Prompt, Word, contains_phrase, text_of, toke
 from invert.moves import Prompts, phrases_of
 from invert.prior.batched import batched
 from invert.rounds import Round
-from invert.scorer import PromptScorer
+from invert.scorer import FINALISTS, PromptScorer
 from invert.together import Steps, alone
 from invert.word_table import PAD
 
@@ -197,9 +197,22 @@ class Search:
     def distinct(self, pool: Pool, n: int) -> list[Candidate]:
         """The n best prompts that lack nothing, of different content: those that differ in more than function words."""
         chosen: dict[frozenset[str], int] = {}
-        for i in pool.best_first().tolist():
-            if not pool.found.missing[i]:
-                chosen.setdefault(frozenset(self.lexicon.content(self.table.prompt(pool.found.rows[i]))), i)
+        found, order = self.compared_exactly(pool.found, pool.best_first().tolist())
+        for i in order:
+            if not found.missing[i]:
+                chosen.setdefault(frozenset(self.lexicon.content(self.table.prompt(found.rows[i]))), i)
             if len(chosen) == n:
                 break
-        return self.candidates(pool.found, chosen.values())
+        return self.candidates(found, chosen.values())
+
+    def compared_exactly(self, found: Scored, order: list[int]) -> tuple[Scored, list[int]]:
+        """What was found, best first; where the model has less than float32, the best of it scored once more in that."""
+        exact, first = self.scorer.exact, order[:FINALISTS]
+        if exact is self.scorer:
+            return found, order
+        scores, objectives = found.scores.clone(), found.objectives.clone()
+        again = exact.score([self.table.prompt(found.rows[i]) for i in first])
+        scores[first] = torch.tensor(again, dtype=scores.dtype, device=scores.device)
+        objectives[first] += (scores - found.scores)[first].to(objectives)
+        first.sort(key=lambda i: -float(objectives[i]))
+        return replace(found, scores=scores, objectives=objectives), first + order[FINALISTS:]

@@ -27,18 +27,19 @@ def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
     """The unit mean (E,) of the images' unit latents; InputError where there is no image."""
     if not images:
         raise InputError("there is no image to invert: give one or more")
-    return F.normalize(clip.encode_image(list(images)).float().mean(0), dim=0)
+    return F.normalize(clip.exact.encode_image(list(images)).float().mean(0), dim=0)
 
 
 @torch.no_grad()
 def text_latent(clip: Clip, prompt: str) -> Tensor:
     """The unit latent (E,) of a prompt: the target of prompt distillation."""
-    return clip.encode_text([prompt])[0].float()
+    return clip.exact.encode_text([prompt])[0].float()
 
 
 @torch.no_grad()
 def modality_gap(clip: Clip, images: Sequence[Image.Image] | Tensor, prompts: Sequence[str]) -> Tensor:
     """Mean text latent minus mean image latent, (E,), over images and prompts of the same world."""
+    clip = clip.exact
     pictures = clip.encode_image(images if isinstance(images, Tensor) else list(images))
     return clip.encode_text(list(prompts)).float().mean(0) - pictures.float().mean(0)
 

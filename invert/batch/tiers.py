@@ -149,7 +149,7 @@ class Tiers:
 
         from invert.target import subtract_negative
 
-        latents = self.inverter.clip.encode_preprocessed(torch.stack(list(pixels))).float()
+        latents = self.inverter.clip.exact.encode_preprocessed(torch.stack(list(pixels))).float()
         rows = [self.inverter.corrected(latent, self.config) for latent in latents]
         if (negative := self._negative_latent) is not None:
             rows = [subtract_negative(row, negative, self.config.negative_weight) for row in rows]

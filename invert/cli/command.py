@@ -27,7 +27,7 @@ from invert.registry import BUNDLES, resolve
 SELECTIONS = ("score", "generator")
 ANALYZED_WITH = frozenset(  # the seed too: an analysis is the same for each
     """
-    images model model_weights bundle device dtype seed top target gap_images negative negative_weight together
+    images model model_weights bundle device dtype low_memory seed top target gap_images negative negative_weight together
     analyze phrases as_json report debug
     """.split()  # noqa: SIM905
 )

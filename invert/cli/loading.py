@@ -76,7 +76,9 @@ def negative_of(negative: str | None) -> Image.Image | str | None:
 def loaded(options: SearchOptions) -> Inverter:
     """The model, with its modality gap measured where example images are given."""
     with progress(f"loading {options.model}"):
-        inverter = Inverter.load(options.model, options.bundle, options.device, options.dtype, weights_of(options.model_weights))
+        inverter = Inverter.load(
+            options.model, options.bundle, options.device, options.dtype, weights_of(options.model_weights), options.low_memory
+        )
     if options.gap_images is None:
         return inverter
     examples = [load_image(path) for path in expanded([options.gap_images], raised)]
@@ -99,7 +101,7 @@ def raised(error: InputError) -> None:
 def loaded_judge(inverter: Inverter, name: str | None) -> Clip:
     """The model of that name, or the bundle's own judge."""
     with progress("loading the judge"):
-        return inverter.bundle.evaluator() if name is None else load_clip(name, inverter.clip.device)
+        return inverter.bundle.evaluator() if name is None else load_clip(name, inverter.clip.device, turns=inverter.clip.turns)
 
 
 def round_trip(config: InvertConfig, inverter: Inverter, judge: Clip, images: int, options: DrawingOptions) -> RoundTrip:

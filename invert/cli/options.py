@@ -53,6 +53,9 @@ class SearchOptions:
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")] = None
     dtype: Annotated[str, typer.Option(help=f"Of the model's weights: {', '.join(DTYPES)}.")] = DTYPES[0]
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One tower in memory at a time, read again from disk at its turn.")
+    ] = False
     method: Annotated[str, typer.Option(help=f"How to invert: {', '.join(method_names())}.")] = DEFAULT.method
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompt.")] = DEFAULT.seed
     target: Annotated[str, typer.Option(help="raw, empty or gap: modality-gap correction of the image.")] = DEFAULT.target

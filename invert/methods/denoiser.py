@@ -11,6 +11,8 @@ from invert.diffusion.drawing import TextToImage, open_generator
 from invert.errors import InputError
 from invert.methods import no_denoiser
 from invert.methods.task import InversionTask
+from invert.models.clip import Clip
+from invert.models.turns import DRAWING, InTurn, Part
 
 if TYPE_CHECKING:
     from invert.diffusion.generator import Generator
@@ -30,8 +32,17 @@ def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
             f"{bundle.clip.name!r} brings no generator: give one as `generator`, the name or folder of a diffusers pipeline "
             "or the address of an image endpoint"
         )
-    dtype = bundle.clip.dtype if bundle.clip.dtype in (torch.float16, torch.bfloat16) else None
-    return bundle.once(f"generator {chosen}", lambda: open_generator(chosen, bundle.clip.device, dtype))
+    return bundle.once(f"generator {chosen}", lambda: opened(chosen, bundle.clip))
+
+
+def opened(name: str, clip: Clip) -> TextToImage:
+    """The generator of that name; in little memory one that is there while it draws, and read again the next time."""
+    dtype = clip.dtype if clip.dtype in (torch.float16, torch.bfloat16) else None
+    if clip.turns is None:
+        return open_generator(name, clip.device, dtype)
+    part = Part(clip.turns, DRAWING, lambda: open_generator(name, clip.device, dtype))
+    part.get()  # what cannot be loaded is told now
+    return cast("TextToImage", InTurn(part))
 
 
 def obstacle_to_soft_prompts(bundle: ModelBundle, generator: TextToImage) -> str:

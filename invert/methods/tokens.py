@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from invert.budget import Budget
 from invert.methods.task import InversionOutput, InversionTask
+from invert.scorer import FINALISTS
 
 
 class Found(dict[tuple[int, ...], float]):
@@ -48,6 +49,7 @@ def reads_back(task: InversionTask, ids: tuple[int, ...]) -> bool:
 def best_prompts(task: InversionTask, found: Found) -> InversionOutput:
     """The best distinct prompts as texts, each scored as the text that it is."""
     scorer = task.scorer()
-    best = sorted(found, key=lambda ids: -found[ids])[: task.config.top]
+    top = task.config.top
+    best = sorted(found, key=lambda ids: -found[ids])[: top if scorer.exact is scorer else max(top, FINALISTS)]
     texts = list(dict.fromkeys(task.decode(ids) for ids in best))
-    return InversionOutput(sorted(((text, scorer.score_text(text)) for text in texts), key=lambda pair: -pair[1]))
+    return InversionOutput(sorted(((text, scorer.score_text(text)) for text in texts), key=lambda pair: -pair[1])[:top])

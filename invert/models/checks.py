@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,13 @@ def check_finite(name: str, model: nn.Module) -> None:
     Raises:
         InputError: names the first tensor that is not.
     """
-    tensors = {key: value for key, value in model.state_dict().items() if value.is_floating_point() and value.numel()}
+    check_finite_tensors(name, model.state_dict())
+
+
+@torch.no_grad()
+def check_finite_tensors(name: str, state: Mapping[str, Tensor]) -> None:
+    """The same for named tensors; those without data ("meta") are skipped."""
+    tensors = {key: value for key, value in state.items() if value.is_floating_point() and value.numel() and not value.is_meta}
     if not tensors:
         return
     sums = torch.stack([_sum(value) for value in tensors.values()])  # a NaN or infinity stays one in its sum

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
+from invert.models.turns import Turns
 
 TEXT_BATCH = 256  # prompts in one forward
 IMAGE_BATCH = 32  # pictures in one forward
@@ -48,11 +50,31 @@ class Clip:
         self.name, self.tower, self.tokenizer, self.frame = name, tower, tokenizer, tokenizer.frame
         self.visual, self.preprocess, self.normalize = visual, preprocess, normalize
         self.image_size, self.logit_scale = image_size, logit_scale
+        self.load_exact: Callable[[], Clip] | None = None
+        self.turns: Turns | None = None  # what its towers take turns in memory with
 
     @property
     def token_embeddings(self) -> Tensor:
         """The token table (V, D)."""
         return self.tower.table
+
+    @property
+    def parts(self) -> tuple[Clip, ...]:
+        """The models that are joined; of one model itself."""
+        return (self,)
+
+    @cached_property
+    def exact(self) -> Clip:
+        """The same model in float32, which targets and the last comparison of prompts are computed with.
+
+        The model itself where it has float32 already, or where no copy shall be kept (`low_memory`).
+        """
+        if self.load_exact is None:
+            return self
+        exact = self.load_exact()
+        for part, whole in zip(self.parts, exact.parts, strict=True):
+            part.visual = _widened(whole.visual)  # the one that is used; the other leaves memory
+        return exact
 
     @property
     def table_widths(self) -> list[int]:
@@ -151,6 +173,11 @@ class Clip:
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
         return F.normalize(at_least_float32(self.visual(pixels.to(self.device, self.dtype))), dim=-1)
+
+
+def _widened(visual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An image tower in float32 as it takes pixels of less."""
+    return lambda pixels: visual(pixels.float())
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

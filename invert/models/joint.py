@@ -20,7 +20,7 @@ from torchvision.transforms.functional import resize
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.precision import at_least_float32
-from invert.models.tower import PrefixCache, TextTower
+from invert.models.tower import Layer, PrefixCache, TextTower
 
 SAMPLES = ("a photo of a fox", "two owls on a branch, watercolor", "XYZ-42: naïve café 東京 🦊", "antidisestablishmentarianism")
 
@@ -74,7 +74,7 @@ class JointClip(Clip):
 
     def __init__(self, parts: Sequence[Clip], roots: Sequence[float]) -> None:
         """roots: of the models' shares, whose squares add up to one."""
-        self.parts = tuple(parts)
+        self._parts = tuple(parts)
         first = parts[0]
         super().__init__(
             "+".join(part.name for part in parts),
@@ -86,6 +86,10 @@ class JointClip(Clip):
             max(part.image_size for part in parts),
             math.fsum(root * root * part.logit_scale for root, part in zip(roots, parts, strict=True)),
         )
+
+    @property
+    def parts(self) -> tuple[Clip, ...]:
+        return self._parts
 
     def _preprocessed(self, image: Image.Image) -> Tensor:
         return torch.cat([part.preprocess(image).flatten() for part in self.parts])
@@ -129,7 +133,7 @@ class JointTower(TextTower):
             tower.table = columns  # each table is in memory once
         self.positions = min((tower.positions for tower in towers), key=len)
         self.shares_prefixes = all(tower.shares_prefixes for tower in towers)
-        self.layers = tuple(layer for tower in towers for layer in tower.layers)
+        self._depths = [len(tower.layers) for tower in towers]
         self.passes_per_position = sum(tower.passes_per_position for tower in towers)
 
     @property
@@ -138,6 +142,11 @@ class JointTower(TextTower):
 
     def joined(self, latents: Sequence[Tensor]) -> Tensor:
         return side_by_side(latents, self.roots)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:  # type: ignore[override]
+        """The layers of each tower after those of the one before; not kept here, because a tower may leave memory."""
+        return tuple(layer for tower in self.towers for layer in tower.layers)
 
     def encode(self, e: Tensor, eot: Tensor | None = None) -> Tensor:
         """As `TextTower.encode`; the latents (B, E) are scaled already."""
@@ -152,8 +161,8 @@ class JointTower(TextTower):
     def encode_with_prefix(self, cache: PrefixCache, e: Tensor, eot: Tensor | None = None) -> Tensor:
         """As `TextTower.encode_with_prefix`."""
         latents, first = [], 0
-        for tower, part in self._split(e):
-            last = first + len(tower.layers)
+        for (tower, part), depth in zip(self._split(e), self._depths, strict=True):
+            last = first + depth
             own = PrefixCache(cache.keys[first:last], cache.values[first:last], cache.length)
             latents.append(tower.encode_with_prefix(own, part, eot))
             first = last

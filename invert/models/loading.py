@@ -9,6 +9,7 @@ The libraries are imported with their first model: both take longer to import th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.models.names import ALIASES, NAMES, similar
 from invert.models.precision import parse_dtype
+from invert.models.turns import Placement, Turns
 from invert.registry import MODELS
+
+log = logging.getLogger(__name__)
 
 
 def load_clip(
@@ -27,6 +31,7 @@ def load_clip(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = torch.float32,
     weights: Sequence[float] | None = None,
+    turns: Turns | None = None,
 ) -> Clip:
     """Load a model.
 
@@ -35,19 +40,30 @@ def load_clip(
         device: None for a GPU if there is one.
         dtype: of weights and activations: float32, float16 or bfloat16.
         weights: of the cosines of models that are joined by "+", see `invert.models.joint`. None: all the same.
+        turns: what the model's parts take turns in memory with; None: all of it is in memory at once, and beside half
+            precision the same model in float32, `Clip.exact`.
 
     Raises:
         InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
             reached, are missing or are damaged. The sentence says which, and what to do.
     """
-    chosen, precision = pick_device(device), parse_dtype(dtype)
+    at = Placement(pick_device(device), parse_dtype(dtype), turns)
+    clip = _joined(name, weights, at)
+    clip.turns = turns
+    if at.dtype != torch.float32 and turns is None:
+        clip.load_exact = lambda: _joined(name, weights, Placement(at.device, torch.float32))
+    return clip
+
+
+def _joined(name: str, weights: Sequence[float] | None, at: Placement) -> Clip:
+    """One model, or several as one."""
     names = joined_names(ALIASES.get(name, name))
     if len(names) == 1 and weights is None:
-        return _load(names[0], chosen, precision)
+        return _load(names[0], at)
     from invert.models.joint import check_weights, join
 
     check_weights(weights, len(names))
-    return join([_load(part, chosen, precision) for part in names], weights)
+    return join([_load(part, at) for part in names], weights)
 
 
 def joined_names(name: str) -> list[str]:
@@ -59,21 +75,23 @@ def joined_names(name: str) -> list[str]:
     return name.split("+")
 
 
-def _load(name: str, chosen: torch.device, dtype: torch.dtype) -> Clip:
+def _load(name: str, at: Placement) -> Clip:
     if name in MODELS:
-        named: Clip = MODELS.get(name)(chosen, dtype)
+        named: Clip = MODELS.get(name)(at.device, at.dtype)
+        if at.turns is not None:
+            log.warning("the model %r stays in memory whole: `low_memory` moves models of open_clip and transformers", name)
         return named
     folder = Path(name.removeprefix("hf:")).expanduser()
     if _is(Path.is_dir, folder) and folder != Path():
-        return _load_folder(name, folder, chosen, dtype)
+        return _load_folder(name, folder, at)
     if name.startswith("hf:"):
-        return _load_from_hub(name, name.removeprefix("hf:"), chosen, dtype)
+        return _load_from_hub(name, name.removeprefix("hf:"), at)
     if _is(Path.is_file, folder):
         raise InputError(f"{name!r} does not say of which architecture it is: give for example ViT-L-14/{name}")
     if "/" in name:
         from invert.models import open_clip
 
-        return open_clip.load_named(name, chosen, dtype)
+        return open_clip.load_named(name, at)
     raise InputError(f"unknown model {name!r}{similar(name)}: give {NAMES}")
 
 
@@ -85,20 +103,20 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-def _load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
+def _load_folder(name: str, folder: Path, at: Placement) -> Clip:
     """What transformers or open_clip saved; where both did, the one whose weights are there."""
     from invert.models import open_clip, transformers
 
     if (folder / open_clip.CONFIG).is_file():
         ours = (folder / "config.json").is_file() and any(any(folder.glob(pattern)) for pattern in transformers.WEIGHTS)
         if not ours:
-            return open_clip.load_folder(name, folder, device, dtype)
+            return open_clip.load_folder(name, folder, at)
     if (folder / "config.json").is_file():
-        return transformers.load_transformers(name, folder, device, dtype)
+        return transformers.load_transformers(name, folder, at)
     raise InputError(f"the folder {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")
 
 
-def _load_from_hub(name: str, repository: str, device: torch.device, dtype: torch.dtype) -> Clip:
+def _load_from_hub(name: str, repository: str, at: Placement) -> Clip:
     """A repository of the hub: its kind is looked at before its weights are downloaded."""
     from invert.models import open_clip, transformers
     from invert.models.hub import Repository, fetch_first
@@ -108,10 +126,10 @@ def _load_from_hub(name: str, repository: str, device: torch.device, dtype: torc
     if (folder / "config.json").is_file():
         transformers.check_kind(name, folder)
         fetch_first(files, transformers.WEIGHTS)
-        return transformers.load_transformers(name, folder, device, dtype)
+        return transformers.load_transformers(name, folder, at)
     if (folder / open_clip.CONFIG).is_file():
         fetch_first(files, open_clip.WEIGHTS)
-        return open_clip.load_folder(name, folder, device, dtype)
+        return open_clip.load_folder(name, folder, at)
     if files.offline:
         raise files.unreachable()
     raise InputError(f"the model {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")

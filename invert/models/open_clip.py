@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
 from invert.models.open_clip_kinds import AT_END, unsupported_kind, unsupported_tower
+from invert.models.partial import Checkpoint, read_clip
 from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
+from invert.models.turns import Placement
 
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 CONFIG = "open_clip_config.json"
@@ -45,7 +49,7 @@ PREPROCESSING = {
 }  # fmt: skip
 
 
-def load_named(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
+def load_named(name: str, at: Placement) -> Clip:
     """ "ARCHITECTURE/tag" or "ARCHITECTURE/checkpoint", the latter relative, absolute or below the root.
 
     Raises:
@@ -58,9 +62,9 @@ def load_named(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
         file = next((path for path in (Path(tag).expanduser(), Path("/" + tag)) if path.is_file()), None)
         if file is not None:
             tokenizer = load_tokenizer(name, config["text_cfg"], None)
-            return _create(name, architecture, tokenizer, device, dtype, pretrained=str(file))
+            return _create(name, architecture, tokenizer, at, pretrained=str(file))
         if tag in open_clip.list_pretrained_tags_by_model(architecture):
-            return _load_tag(name, architecture, tag, device, dtype)
+            return _load_tag(name, architecture, tag, at)
         if tag.endswith(CHECKPOINT_ENDINGS):
             raise InputError(f"there is no checkpoint file {tag!r} for the model {name!r}: check the path")
     elif name.startswith((".", "/", "~")):
@@ -68,7 +72,7 @@ def load_named(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
     raise InputError(f"unknown model {name!r}{similar(name)}: give {NAMES}")
 
 
-def load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
+def load_folder(name: str, folder: Path, at: Placement) -> Clip:
     """What open_clip saved for the hub: open_clip_config.json and weights beside it.
 
     Raises:
@@ -80,15 +84,15 @@ def load_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtyp
     check_config(name, config)
     check_files(name, folder, [("weights", IN_FOLDER)])
     tokenizer = load_tokenizer(name, config["text_cfg"], folder)
-    return _create(name, f"local-dir:{folder}", tokenizer, device, dtype)
+    return _create(name, f"local-dir:{folder}", tokenizer, at)
 
 
-def _load_tag(name: str, architecture: str, tag: str, device: torch.device, dtype: torch.dtype) -> Clip:
+def _load_tag(name: str, architecture: str, tag: str, at: Placement) -> Clip:
     settings = open_clip.pretrained.get_pretrained_cfg(architecture, tag)
     options = {theirs: settings[key] for key, theirs in PREPROCESSING.items() if key in settings}
     options["force_quick_gelu"] = bool(settings.get("quick_gelu"))  # trained with OpenAI's approximate GELU
     tokenizer = load_tokenizer(name, (open_clip.get_model_config(architecture) or {})["text_cfg"], None)
-    return _create(name, architecture, tokenizer, device, dtype, pretrained=str(_checkpoint(name, settings)), **options)
+    return _create(name, architecture, tokenizer, at, pretrained=str(_checkpoint(name, settings)), **options)
 
 
 def _checkpoint(name: str, settings: dict[str, Any]) -> Path:
@@ -105,8 +109,17 @@ def _checkpoint(name: str, settings: dict[str, Any]) -> Path:
     return fetch_first(Repository(name, repository), sorted(files, key=lambda f: not f.endswith(".safetensors")))
 
 
-def _create(name: str, model_name: str, tokenizer: Any, device: torch.device, dtype: torch.dtype, **options: Any) -> Clip:
-    """Through open_clip's own factory, which unpickles nothing but tensors and refuses to go without weights."""
+def _create(name: str, model_name: str, tokenizer: Any, at: Placement, **options: Any) -> Clip:
+    """A tensor at a time where the file allows it; else through open_clip's own factory.
+
+    The factory unpickles nothing but tensors and refuses to go without weights. It holds them twice, though, and fills
+    the model with random numbers first, which takes longer than reading them.
+    """
+    try:
+        return _read(name, model_name, tokenizer, at, **options)
+    except InputError:
+        if at.turns is not None:
+            raise
     try:
         with quiet():
             model, preprocess = open_clip.create_model_from_pretrained(model_name, **options)
@@ -115,7 +128,37 @@ def _create(name: str, model_name: str, tokenizer: Any, device: torch.device, dt
             f"the weights of {name!r} cannot be read: the file is damaged or of another architecture "
             "(OpenAI's own weights want an architecture that ends in -quickgelu)"
         ) from error
-    return from_open_clip(name, model.to(device, dtype), preprocess, tokenizer=tokenizer)
+    return from_open_clip(name, model.to(at.device, at.dtype), preprocess, tokenizer=tokenizer)
+
+
+def _read(name: str, model_name: str, tokenizer: Any, at: Placement, pretrained: str | None = None, **options: Any) -> Clip:
+    """A model that is built without weights and reads each of them once: all of them now, or a tower at its turn.
+
+    Raises:
+        InputError: its file is damaged, of another architecture, or cannot be read a tensor at a time.
+    """
+    file = Path(pretrained) if pretrained else checkpoint_in(Path(model_name.removeprefix("local-dir:")))
+    try:
+        with quiet(), torch.device("meta"):
+            model, _, preprocess = open_clip.create_model_and_transforms(model_name, load_weights=False, device="meta", **options)
+    except Exception as error:  # image towers of other libraries compute with their tables while they are built
+        raise InputError(f"the model {name!r} cannot be built without its weights: leave out `low_memory`") from error
+
+    def renamed(stored: Iterable[str]) -> dict[str, str]:
+        """Stored names → the module's: older files of models with a text tower of their own name it otherwise."""
+        names = {key: key for key in stored}
+        if "positional_embedding" in names and not hasattr(model, "positional_embedding"):
+            names = {old: new for new, old in open_clip.model.convert_to_custom_text_state_dict(names).items()}
+        return names
+
+    adapt = partial(from_open_clip, name, model, preprocess, tokenizer=tokenizer)
+    return read_clip(model, Checkpoint(name, [file], renamed), at, adapt, lambda key: key.startswith("visual."))
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The weights in a folder: those that open_clip writes, else the first of another name."""
+    named = [folder / file for file in WEIGHTS if (folder / file).is_file()]
+    return (named or [file for (pattern,) in IN_FOLDER for file in sorted(folder.glob(pattern))])[0]
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from invert.models.clip import Clip
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.naflex import NaflexImages
+from invert.models.partial import Checkpoint, read_clip
 from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
+from invert.models.turns import Placement
 
 AGAIN = "download the model again"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
@@ -47,7 +50,7 @@ CLASSES = {
 BIDIRECTIONAL = ("siglip", "siglip2")
 
 
-def load_transformers(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Clip:
+def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
     """A model of `CLASSES` with its tokenizer and image processor from a folder; nothing is downloaded.
 
     Raises:
@@ -62,11 +65,23 @@ def load_transformers(name: str, folder: Path, device: torch.device, dtype: torc
     if model_class is None:
         raise InputError(f"the installed transformers knows no {CLASSES[kind][0]}, which {name!r} is: install a newer version")
     tokenizer = _read(name, "tokenizer", tokenizer_class, folder)
+    if at.turns is not None:
+        return _in_turns(name, folder, at, model_class, tokenizer, _read(name, "image processor", processor_class, folder))
     model, loading = _read(name, "weights", model_class, folder, output_loading_info=True)
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
     processor = _read(name, "image processor", processor_class, folder)
-    return from_transformers(name, model.to(device, dtype), tokenizer, processor)
+    return from_transformers(name, model.to(at.device, at.dtype), tokenizer, processor)
+
+
+def _in_turns(name: str, folder: Path, at: Placement, model_class: Any, tokenizer: Any, processor: Any) -> Clip:
+    """The model with one tower in memory at a time; its weights are read when they are needed."""
+    with quiet(), torch.device("meta"):
+        model = model_class(model_class.config_class.from_pretrained(str(folder)))
+    files = next(found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern))))
+    adapt = partial(from_transformers, name, model, tokenizer, processor)
+    of_images = ("vision_model.", "visual_projection.")
+    return read_clip(model, Checkpoint(name, files), at, adapt, lambda key: key.startswith(of_images))
 
 
 def check_sentencepiece(name: str, folder: Path) -> None:

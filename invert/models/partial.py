@@ -1,0 +1,192 @@
+"""A model whose weights are read from its files a tower at a time, into a module that is built without any.
+
+In: a module on the "meta" device, its checkpoint, and the adapter that makes a `Clip` of it. Out: a `Clip` whose towers
+take turns in memory (`invert.models.turns`). No weight is ever in memory twice, nor in another type than the one wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from invert.errors import InputError
+from invert.models.checks import check_finite_tensors
+from invert.models.clip import Clip, chunks
+from invert.models.tower import TextTower
+from invert.models.turns import IMAGES, TEXT, Part, Placement, TowerInTurn, Turns
+
+TOGETHER = 32  # tensors that are read while one mapping of the file is open
+TABLE = "token_embedding.weight"
+
+
+class Checkpoint:
+    """The tensors of a model's files by name; they are mapped into memory only while some are copied out."""
+
+    def __init__(
+        self, name: str, files: Sequence[Path], renamed: Callable[[Iterable[str]], Mapping[str, str]] | None = None
+    ) -> None:
+        """Look at what the files hold.
+
+        Args:
+            name: what the user called the model.
+            files: safetensors, or checkpoints that torch.save wrote.
+            renamed: stored names → names in the module by stored name; None: the same.
+
+        Raises:
+            InputError: a file cannot be read a tensor at a time.
+        """
+        self.name = name
+        self.where: dict[str, tuple[Path, str]] = {}
+        for file in files:
+            stored = list(self._mapped(file))
+            names = dict(zip(stored, stored, strict=True)) if renamed is None else renamed(stored)
+            self.where |= {names[key]: (file, key) for key in stored if key in names}
+
+    def read(self, names: Iterable[str], at: Placement) -> Iterator[tuple[str, Tensor]]:
+        """Copies of the tensors, on the device; floats in the type wanted.
+
+        Raises:
+            InputError: one of them is missing or damaged.
+        """
+        wanted = list(names)
+        missing = sorted(set(wanted) - self.where.keys())
+        if missing:
+            raise self._damaged(missing[0])
+        for part in chunks(sorted(wanted, key=lambda name: self.where[name]), TOGETHER):
+            opened = {file: self._mapped(file) for file in {self.where[name][0] for name in part}}
+            for name in part:
+                file, key = self.where[name]
+                tensor = opened[file][key]()
+                dtype = at.dtype if tensor.is_floating_point() else tensor.dtype
+                yield name, tensor.to(at.device, dtype, copy=True)
+
+    def _mapped(self, file: Path) -> dict[str, Callable[[], Tensor]]:
+        """Each tensor's name in a file with what reads it; the file is mapped as long as one of them lives."""
+        try:
+            if file.suffix == ".safetensors":
+                opened = safe_open(file, framework="pt")
+                return {key: partial(opened.get_tensor, key) for key in opened.keys()}  # noqa: SIM118
+            state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
+        except Exception as error:  # anything that safetensors, zipfile and pickle raise
+            raise InputError(
+                f"the weights of {self.name!r} cannot be read a part at a time ({file.name}): leave out `low_memory`, or save "
+                "them as safetensors"
+            ) from error
+        state = state.get("state_dict", state)
+        return {
+            key.removeprefix("module."): partial(_as_it_is, value) for key, value in state.items() if isinstance(value, Tensor)
+        }
+
+    def _damaged(self, key: str) -> InputError:
+        return InputError(f"the weights of {self.name!r} are damaged or incomplete ({key}): download the model again")
+
+
+class PartialModel:
+    """A module whose parameters are there only for the part that is being used."""
+
+    def __init__(self, model: nn.Module, checkpoint: Checkpoint, at: Placement, of_images: Callable[[str], bool]) -> None:
+        """model: on the meta device. of_images: whether a parameter's name is one of the image tower's."""
+        self.model, self.checkpoint, self.at = model, checkpoint, at
+        names = [name for name in model.state_dict() if not name.endswith("position_ids")]
+        self.images = [name for name in names if of_images(name)]
+        self.text = [name for name in names if not of_images(name)]
+        self.kept: dict[str, Tensor] = {}  # parameters that stay in memory
+        self.checked: set[str] = set()
+
+    def fill(self, names: Sequence[str]) -> None:
+        """Read these parameters.
+
+        Raises:
+            InputError: they are damaged, not finite, or of another architecture.
+        """
+        state = dict(self.checkpoint.read([name for name in names if name not in self.kept], self.at))
+        if not self.checked.issuperset(state):
+            check_finite_tensors(self.checkpoint.name, state)
+            self.checked.update(state)
+        state |= {name: self.kept[name] for name in names if name in self.kept}
+        try:
+            self.model.load_state_dict(state, strict=False, assign=True)
+        except RuntimeError as error:
+            raise InputError(
+                f"the weights of {self.checkpoint.name!r} are of another architecture: give the one that they were trained in"
+            ) from error
+        self.model.requires_grad_(False)
+
+    def empty(self, names: Iterable[str]) -> None:
+        """Drop these parameters."""
+        state = self.model.state_dict()
+        nothing = {name: torch.empty_like(state[name], device="meta") for name in names}
+        self.model.load_state_dict(nothing, strict=False, assign=True)
+
+
+def restore_position_ids(model: nn.Module, device: torch.device) -> None:
+    """The numbers 0, 1, … that transformers keeps beside its weights, and that no checkpoint holds."""
+    for module in model.modules():
+        ids = module._buffers.get("position_ids")
+        if ids is not None:
+            module._buffers["position_ids"] = torch.arange(ids.shape[-1], device=device).expand(ids.shape)
+
+
+def read_clip(
+    model: nn.Module, checkpoint: Checkpoint, at: Placement, adapt: Callable[[], Clip], of_images: Callable[[str], bool]
+) -> Clip:
+    """The `Clip` that `adapt` makes of a model that is still without weights: whole, or with towers that take turns.
+
+    adapt: called while the text tower's weights are in the model.
+    of_images: whether a parameter's name is one of the image tower's.
+
+    Raises:
+        InputError: the weights are damaged, not finite, of another architecture, or not all of what the model needs.
+    """
+    restore_position_ids(model, at.device)
+    known = model.state_dict().keys()
+    if any(buffer.is_meta and of_images(key) and key not in known for key, buffer in model.named_buffers()):
+        raise InputError(f"the image tower of {checkpoint.name!r} has tables that no file holds: leave out `low_memory`")
+    split = PartialModel(model, checkpoint, at, of_images)
+    if at.turns is not None:
+        return clip_in_turns(split, at.turns, adapt)
+    split.fill([*split.text, *split.images])
+    return adapt()
+
+
+def clip_in_turns(split: PartialModel, turns: Turns, adapt: Callable[[], Clip]) -> Clip:
+    """The `Clip` with one tower in memory at a time; arguments as for `read_clip`."""
+    model = split.model
+    adapted: list[Clip] = []
+
+    def text_tower() -> TextTower:
+        split.fill(split.text)
+        clip = adapt()
+        adapted[:] = adapted or [clip]
+        state = model.state_dict()
+        table = next(name for name in split.text if name.endswith(TABLE))
+        split.kept.setdefault(table, clip.tower.table)
+        # The tower has the matrices that it computes with; the module would keep them a second time.
+        split.empty([name for name in split.text if state[name].ndim > 1])
+        return clip.tower
+
+    def image_tower() -> Any:
+        split.fill(split.images)
+        return visual
+
+    text = Part(turns, TEXT, text_tower, lambda: split.empty(split.text))
+
+    def keep_table(rows: Tensor) -> None:
+        split.kept.update({name: rows for name in split.text if name.endswith(TABLE)})
+
+    tower = TowerInTurn(text, keep_table)
+    clip = adapted[0]
+    visual = clip.visual
+    images = Part(turns, IMAGES, image_tower, lambda: split.empty(split.images))
+    clip.tower, clip.visual = tower, lambda pixels: images.get()(pixels)
+    return clip
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor

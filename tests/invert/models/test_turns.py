@@ -1,0 +1,166 @@
+"""Low memory: towers that take turns compute what the whole model computes, and are not in memory together."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import sys
+import weakref
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import invert.cli
+from invert.errors import InputError
+from invert.models.loading import load_clip
+from invert.models.partial import Checkpoint
+from invert.models.turns import DRAWING, IMAGES, TEXT, Part, Placement, Turns
+from tests.invert.conftest import saved_folder
+
+PROMPTS = ["a fox", "two owls on a striped blue and white background"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    pixels = torch.randint(0, 256, (40, 50, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model in a folder as open_clip writes it."""
+    return saved_folder(tmp_path_factory.mktemp("small"), width=64, heads=4, layers=2, quick_gelu=True)[1]
+
+
+@pytest.fixture(scope="module", params=["open_clip", "transformers", "joined"])
+def name(request: pytest.FixtureRequest, small: Path) -> str:
+    theirs = request.getfixturevalue("transformers_clip").name
+    return {"open_clip": str(small), "transformers": theirs, "joined": f"{small}+{theirs}"}[request.param]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_towers_in_turn_compute_what_the_whole_model_computes(name: str, dtype: str, picture: Image.Image) -> None:
+    turns = Turns()
+    clip, whole = load_clip(name, "cpu", dtype, turns=turns), load_clip(name, "cpu", dtype)
+    for _ in range(2):  # and again when they come back
+        torch.testing.assert_close(clip.encode_image([picture]), whole.encode_image([picture]))
+        assert [part.role for part in turns.present] == [IMAGES]  # of joined models one at a time
+        torch.testing.assert_close(clip.encode_text(PROMPTS), whole.encode_text(PROMPTS))
+        assert {part.role for part in turns.present} == {TEXT} and len(turns.present) == name.count("+") + 1
+    assert clip.dtype == getattr(torch, dtype) and clip.exact is clip
+    ids, eot = clip.tokenize(PROMPTS)
+    cached = clip.tower.encode_with_prefix(clip.tower.prefix(clip.embed(ids[0, :1])), clip.embed(ids[:, 1:]), eot - 1)
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(cached.float(), dim=1), whole.encode_text(PROMPTS), atol=2e-2, rtol=0
+    )
+
+
+def test_the_weights_of_a_tower_that_left_are_gone(small: Path, picture: Image.Image) -> None:
+    turns = Turns()
+    clip = load_clip(str(small), "cpu", turns=turns)
+
+    def bytes_of_weights() -> int:
+        gc.collect()
+        found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if counted(t)}
+        return sum(found.values())
+
+    def counted(value: object) -> bool:
+        return type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta and value.numel() > 1000
+
+    clip.encode_text(PROMPTS)
+    with_text = bytes_of_weights()
+    clip.encode_image([picture])
+    with_images = bytes_of_weights()
+    whole = load_clip(str(small), "cpu")
+    both = bytes_of_weights() - with_images
+    table = clip.token_embeddings.numel() * 4
+    tensors = load_file(small / "open_clip_model.safetensors")
+    text = sum(t.numel() * 4 for key, t in tensors.items() if not key.startswith("visual.") and t.numel() > 1000) - table
+    images = sum(t.numel() * 4 for key, t in tensors.items() if key.startswith("visual.") and t.numel() > 1000)
+    assert with_images - with_text == pytest.approx(images - text, abs=0.1 * (images + text))
+    assert both == pytest.approx(table + text + images, rel=0.1)
+    del whole
+
+
+def test_a_part_comes_back_and_another_leaves_for_it() -> None:
+    class Large:
+        pass
+
+    turns = Turns()
+    text, images, drawing = (Part(turns, role, Large) for role in (TEXT, IMAGES, DRAWING))
+    first = weakref.ref(text.get())
+    assert text.get() is first()
+    images.get()
+    assert first() is None and turns.present == [images]
+    drawing.get()
+    assert isinstance(text.get(), Large) and turns.present == [text]
+
+
+@pytest.mark.parametrize(("ending", "works"), [("pt", True), ("legacy.pt", False)])
+def test_checkpoints_are_read_a_part_at_a_time_where_their_format_allows_it(
+    small: Path, tmp_path: Path, ending: str, works: bool
+) -> None:
+    state = load_file(small / "open_clip_model.safetensors")
+    file = tmp_path / f"model.{ending}"
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in state.items()}}, file, _use_new_zipfile_serialization=works
+    )
+    if not works:
+        with pytest.raises(InputError, match="leave out `low_memory`"):
+            Checkpoint("m", [file])
+        return
+    read = dict(Checkpoint("m", [file]).read(["ln_final.weight"], Placement(CPU, torch.float16)))
+    assert torch.equal(read["ln_final.weight"], state["ln_final.weight"].half())
+
+
+@pytest.mark.parametrize("damage", ["missing", "not finite", "another shape", "cut"])
+def test_damaged_weights_are_one_sentence(small: Path, tmp_path: Path, damage: str, picture: Image.Image) -> None:
+    folder = shutil.copytree(small, tmp_path / "copy")
+    file = folder / "open_clip_model.safetensors"
+    state = load_file(file)
+    if damage == "missing":
+        del state["visual.conv1.weight"]
+    elif damage == "not finite":
+        state["visual.conv1.weight"][0, 0, 0, 0] = float("nan")
+    elif damage == "another shape":
+        state["visual.conv1.weight"] = state["visual.conv1.weight"][:-1].clone()
+    save_file(state, file)
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match="weights of"):
+        load_clip(str(folder), "cpu", turns=Turns()).encode_image([picture])
+
+
+def test_the_command_finds_the_same_prompt(
+    small: Path, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture.save(tmp_path / "picture.png")
+    (tmp_path / "corpus.txt").write_text("a red fox\ntwo owls on a branch\n")
+    found = []
+    for more in ((), ("--low-memory",)):
+        words = (tmp_path / "picture.png", "--model", small, *more, "--method", "retrieve", "--corpus", tmp_path / "corpus.txt")
+        monkeypatch.setattr(sys, "argv", ["invert", *map(str, words), "--json"])
+        with pytest.raises(SystemExit) as exit:
+            invert.cli.main()
+        assert not exit.value.code
+        result = json.loads(capsys.readouterr().out)
+        found.append((result["prompt"], pytest.approx(result["score"], abs=1e-6)))
+    assert found[0] == found[1]
+
+
+def test_a_model_that_is_always_whole_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    load_clip("picturebook", "cpu", turns=Turns())
+    assert "stays in memory whole" in caplog.text
+
+
+def test_open_clips_factory_still_knows_what_is_asked_of_it() -> None:
+    """A model without weights is built on no device at all."""
+    with torch.device("meta"):
+        model, _, _ = open_clip.create_model_and_transforms("ViT-bigG-14", load_weights=False, device="meta")
+    assert all(parameter.is_meta for parameter in model.parameters())
