@@ -1,9 +1,10 @@
-"""Run every command of the README as a reader would, in a scratch folder, with the package as it is installed.
+"""Run every command of the README and of docs/command-line.md as a reader would, with the package as it is installed.
 
-In: README.md and an environment with `prompt-inversion` in it; out: a line for each command, exit status 1 where one
-did not do what it should. Run it with the environment's own Python: `clean/bin/python scripts/check_readme.py`.
-A command must exit with 0. One that wants an extra which is not installed, or weights that are not here, must exit
-with 2 and say so in one sentence. Commands that set an environment up are left out: whoever runs this has run them.
+In: the pages and an environment with `prompt-inversion` in it; out: a line for each command, exit status 1 where one
+did not do what it should. Commands run in a scratch folder, with the Python that runs this file:
+`clean/bin/python scripts/check_readme.py`. A command must exit with 0. One that wants an extra which is not installed,
+or weights that are not here, must exit with 2 and say so in one sentence. Commands that set an environment up are left
+out (whoever runs this has run them), and so are servers whose extra is installed: they would not end.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHELLS = ("", "bash", "sh", "console")
-SET_UP = ("pip install", "git clone", "pytest", "docker ", ".ci/run")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "command-line.md")
+SET_UP = ("pip install", "git clone", "pytest", "docker ", "uvx ", ".ci/run")
+LASTING = ("invert serve",)  # where the extra is there, it would not end
 # What a command holds → (module that it needs, extra that brings the module).
 EXTRAS = {
     "--generate": ("diffusers", "diffusion"),
     "--select generator": ("diffusers", "diffusion"),
     "interrogator,": ("clip_interrogator", "compare"),
+    "invert shards": ("pyarrow", "shards"),
+    "invert serve": ("gradio", "app"),
 }
 ELSEWHERE = ("--model ViT", "--model hf:", "path/to/")  # weights that are not here: nothing is downloaded for a check
 PATIENCE = 1800  # seconds after which a command counts as hanging
@@ -80,6 +85,11 @@ def sets_up(command: str) -> bool:
     return any(part in bare(command) for part in SET_UP)
 
 
+def lasts(command: str) -> bool:
+    """Whether the command would run until somebody ends it."""
+    return any(part in bare(command) for part in LASTING) and not missing_extra(command)
+
+
 def missing_extra(command: str) -> str:
     """The extra that the command needs and that is not installed here; "" where there is none."""
     for part, (module, extra) in EXTRAS.items():
@@ -102,12 +112,14 @@ def fault(command: str, status: int, stderr: str) -> str:
 
 
 def scratch(folder: Path) -> None:
-    """The files that the README's commands speak of."""
+    """The files that the pages' commands speak of."""
     examples = ROOT / "examples"
     shutil.copytree(examples, folder / "examples")
-    (folder / "style").mkdir()
-    for name, picture in (("image", "lobster"), ("a", "fox"), ("b", "clocks"), ("style/one", "fox"), ("style/two", "clocks")):
-        shutil.copy(examples / f"{picture}.png", folder / f"{name}.png")
+    pictures = {"image.png": "lobster", "photo.jpg": "fox", "a.png": "fox", "b.png": "clocks", "style/one.png": "fox"}
+    pictures |= {"style/two.png": "clocks", "pictures/one.png": "lobster", "pictures/deeper/two.png": "fox"}
+    for name, picture in pictures.items():  # a picture's kind is told by its content, not by its name
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(examples / f"{picture}.png", folder / name)
     (folder / "prompts.txt").write_text("a fox on a red background\ntwo alarm clocks\na lobster above a palm tree\n")
 
 
@@ -126,9 +138,9 @@ def run(command: list[str], shown: str, folder: Path) -> Outcome:
 
 
 def check(text: str, folder: Path) -> bool:
-    """Run every command and Python block of a README; whether all did what they should."""
+    """Run every command and Python block of a page; whether all did what they should."""
     scratch(folder)
-    due = [(["bash", "-c", command], command) for command in commands(text) if not sets_up(command)]
+    due = [(["bash", "-c", command], command) for command in commands(text) if not sets_up(command) and not lasts(command)]
     due += [([sys.executable, "-c", block.text], "(Python block)") for block in blocks(text) if block.language == "python"]
     right = True
     for command, shown in due:
@@ -141,11 +153,13 @@ def check(text: str, folder: Path) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run every command of the README in a scratch folder.")
-    parser.add_argument("readme", nargs="?", type=Path, default=ROOT / "README.md")
-    readme: Path = parser.parse_args().readme
-    with tempfile.TemporaryDirectory() as folder:
-        return 0 if check(readme.read_text(), Path(folder)) else 1
+    parser = argparse.ArgumentParser(description="Run every command of the README and of docs/command-line.md.")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES)
+    right = True
+    for page in parser.parse_args().pages:
+        with tempfile.TemporaryDirectory() as folder:
+            right = check(page.read_text(encoding="utf-8"), Path(folder)) and right
+    return 0 if right else 1
 
 
 if __name__ == "__main__":
