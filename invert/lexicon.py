@@ -29,6 +29,8 @@ ENGLISH_FUNCTION_WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+MOST_REMEMBERED = 20_000  # segmented sentences
+
 
 class Word(NamedTuple):
     """A word or fixed phrase and its token ids. A tuple, because a search hashes millions of them.
@@ -176,6 +178,19 @@ class Lexicon:
 
     def segment(self, sentence: str) -> Prompt:
         """The sentence as words, by longest match; what the lexicon lacks becomes single words."""
+        known = self._segmented.get(sentence)
+        if known is None:
+            if len(self._segmented) >= MOST_REMEMBERED:
+                self._segmented.clear()
+            known = self._segmented[sentence] = self._segment(sentence)
+        return known
+
+    @cached_property
+    def _segmented(self) -> dict[str, Prompt]:
+        """Sentences that were segmented: pictures of one kind retrieve the same ones."""
+        return {}
+
+    def _segment(self, sentence: str) -> Prompt:
         texts = re.findall(r"[^\s,.]+", sentence.lower())
         words: list[Word] = []
         at = 0

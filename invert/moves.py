@@ -116,14 +116,13 @@ class Splices:
 
     def _rows(self, columns: dict[str, Tensor], added: Tensor, lengths: Tensor) -> Tensor:
         source, width = self.sources.rows, int(lengths.max()) if len(lengths) else 1
-        flat, at = source.flatten(), torch.arange(width)
+        at, last = torch.arange(width), source.shape[1] - 1
         keep = columns["keep"][:, None]
-        behind = (at - keep - added[:, None] + columns["resume"][:, None]).clamp(0, source.shape[1] - 1)
-        rows = torch.where(
-            at < keep,
-            flat[columns["a"][:, None] * source.shape[1] + at.clamp(max=source.shape[1] - 1)],
-            flat[columns["b"][:, None] * source.shape[1] + behind],
-        )
+        behind = at + (columns["resume"] - columns["keep"] - added)[:, None]
+        behind = behind.clamp_(0, last).add_((columns["b"] * source.shape[1])[:, None])
+        ahead = at.clamp(max=last) + (columns["a"] * source.shape[1])[:, None]
+        place = torch.where(at < keep, ahead, behind)
+        rows = source.flatten().index_select(0, place.flatten()).view(place.shape)
         put = added.nonzero()[:, 0]
         if len(put):
             place = keep[put] + torch.arange(MAX_PHRASE)

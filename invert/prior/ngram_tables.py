@@ -82,12 +82,13 @@ class NgramTables:
 
     def log_probs(self, classes: Tensor, lengths: Tensor) -> Tensor:
         """log p (N,) float64 of whole prompts, their ends included."""
-        symbols = self.symbols(classes, lengths)
-        state = torch.full_like(lengths, self.begin)
+        width, costs, following = self.costs.shape[1], self.costs.flatten(), self.following.flatten()
+        at = torch.full_like(lengths, self.begin)
         total = torch.zeros(len(lengths), dtype=torch.float64, device=lengths.device)
-        for symbol in symbols.T:
-            total += self.costs[state, symbol]
-            state = self.following[state, symbol]
+        for symbol in self.symbols(classes, lengths).T:
+            at = at * width + symbol
+            total += costs.index_select(0, at)
+            at = following.index_select(0, at)
         return total
 
     def states_before(self, classes: Tensor) -> Tensor:
