@@ -32,6 +32,7 @@ from invert.result import ConceptWords, Result, SoftToken, tokens_of
 from invert.target import apply_gap_correction, image_latent, subtract_negative, text_latent
 
 ImageLike = str | Path | Image.Image
+MOST_TOGETHER = 64  # pictures that are found together: what they need in memory grows with their number
 MAX_DERIVED = 8  # bundles with a corpus or banned words of the user's that are kept
 
 
@@ -130,8 +131,8 @@ class Inverter:
     ) -> list[Result]:
         """The prompt of each of several images; arguments as for `invert`.
 
-        Methods with a `run_batch` find all of them together, which is faster than one after the other;
-        `seconds` of each result is then the time that all took. With a limit of `seconds`, which each image has
+        Methods with a `run_batch` find up to 64 of them together, which is faster than one after the other;
+        `seconds` of each result is then the time that all of these took. With a limit of `seconds`, which each image has
         to itself, they come one after the other.
         """
         settings = replace(config or InvertConfig(), **options)
@@ -139,7 +140,11 @@ class Inverter:
         method = get_method(settings.method)
         if method.run_batch is None or settings.seconds is not None:
             return [self.invert(image, settings, negative=negative) for image in sources]
-        return self._solved(method, [self._of_images([image], settings, negative, Callbacks()) for image in sources])
+        results: list[Result] = []
+        for begin in range(0, len(sources), MOST_TOGETHER):
+            part = sources[begin : begin + MOST_TOGETHER]
+            results += self._solved(method, [self._of_images([image], settings, negative, Callbacks()) for image in part])
+        return results
 
     def invert_joint(
         self,
