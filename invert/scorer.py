@@ -107,8 +107,14 @@ def scores_and_gradients(clip: Clip, embeddings: Tensor, targets: Tensor) -> tup
 
 
 def padded_positions(lengths: Sequence[int]) -> int:
-    """Positions of prompts of those lengths, padded to the longest of the batch that each is run in."""
-    return sum(len(part) * lengths[part[-1]] for part in batches(lengths))
+    """Positions of prompts of those lengths, padded to the longest of the batch that each is run in (see `batches`)."""
+    total = rows = useful = last = 0
+    for length in sorted(lengths):
+        padded, useful = length * (rows + 1), useful + length
+        if padded > BATCH_TOKENS or padded > useful * (1 + MAX_PADDING) + SMALL_BATCH:
+            total, rows, useful = total + rows * last, 0, length
+        rows, last = rows + 1, length
+    return total + rows * last
 
 
 def batches(lengths: Sequence[int]) -> list[list[int]]:

@@ -131,6 +131,7 @@ def test_batches_hold_every_row_once_and_little_padding(lengths):
         mine = [lengths[i] for i in batch]
         assert mine == sorted(mine) and mine[-1] * len(mine) <= module.BATCH_TOKENS
         assert mine[-1] * len(mine) <= sum(mine) * (1 + module.MAX_PADDING) + module.SMALL_BATCH
+    assert module.padded_positions(lengths) == sum(len(batch) * lengths[batch[-1]] for batch in found)
 
 
 def test_words_ids_embeddings_and_text_of_one_prompt_score_alike(score, picturebook_lexicon):

@@ -65,7 +65,7 @@ def test_the_search_takes_the_runs_and_the_methods_settings(task):
 def test_pictures_side_by_side_get_what_each_gets_alone(inverter, monkeypatch):
     monkeypatch.setattr("invert.inverter.MOST_TOGETHER", 2)
     pictures = [to_pil_image(picture) for picture in render(draw_scenes(3, seed=5), 64, torch.device("cpu"))]
-    options = {"budget": 5_000, "soft_steps": 4, "restarts": 2, "seed": 3}
+    options = {"budget": 3_000, "soft_steps": 4, "restarts": 2, "seed": 3}
     beside = inverter.invert_batch(pictures, **options)
     for picture, found in zip(pictures, beside, strict=True):
         alone = inverter.invert(picture, **options)
