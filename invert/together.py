@@ -21,7 +21,7 @@ from invert.budget import Budget
 from invert.models.clip import Clip
 from invert.models.shared_prefixes import LEAST_ROWS, encode_rows, encode_sharing, rounded_up
 
-CPU_ROWS, CUDA_ROWS = 1024, 16_384  # prompts that go through the tower at once
+CPU_ROWS, CUDA_ROWS = 512, 16_384  # prompts that go through the tower at once: a CPU's caches hold no more
 TIMED_ROWS = 64  # prompts between two looks at the clock, where seconds are limited or the caller may stop
 T = TypeVar("T")
 
