@@ -140,11 +140,9 @@ class Inverter:
         method = get_method(settings.method)
         if method.run_batch is None or settings.seconds is not None:
             return [self.invert(image, settings, negative=negative) for image in sources]
-        results: list[Result] = []
-        for begin in range(0, len(sources), MOST_TOGETHER):
-            part = sources[begin : begin + MOST_TOGETHER]
-            results += self._solved(method, [self._of_images([image], settings, negative, Callbacks()) for image in part])
-        return results
+        parts = (sources[i : i + MOST_TOGETHER] for i in range(0, len(sources), MOST_TOGETHER))
+        tasks = ([self._of_images([image], settings, negative, Callbacks()) for image in part] for part in parts)
+        return [result for together in tasks for result in self._solved(method, together)]
 
     def invert_joint(
         self,
