@@ -111,7 +111,7 @@ class CentroidModel(
 
     @property
     def _n_features_out(self) -> int:
-        return len(self.cluster_centers_)
+        return int(self.cluster_centers_.shape[-2])
 
 
 def list_weights(chunks: Chunks, weights: Any) -> Tensor | None:

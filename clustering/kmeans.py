@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering import balanced
+from clustering import balanced, batched
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.centroids import CentroidModel, list_weights
 from clustering.lloyd import LloydPass
@@ -55,6 +55,10 @@ class KMeans(CentroidModel):
         n_iter_: iterations of the run that was kept.
         n_features_in_: D; feature_names_in_ where x has names.
 
+    Points (B, N, D) are B problems, each fitted as it would be alone with the same `random_state`; all attributes but
+    n_features_in_ then have an axis (B,) in front, inertia_ and n_iter_ included, and so have the results of `predict`,
+    `transform` and `score`, which take (B, N, D) too. `init` may be (B, K, D).
+
     An empty cluster is moved to the point that is served worst.
 
     Raises:
@@ -86,9 +90,9 @@ class KMeans(CentroidModel):
         """Cluster x.
 
         Args:
-            x: (N, D) points or `Chunks`.
+            x: (N, D) points, (B, N, D) for B independent problems, or `Chunks`.
             y: ignored.
-            sample_weight: (N,), not negative; of all rows, in their order, where x is `Chunks`.
+            sample_weight: (N,) or (B, N), not negative; of all rows, in their order, where x is `Chunks`.
 
         Returns:
             The estimator itself.
@@ -96,6 +100,10 @@ class KMeans(CentroidModel):
         integer(self, "max_iter")
         real(self, "tol")
         choice(self, "algorithm", ALGORITHMS)
+        if batched.is_batch(x):
+            with progress(self, len(x), "inertia") as report:
+                batched.fit(self, x, sample_weight, report)
+            return self
         with progress(self, self.max_iter, "movement") as report:
             chunked = isinstance(x, Chunks)
             runs = self._runs_over_chunks(x, sample_weight, report) if chunked else self._runs_in_memory(x, sample_weight, report)
@@ -104,6 +112,28 @@ class KMeans(CentroidModel):
         self.cluster_centers_, self.labels_ = to_input_type(best.centers, like), to_input_type(best.labels, like)
         self.inertia_, self.n_iter_ = best.inertia, best.iterations
         return self
+
+    def predict(self, x: Any) -> Any:
+        """Labels (N,) or (B, N) int64 of the nearest centers; for `Chunks` as one tensor."""
+        if not batched.is_batch(getattr(self, "cluster_centers_", None)):
+            return super().predict(x)
+        points, centers, _ = batched.beside_centers(self, x)
+        return to_input_type(batched.assign_each(points, centers)[0], x)
+
+    def transform(self, x: Any) -> Any:
+        """Euclidean distances (N, K) or (B, N, K) to the centers, in x's dtype."""
+        if not batched.is_batch(getattr(self, "cluster_centers_", None)):
+            return super().transform(x)
+        points, centers, dtype = batched.beside_centers(self, x)
+        return to_input_type(batched.distances_each(points, centers).to(dtype), x)
+
+    def score(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Minus the inertia of x under the fitted centers, a float or (B,): the larger, the better."""
+        if not batched.is_batch(getattr(self, "cluster_centers_", None)):
+            return super().score(x, y, sample_weight)
+        points, centers, _ = batched.beside_centers(self, x)
+        weights = batched.read_batch_weights(sample_weight, points, signed=True)
+        return to_input_type(-batched.inertia_each(batched.assign_each(points, centers)[1], weights), x)
 
     def _repeats(self) -> int:
         """Runs from different starts."""
