@@ -12,6 +12,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from experiments.ablations import register_variants
 from experiments.compare import BUDGET
 from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge
@@ -31,6 +32,7 @@ LIMIT = {"budget": BUDGET}
 ENTRIES = {
     "english": (
         MethodEntry("english", "invert", LIMIT),
+        MethodEntry("english-without-soft-words", "invert-without-soft-words", LIMIT),
         MethodEntry("english-gcg", "gcg", {**LIMIT, "tokens": 8}),
         MethodEntry("english-retrieve", "retrieve", {}, seeded=False),
     ),
@@ -40,6 +42,7 @@ ENTRIES = {
 
 
 def run(context: Context) -> dict[str, Any]:
+    register_variants()
     n = 1 if context.quick else int(os.environ.get("OPEN_WORLD_PICTURES", PICTURES))
     pictures = scene_pictures(n, context.seed) + out_of_domain_pictures(n)
     judge, found = Judge(context.device), []
