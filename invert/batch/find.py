@@ -59,7 +59,7 @@ def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[Inpu
 
     Args:
         roots: folders, or single pictures.
-        patterns: which of them are wanted.
+        patterns: which of them are wanted; single pictures are compared by name.
         tell: takes what is wrong with a folder below a root; the others are still searched.
 
     Raises:
@@ -72,7 +72,10 @@ def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[Inpu
     found: dict[str, str] = {}
     entered: set[tuple[int, int]] = set()
     for root in roots:
-        pictures = in_folder(root, patterns, entered, tell) if os.path.isdir(root) else [root]
+        if os.path.isdir(root):
+            pictures = in_folder(root, patterns, entered, tell)
+        else:
+            pictures = iter([root] if patterns.wants(os.path.basename(root)) else [])
         for path in pictures:
             found.setdefault(os.path.relpath(path, base).replace(os.sep, "/"), path)
     if not found:

@@ -9,11 +9,12 @@ from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import EMBEDDED, TARGETS, Options, SearchOptions, drawing_options, listed, parser, weights_of
+from invert.cli.options import TARGETS, Options, SearchOptions, check_embedded, drawing_options, listed, parser, weights_of
 from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
+from invert.cli.unused import check_alone, check_followed, check_outputs, check_text
 from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
@@ -45,6 +46,7 @@ def run_command(words: list[str]) -> int:
 
 def run(options: Options, interrupts: Interrupts) -> int:
     """Check the options, then import what computes, and work."""
+    check_alone(options)
     if options.list_objects:
         return int(resolve("invert.picturebook.commands:print_objects")())
     if options.scene is not None:
@@ -65,8 +67,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
     if options.text is None and (not paths or (failed and options.together)):
         return BAD_INPUT
     groups = [paths] if options.together else [[path] for path in paths]
-    if outputs.embedding is not None and options.text is None and len(groups) > 1:
-        raise InputError("`embedding` saves one soft prompt: give one image, or --together")
+    check_outputs(options, len(groups))
     outputs.check_paths(paths)
     check_stdout()
 
@@ -83,12 +84,15 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("no image given: try `invert image.png`, or `invert --help`")
     if options.text is not None and options.images:
         raise InputError("`text` shortens a prompt and reads no image: give either of them, not both")
+    check_embedded(options.embedded)
     if options.embedded == "use" and (options.together or options.text is not None):
         raise InputError("`embedded` use takes the prompt that one picture carries: leave it out with `together` and `text`")
     if options.text is not None and not options.text.strip():
         raise InputError("`text` is empty: give the prompt to shorten")
     check_analysis(options)
-    check_search(options, (options.method, *listed(options.compare or "")))
+    check_text(options)
+    methods = (options.method, *listed(options.compare or ""))
+    check_search(options, methods)
     for name in ("judge", "phrases"):
         check_named(options, name)
     config = config_of(options, max(options.n_top, CANDIDATES) if options.select == "generator" else options.n_top)
@@ -98,6 +102,8 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         able = [name for name in method_names() if get_method(name).gives_soft_prompt]
         raise InputError(f"the method {options.method!r} gives no soft prompt for `embedding`: use {', '.join(able)}")
     check_polishing(options)
+    polishes = bool(options.embedding and options.polish_steps and get_method(options.method).polishes)
+    check_followed(options, methods, draws=outputs.draws or polishes)
     return config
 
 
@@ -131,8 +137,6 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
         get_method(name).check_extra()
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
-    if options.embedded not in EMBEDDED:
-        raise InputError(f"unknown `embedded` {options.embedded!r}: choose one of {', '.join(EMBEDDED)}")
     if options.dtype not in DTYPES:
         raise InputError(f"unknown `dtype` {options.dtype!r}: choose one of {', '.join(DTYPES)}")
     weights_of(options.model_weights)

@@ -86,7 +86,6 @@ class SearchOptions:
             "endpoint (OpenAI's images API; key in INVERT_GENERATOR_KEY); by default the model's own."
         ),
     ] = DEFAULT.generator
-    embedded: Annotated[str, typer.Option(help=f"With prompts that pictures carry: {', '.join(EMBEDDED)}.")] = EMBEDDED[1]
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
 
@@ -95,6 +94,7 @@ class Options(SearchOptions):
     """What the user wrote, with the types checked and nothing else."""
 
     images: Annotated[list[str] | None, typer.Argument(help="Image files, folders of images, URLs, or - for stdin.")] = None
+    embedded: Annotated[str, typer.Option(help=f"With prompts that pictures carry: {', '.join(EMBEDDED)}.")] = EMBEDDED[1]
     top: Annotated[
         int | None, typer.Option(help="How many distinct prompts to print (1), or phrases of each category (5), the best first.")
     ] = None
@@ -192,3 +192,9 @@ def weights_of(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(number) for number in text.split(","))
     except ValueError as error:
         raise InputError(f"`model_weights` is {text!r}: give a number for each model, separated by commas") from error
+
+
+def check_embedded(choice: str) -> None:
+    """InputError where there is no such choice."""
+    if choice not in EMBEDDED:
+        raise InputError(f"unknown `embedded` {choice!r}: choose one of {', '.join(EMBEDDED)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from invert.files import check_writable, write_output
 if TYPE_CHECKING:
     from invert.cli.options import Options
     from invert.report import Entry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,10 @@ class Outputs:
         from invert.report import trace_png  # with it comes matplotlib, a slow import
 
         assert self.trace is not None
-        write_output(self.trace, trace_png(entries[0].results[0]))
+        result = entries[0].results[0]
+        if not result.history:
+            log.warning("`trace` shows no steps, as the method %r took none", result.method)
+        write_output(self.trace, trace_png(result))
 
     def write_report(self, entries: list[Entry]) -> None:
         from invert.report import report_page

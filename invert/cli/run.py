@@ -17,8 +17,9 @@ from invert.batch.tiers import TierPlan
 from invert.cli.command import check_search, config_of
 from invert.cli.failures import BAD_INPUT
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import DEFAULT, SearchOptions, listed, parser
+from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, check_embedded, listed, parser
 from invert.cli.terminal import complain
+from invert.cli.unused import check_followed
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.extras import require
@@ -52,7 +53,8 @@ class RunOptions(SearchOptions):
     ] = False
     include: Annotated[list[str] | None, typer.Option(help="Only pictures like this, as in '*.png' or 'a/*'; repeatable.")] = None
     exclude: Annotated[list[str] | None, typer.Option(help="No pictures and folders like this; repeatable.")] = None
-    top: Annotated[int, typer.Option(help="How many distinct prompts the tables list.")] = DEFAULT.top
+    embedded: Annotated[str, typer.Option(help=f"With prompts that pictures carry: {', '.join(EMBEDDED)}.")] = EMBEDDED[1]
+    top: Annotated[int, typer.Option(help="How many distinct prompts the tables list; metadata has one.")] = DEFAULT.top
     search_below: Annotated[
         float | None, typer.Option(help="Retrieve first, and search by --method where the cosine is below this.")
     ] = None
@@ -104,14 +106,25 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
     for name in ("prefix", "suffix", "existing"):
         if not options.sidecar and getattr(options, name) != getattr(RunOptions, name):
             raise InputError(f"`{name}` is about captions: add `sidecar`, or leave it out")
-    for name in ("report", "formats"):
+    for name in ("report", "formats", "top"):
         if options.out is None and getattr(options, name) != getattr(RunOptions, name):
             raise InputError(f"`{name}` needs a folder to write to: add `out` FOLDER, or leave it out")
-    check_formats(listed(options.formats))
-    if "parquet" in listed(options.formats):
+    formats = listed(options.formats)
+    check_formats(formats)
+    if options.out is not None and not (formats or options.report):
+        raise InputError(
+            f"nothing would be written into `out`: give `formats` ({', '.join(FORMATS)}), add `report`, or leave it out"
+        )
+    if options.top != RunOptions.top and not set(formats) - {"metadata"}:
+        raise InputError(
+            "`top` prompts of a picture are in other tables than metadata: add `formats=jsonl`, csv or parquet, or leave it out"
+        )
+    check_embedded(options.embedded)
+    if "parquet" in formats:
         require("pyarrow", "`formats` parquet")
     Sidecars(existing=options.existing)
     check_search(options, (options.method,))
+    check_followed(options, (options.method,))
     config, plan = config_of(options, options.top), TierPlan(options.search_below, options.search_share)
     plan.check(config)
     return config, plan

@@ -23,6 +23,7 @@ from invert.cli.interrupts import Interrupts
 from invert.cli.options import SearchOptions, parser
 from invert.cli.shard_progress import ShardProgress
 from invert.cli.terminal import complain
+from invert.cli.unused import check_followed
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.extras import require
@@ -105,6 +106,7 @@ def run(options: ShardOptions, interrupts: Interrupts) -> int:
     out, configuration = Path(options.out or ""), kept(options, config)
     job = Job(str(out), digest(configuration), options.decoders, Columns(options.picture_column, options.key_column))
     shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done)
+    check_sources(options, shards)
     claim(out, configuration)
     interrupts.importing = False
     engine = resolve(f"invert.batch.engines.{options.engine}:run")
@@ -133,9 +135,22 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
     if options.engine == "ray":
         require("ray", "`engine=ray`")
     check_search(options, (options.method,))
+    check_followed(options, (options.method,))
     config, tiers = config_of(options, 1), TierPlan(options.search_below, options.search_share)
     tiers.check(config)
     return config, tiers, (0, 1) if options.shard is None else parse_part(options.shard)
+
+
+def check_sources(options: ShardOptions, shards: list[Shard]) -> None:
+    """InputError where an option is about sources that the inputs are not; of a part of them nobody can tell."""
+    if options.shard is not None:
+        return
+    kinds = {shard.kind for shard in shards}
+    for name in ("picture_column", "key_column"):
+        if getattr(options, name) is not None and "parquet" not in kinds:
+            raise InputError(f"`{name}` is of Parquet files, and the inputs are none: leave it out")
+    if options.shard_size != SHARD_SIZE and kinds == {"tar"}:
+        raise InputError("`shard_size` cuts folders and Parquet files, and a tar is one shard as it is: leave it out")
 
 
 def check_engine(options: ShardOptions) -> None:

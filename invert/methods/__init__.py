@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Options of `InvertConfig` that only some methods follow: given to another one they are an error.
 SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban")
+# Others that only some follow: the command line refuses them where no method that runs does.
+TUNING_OPTIONS = ("tokens", "restarts", "soft_steps", "max_tokens", "token_penalty", "language_weight", "top", "generator")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Method:
         run_batch: the outputs of several tasks that differ in target and rng, computed together; None
             where they are run one after the other.
         options: those of SELECTIVE_OPTIONS that it follows.
+        follows: those of TUNING_OPTIONS that change what it does.
         metric: what the objective of its candidates is, as `invert.history` names it.
         gives_soft_prompt: whether its output holds the embeddings that it optimized.
         polishes: whether a generator's denoiser may then polish the prompt, as embeddings that were fitted to CLIP's
@@ -56,6 +59,7 @@ class Method:
     run: Callable[[InversionTask, Any], InversionOutput]
     run_batch: Callable[[Sequence[InversionTask], Any], list[InversionOutput]] | None = None
     options: frozenset[str] = frozenset()
+    follows: frozenset[str] = frozenset(TUNING_OPTIONS)
     metric: str = COSINE
     gives_soft_prompt: bool = False
     polishes: bool = False
@@ -120,6 +124,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
         config_type=configs.NoConfig,
         run=Deferred(f"invert.methods.{module}:{mode}"),
         options=frozenset() if mode == "negative" else frozenset({"corpus"}),  # a negative prompt needs no caption
+        follows=frozenset({"top"}) if (module, mode) == ("interrogator_lite", "best") else frozenset(),
         metric=OBJECTIVE if mode == "negative" else COSINE,  # a negative prompt is to be far away
         prepare=Deferred(f"invert.methods.{module}:prepare"),
         requires="clip_interrogator" if module == "interrogator" else "",
@@ -136,6 +141,7 @@ _BUILTIN = (
         run_batch=Deferred("invert.methods.invert:invert_batch"),
         metric=OBJECTIVE,
         options=frozenset(SELECTIVE_OPTIONS),
+        follows=frozenset(TUNING_OPTIONS) - {"generator"},
         gives_soft_prompt=True,
         polishes=True,
         prepare=Deferred("invert.methods.invert:prepare"),
@@ -146,6 +152,7 @@ _BUILTIN = (
         config_type=configs.NearestConfig,
         run=Deferred("invert.methods.nearest:nearest"),
         options=frozenset({"ban"}),
+        follows=frozenset({"tokens", "restarts", "soft_steps", "top"}),
         gives_soft_prompt=True,
         polishes=True,
     ),
@@ -156,15 +163,31 @@ _BUILTIN = (
         run=Deferred("invert.methods.pez:pez"),
         run_batch=Deferred("invert.methods.pez:pez_batch"),
         options=frozenset({"ban"}),
+        follows=frozenset({"tokens", "top"}),
     ),
-    Method("gcg", 1, configs.GcgConfig, Deferred("invert.methods.gcg:gcg"), options=frozenset({"ban"})),
-    Method("random", 1, configs.RandomConfig, Deferred("invert.methods.random_search:random_search"), options=frozenset({"ban"})),
+    Method(
+        "gcg",
+        revision=1,
+        config_type=configs.GcgConfig,
+        run=Deferred("invert.methods.gcg:gcg"),
+        options=frozenset({"ban"}),
+        follows=frozenset({"tokens", "top"}),
+    ),
+    Method(
+        "random",
+        revision=1,
+        config_type=configs.RandomConfig,
+        run=Deferred("invert.methods.random_search:random_search"),
+        options=frozenset({"ban"}),
+        follows=frozenset({"tokens", "max_tokens", "top"}),
+    ),
     Method(
         "retrieve",
         revision=1,
         config_type=configs.NoConfig,
         run=Deferred("invert.methods.retrieve:retrieve"),
         options=frozenset({"corpus", "ban"}),
+        follows=frozenset({"top"}),
         prepare=Deferred("invert.methods.retrieve:prepare"),
     ),
     Method(
@@ -173,6 +196,7 @@ _BUILTIN = (
         config_type=configs.Ph2pConfig,
         run=Deferred("invert.methods.ph2p:ph2p"),
         options=frozenset({"ban"}),
+        follows=frozenset({"tokens", "restarts", "top", "generator"}),
         metric=DENOISING_ERROR,
         requires="diffusers",
     ),
@@ -182,6 +206,7 @@ _BUILTIN = (
         config_type=configs.TextualInversionConfig,
         run=Deferred("invert.methods.textual_inversion:textual_inversion"),
         options=frozenset({"ban", "init_prompt"}),
+        follows=frozenset({"tokens", "generator"}),
         gives_soft_prompt=True,
         requires="diffusers",
     ),

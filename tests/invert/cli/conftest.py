@@ -51,7 +51,9 @@ class LightInverter:
     """Names a picture by its size, at once. `answers` replaces what happens at the i-th picture: an exception is raised."""
 
     def __init__(self, found: Result) -> None:
-        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=BytePairTokenizer(list, str, str, 0, 1))
+        tokenizer = BytePairTokenizer(list, str, str, 0, 1)
+        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,))
+        self.bundle = SimpleNamespace(generator=None)  # so that nothing is polished
         self.found, self.calls = found, 0
         self.answers: dict[int, Any] = {}
 

@@ -20,7 +20,7 @@ import invert.cli
 from invert.inverter import Inverter
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.search import Search
+from invert.rounds import Round
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
 
@@ -201,18 +201,19 @@ def test_objects_are_listed(run):
     assert len(names) >= 900 and "fox" in names
 
 
-def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
-    def interrupted(self, prompt, **_):
-        raise KeyboardInterrupt
+def interrupted(*_):
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(Search, "expand", interrupted)
+
+def test_an_interrupt_prints_the_best_prompt_so_far(run, images, monkeypatch):
+    monkeypatch.setattr(Round, "expand", interrupted)
     done = run(*images, *QUICK)
     assert done.status == 130
     assert len(done.out.splitlines()) == 1 and done.out.startswith(str(images[0]))
 
 
 def test_an_interrupt_still_writes_the_report_of_what_is_done(run, images, monkeypatch, tmp_path):
-    monkeypatch.setattr(Search, "expand", lambda self, prompt, **_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Round, "expand", interrupted)
     assert run(*images, "--report", tmp_path / "a.html", *QUICK).status == 130
     assert "<section>" in (tmp_path / "a.html").read_text()
 
