@@ -73,4 +73,8 @@ def polishing(options: Options, bundle: ModelBundle, outputs: Outputs) -> Polish
         if not outputs.generate:  # else the round trip says it
             complain(f"note: {obstacle}, so that it cannot be polished either")
         return None
-    return Polishing(cast("Generator", generator), PolishConfig(steps=options.polish_steps))
+    pipeline = cast("Generator", generator)
+    if pipeline.is_xl:
+        complain(f"note: the soft prompt is not polished: {pipeline.name!r} has two text encoders")
+        return None
+    return Polishing(pipeline, PolishConfig(steps=options.polish_steps))
