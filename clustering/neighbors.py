@@ -9,7 +9,6 @@ and LSH are ours and run on any device; the ball tree and FAISS are others' and 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -21,17 +20,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from clustering import inner
 from clustering.arrays import compute_dtype, read_points, squarable, to_input_type
+from clustering.batched import is_batch, read_batch
 from clustering.buckets import Neighborhoods
 from clustering.engines import BallTree, Brute, Faiss, Index, KDTree
 from clustering.grid import Grid
 from clustering.lsh import LSH
 from clustering.metrics import METRICS, embed, from_euclidean, to_euclidean
+from clustering.neighbors_each import BruteEach, Each, complete, one_by_one, without_self
 from clustering.params import RenamedParameters, choice, integer, seed_from, threads_of
 from clustering.persistence import Persistent
+from clustering.ragged import ragged, sparse_rows
 
 FEW_POINTS = 2000  # up to which looking at every distance costs the least
 TREE_FEATURES = 8  # up to which a k-d tree prunes enough to pay
+NEIGHBOR_METRICS = (*METRICS, "inner_product")
 OLD_NAMES = {"kdtree": "kd_tree", "balltree": "ball_tree"}
 
 BUILDERS: dict[str, Callable[[Tensor, int, Any], Index]] = {
@@ -55,20 +59,25 @@ def choose_algorithm(points: Tensor) -> str:
 
 
 class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
-    """Neighbors under the Euclidean or the cosine distance.
+    """Neighbors under the Euclidean or the cosine distance, or by inner product.
 
     Args:
         n_neighbors: what `kneighbors` looks for unless told otherwise.
         radius: likewise for `radius_neighbors`.
-        algorithm: "auto" (exact), "brute", "kd_tree", "ball_tree", "grid" (up to 3 features), "lsh", "faiss-ivf" or
-            "faiss-hnsw".
-        metric: "euclidean" or "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all others).
+        algorithm: "auto" (exact), "brute", "kd_tree", "ball_tree", "grid" (up to 3 features, 2 where the metric is not
+            "euclidean"), "lsh", "faiss-ivf" or "faiss-hnsw".
+        metric: "euclidean"; "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all others); or
+            "inner_product": distances are minus the products, so that the largest product is the nearest. Its radii
+            may be negative (−0.8: products of at least 0.8), and are searched by looking at every point. Not by "lsh".
         n_jobs: threads of a search in main memory; None: as many as torch may use, −1: one a core.
         random_state: of the hashes of "lsh": an int, RandomState, torch.Generator or None.
 
     Attributes:
         algorithm_: the one in use.
         n_features_in_: D. n_samples_fit_: N.
+
+    Points (B, N, D) are B independent problems: `kneighbors` of queries (B, Q, D) gives (B, Q, k), each what its problem
+    gives alone; the other methods give a list, or lists, with an entry for each problem.
 
     16-bit points are searched in float32. A query for which an approximate algorithm finds too few neighbors is
     searched by "brute".
@@ -99,24 +108,47 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         self.n_jobs, self.random_state = n_jobs, random_state
 
     def fit(self, x: Any, y: Any = None) -> NearestNeighbors:
-        """Index x (N, D). y is ignored."""
+        """Index x (N, D), or (B, N, D) for B independent problems. y is ignored."""
         check_algorithm(self)
-        choice(self, "metric", METRICS)
+        choice(self, "metric", NEIGHBOR_METRICS)
+        if (self.algorithm, self.metric) == ("lsh", "inner_product"):
+            raise ValueError(
+                "algorithm='lsh' hashes what lies near a query, where the largest products seldom lie: "
+                "choose another algorithm, such as 'faiss-hnsw', for metric='inner_product'"
+            )
         k = integer(self, "n_neighbors")
-        check_radius(self.radius)
-        points = read_points(self, x, reset=True)
+        check_radius(self.radius, self.metric)
+        points = read_batch(self, x, reset=True) if is_batch(x) else read_points(self, x, reset=True)
         self._like = points[:0] if isinstance(x, Tensor) else np.empty(0)
         self._dtype = points.dtype
-        self._points = embed(compute_dtype(squarable(points)), self.metric)
-        self.n_samples_fit_ = len(points)
+        self._points = self._embed(points, inner.embed_points)
+        self.n_samples_fit_ = points.shape[-2]
         self._index_points(k)
         return self
 
     def _index_points(self, k: int) -> None:
         """Build the search structure over the fitted points, for about k neighbors."""
-        self.algorithm_ = choose_algorithm(self._points) if self.algorithm == "auto" else self.algorithm
+        batch = self._points.ndim == 3
+        one = self._points[0] if batch else self._points
+        self.algorithm_ = choose_algorithm(one) if self.algorithm == "auto" else self.algorithm
+        build = BUILDERS[self.algorithm_]
         with threads_of(self.n_jobs):
-            self._index = BUILDERS[self.algorithm_](self._points, k, self.random_state)
+            if not batch:
+                self._index: Any = build(self._points, k, self.random_state)
+            elif self.algorithm_ == "brute":
+                self._index = BruteEach(self._points)
+            else:
+                seed = seed_from(self.random_state)
+                self._index = Each(self._points, lambda points: build(points, k, seed))
+
+    def _embed(self, points: Tensor, for_products: Callable[[Tensor], Tensor]) -> Tensor:
+        """Points (…, N, D) in the dtype that they are searched in and, but for "euclidean", with one coordinate more."""
+        flat = points.reshape(-1, points.shape[-1])
+        wide = compute_dtype(squarable(flat))
+        if self.metric == "inner_product":
+            return for_products(wide.reshape(points.shape))
+        embedded = embed(wide, self.metric)
+        return embedded.reshape(*points.shape[:-1], embedded.shape[-1])
 
     def _restore(self) -> None:
         if hasattr(self, "_points"):
@@ -145,13 +177,11 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         """
         queries, dtype, like = self._queries(x)
         k = self._count(x, n_neighbors)
-        squares, indices = self._search(queries, k + (x is None))
+        far, indices = self._nearest(queries, k + (x is None))
         if x is None:
-            squares, indices = without_self(squares, indices)
+            far, indices = without_self(far, indices)
         indices = to_input_type(indices, like)
-        if not return_distance:
-            return indices
-        return to_input_type(from_euclidean(squares.sqrt(), self.metric).to(dtype), like), indices
+        return (to_input_type(far.to(dtype), like), indices) if return_distance else indices
 
     def radius_neighbors(
         self, x: Any = None, radius: float | None = None, return_distance: bool = True, sort_results: bool = False
@@ -170,6 +200,8 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         """
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
+        if self._is_batch():
+            return one_by_one(self, "radius_neighbors", x, radius, return_distance, sort_results)
         queries, dtype, like = self._queries(x)
         found = self._within(queries, self.radius if radius is None else radius, x is None)
         by = found.distances if sort_results else found.indices
@@ -179,13 +211,15 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         indices = ragged(found.indices[order], sizes, like)
         if not return_distance:
             return indices
-        return ragged(from_euclidean(found.distances[order], self.metric).to(dtype), sizes, like), indices
+        return ragged(found.distances[order].to(dtype), sizes, like), indices
 
-    def neighborhoods(self, x: Any, radius: float | None = None) -> Neighborhoods:
+    def neighborhoods(self, x: Any, radius: float | None = None) -> Any:
         """`radius_neighbors` of queries (Q, D) as three flat tensors: what compiled and device code works on."""
+        if self._is_batch():
+            return one_by_one(self, "neighborhoods", x, radius)
         queries, dtype, _ = self._queries(x)
         found = self._within(queries, self.radius if radius is None else radius, False)
-        return found._replace(distances=from_euclidean(found.distances, self.metric).to(dtype))
+        return found._replace(distances=found.distances.to(dtype))
 
     def kneighbors_graph(self, x: Any = None, n_neighbors: int | None = None, mode: str = "connectivity") -> Any:
         """The nearest points as a sparse matrix (Q, N) in CSR form.
@@ -193,6 +227,8 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         mode: "connectivity" (ones) or "distance". Arrays get SciPy's matrix, tensors torch's, on their device.
         """
         check_mode(mode)
+        if self._is_batch():
+            return one_by_one(self, "kneighbors_graph", x, n_neighbors, mode)
         distances, indices = self.kneighbors(x, n_neighbors)
         queries, k = indices.shape
         if isinstance(indices, Tensor):
@@ -208,6 +244,8 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
     ) -> Any:
         """The points within a radius as a sparse matrix (Q, N) in CSR form, as `kneighbors_graph`."""
         check_mode(mode)
+        if self._is_batch():
+            return one_by_one(self, "radius_neighbors_graph", x, radius, mode, sort_results)
         distances, indices = self.radius_neighbors(x, radius, sort_results=sort_results)
         sizes = [len(own) for own in indices]
         if isinstance(self._like, Tensor) if x is None else isinstance(x, Tensor):
@@ -233,28 +271,46 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
             )
         return int(k)
 
+    def _is_batch(self) -> bool:
+        check_is_fitted(self)
+        return self._points.ndim == 3
+
     def _queries(self, x: Any) -> tuple[Tensor, torch.dtype, Any]:
         """Queries beside the points, the dtype of their distances, and the kind of what is given back."""
-        check_is_fitted(self)
+        batch = self._is_batch()
         if x is None:
-            return self._points, self._dtype, self._like
-        points = read_points(self, x)
-        return embed(compute_dtype(squarable(points)), self.metric).to(self._points.dtype), points.dtype, x
+            own = self._points
+            return inner.embed_queries(own[..., :-1]) if self.metric == "inner_product" else own, self._dtype, self._like
+        points = read_batch(self, x) if batch else read_points(self, x)
+        if batch and len(points) != len(self._points):
+            raise ValueError(f"x holds {len(points)} problems, but {len(self._points)} were fitted: pass as many, in their order")
+        return self._embed(points, inner.embed_queries).to(self._points.dtype), points.dtype, x
+
+    def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances in the metric's units and indices (…, Q, k), nearest first."""
+        if self.metric == "inner_product":
+            _, indices = self._search(inner.scaled(queries, self._points), k)
+            return inner.in_order_of_product(self._points, queries, indices)
+        squares, indices = self._search(queries, k)
+        return from_euclidean(squares.sqrt(), self.metric), indices
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`nearest` of the index, with what an approximate one missed filled in."""
         with threads_of(self.n_jobs):
-            squares, indices = self._index.nearest(queries, k)
-            missed = (indices < 0).any(1).nonzero()[:, 0]
-            if len(missed):
-                squares[missed], indices[missed] = Brute(self._points).nearest(queries[missed], k)
-        return squares, indices
+            if self._points.ndim == 3:
+                return self._index.nearest(queries, k)
+            return complete(self._index, self._points, queries, k)
 
     def _within(self, queries: Tensor, radius: float, leave_self: bool) -> Neighborhoods:
-        check_radius(radius)
+        """All points within a radius of each query, at distances in the metric's units."""
+        check_radius(radius, self.metric)
         with threads_of(self.n_jobs):
-            index = Brute(self._points) if math.isinf(radius) else self._index
-            found = index.within(queries, to_euclidean(float(radius), self.metric))
+            if self.metric == "inner_product":
+                found = inner.within(self._points, queries, float(radius))
+            else:
+                index = Brute(self._points) if math.isinf(radius) else self._index
+                found = index.within(queries, to_euclidean(float(radius), self.metric))
+                found = found._replace(distances=from_euclidean(found.distances, self.metric))
         if not leave_self:
             return found
         rows = found.rows()
@@ -270,39 +326,15 @@ def check_algorithm(estimator: Any) -> None:
     choice(estimator, "algorithm", ("auto", *BUILDERS))
 
 
-def check_radius(radius: Any) -> None:
-    if not isinstance(radius, Real) or not float(radius) >= 0:
+def check_radius(radius: Any, metric: str) -> None:
+    """ValueError unless radius is a number that distances of the metric can be compared with."""
+    least = -math.inf if metric == "inner_product" else 0
+    if not isinstance(radius, Real) or not float(radius) >= least:
         raise ValueError(
-            f"The 'radius' parameter of NearestNeighbors must be a float in the range [0, inf]. Got {radius!r} instead."
+            f"The 'radius' parameter of NearestNeighbors must be a float in the range [{least}, inf]. Got {radius!r} instead."
         )
 
 
 def check_mode(mode: str) -> None:
     if mode not in ("connectivity", "distance"):
         raise ValueError(f'Unsupported mode, must be one of "connectivity", or "distance" but got "{mode}" instead')
-
-
-def sparse_rows(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """torch's sparse matrix of rows, without its notice that such matrices are young."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse", UserWarning)
-        return torch.sparse_csr_tensor(offsets, columns, values, shape)
-
-
-def ragged(flat: Tensor, sizes: list[int], like: Any) -> Any:
-    """Rows of the given sizes: a list of tensors, or an object array of arrays."""
-    parts = list(flat.split(sizes)) if sizes else []
-    if isinstance(like, Tensor):
-        return parts
-    out = np.empty(len(parts), dtype=object)
-    for row, part in enumerate(parts):  # assigned at once, rows of one length would become a matrix
-        out[row] = part.numpy(force=True)
-    return out
-
-
-def without_self(squares: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop each row's own number from its k + 1 neighbors, or the last where duplicates have crowded it out."""
-    own = indices == torch.arange(len(indices), device=indices.device)[:, None]
-    own[:, -1] |= ~own.any(1)
-    shape = (len(indices), indices.shape[1] - 1)
-    return squares[~own].reshape(shape), indices[~own].reshape(shape)
