@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clustering.persistence import load as load
     from clustering.persistence import save as save
     from clustering.seeding import kmeans_plusplus as kmeans_plusplus
+    from clustering.shards import Shards as Shards
     from clustering.silhouette import silhouette_samples as silhouette_samples
     from clustering.silhouette import silhouette_score as silhouette_score
     from clustering.stream import Chunks as Chunks
@@ -44,6 +45,7 @@ _HOME = {
     "MeanShift": "meanshift",
     "MiniBatchKMeans": "minibatch",
     "NearestNeighbors": "neighbors",
+    "Shards": "shards",
     "choose_k": "choice",
     "distance_chunks": "pairwise",
     "distances": "pairwise",
@@ -64,6 +66,7 @@ __all__ = [
     "MeanShift",
     "MiniBatchKMeans",
     "NearestNeighbors",
+    "Shards",
     "choose_k",
     "distance_chunks",
     "distances",

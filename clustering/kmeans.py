@@ -23,6 +23,7 @@ from clustering.passes import make_pass
 from clustering.progress import Report, progress
 from clustering.runs import TOL, Descent, Run, mean_variance
 from clustering.stream import Chunks, sample
+from clustering.workers import Workers
 
 STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
 ALGORITHMS = ("lloyd", "elkan", "balanced")
@@ -164,20 +165,20 @@ class KMeans(CentroidModel):
         if self.algorithm == "balanced":
             raise ValueError("algorithm='balanced' compares all points at once: pass an array or a tensor instead of Chunks")
         generator = generator_on(x.device, self.random_state)
-        weights, scale = scaled(list_weights(x, sample_weight))
+        weights, scale = scaled(list_weights(x, sample_weight), x.workers)
         drawn, count = sample(x, STREAM_SAMPLE * integer(self, "n_clusters"), generator, weights)
         if weights is not None and len(weights) != count:
             raise ValueError(f"sample_weight.shape == ({len(weights)},), expected ({count},)!")
         self.n_features_in_ = drawn.shape[1]
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self._check_clusters(count)
+        self._check_clusters(sum(x.workers.gather(count)))
         passes = ChunkPasses(x, self.spherical, weights)
         start = squarable(drawn)
         start = normalize(start, dim=1) if self.spherical else start
-        descent = self._descent(mean_variance(one.x for one in passes), report)
+        descent = self._descent(mean_variance((one.x for one in passes), x.workers), report)
         for _ in range(self._repeats()):
-            run = descent.run(passes, self._start(start, None, generator, start), drawn.dtype)
+            run = descent.run(passes, self._start(start, None, generator, start), drawn.dtype, count)
             yield run._replace(inertia=run.inertia * scale)
 
     def steps(self, x: Any, lr: float = 1.0) -> Iterator[Any]:
@@ -204,6 +205,7 @@ class ChunkPasses:
 
     def __init__(self, chunks: Chunks, spherical: bool, weights: Tensor | None = None) -> None:
         self.chunks, self.spherical, self.weights = chunks, spherical, weights
+        self.workers = chunks.workers
 
     def __iter__(self) -> Iterator[LloydPass]:
         first = 0
@@ -214,13 +216,14 @@ class ChunkPasses:
             yield LloydPass(normalize(points, dim=1) if self.spherical else points, own)
 
 
-def scaled(weights: Tensor | None) -> tuple[Tensor | None, float]:
-    """Weights of which the largest is at least 1 and below 2, and the power of two that they were divided by.
+def scaled(weights: Tensor | None, workers: Workers | None = None) -> tuple[Tensor | None, float]:
+    """Weights of which the largest (of all processes) is at least 1 and below 2, and the power of two they were divided by.
 
     Sums of them neither overflow nor lose digits near zero, and dividing by a power of two rounds nothing.
     """
     if weights is None:
         return None, 1.0
-    exponent = int(torch.frexp(weights.max()).exponent) - 1
+    most = weights.max() if workers is None else torch.tensor(max(workers.gather(float(weights.max()))), dtype=torch.float64)
+    exponent = int(torch.frexp(most).exponent) - 1
     scale = 2.0 ** max(-1022, min(1022, exponent))
     return weights / scale, scale

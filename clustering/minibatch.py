@@ -17,6 +17,7 @@ from clustering.arrays import read_points, read_weights, squarable, sum_dtype, t
 from clustering.centroids import CentroidModel
 from clustering.lloyd import accumulate, assign
 from clustering.params import generator_on, integer, real
+from clustering.progress import progress
 from clustering.runs import inertia, mean_variance
 
 
@@ -30,6 +31,7 @@ class MiniBatchKMeans(CentroidModel):
         max_epochs: passes of `fit` over the points, in a new random order each.
         tol: `fit` ends after an epoch in which the centers' summed squared movement, relative to the points' mean
             variance, is at most this.
+        verbose: show the epochs of `fit`, and the centers' movement, on standard error.
         random_state: as in `KMeans`.
         spherical: as in `KMeans`.
 
@@ -59,7 +61,9 @@ class MiniBatchKMeans(CentroidModel):
         tol: float = 1e-4,
         random_state: Any = 0,
         spherical: bool = False,
+        verbose: int | bool = 0,
     ) -> None:
+        self.verbose = verbose
         self.n_clusters, self.init, self.batch_size = n_clusters, init, batch_size
         self.max_epochs, self.tol, self.random_state, self.spherical = max_epochs, tol, random_state, spherical
 
@@ -74,13 +78,17 @@ class MiniBatchKMeans(CentroidModel):
         generator = generator_on(points.device, self.random_state)
         centers, seen = self._begin(points, weights, generator, x)
         steps = 0
-        for _ in range(self.max_epochs):
-            before = centers
-            for rows in torch.randperm(len(points), generator=generator, device=points.device).split(self.batch_size):
-                centers, seen = self._learn(points[rows], None if weights is None else weights[rows], centers, seen)
-                steps += 1
-            if float((centers - before).square().sum()) <= limit:
-                break
+        with progress(self, self.max_epochs, "movement") as report:
+            for epoch in range(1, self.max_epochs + 1):
+                before = centers
+                for rows in torch.randperm(len(points), generator=generator, device=points.device).split(self.batch_size):
+                    centers, seen = self._learn(points[rows], None if weights is None else weights[rows], centers, seen)
+                    steps += 1
+                shift = float((centers - before).square().sum())
+                if report is not None:
+                    report(epoch, shift)
+                if shift <= limit:
+                    break
         self.n_iter_ = steps
         return self._keep(x, given, weights, centers, seen)
 

@@ -33,7 +33,8 @@ class Each:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (B, Q, k), nearest first; what an approximate index missed by brute force."""
-        found = [complete(index, *pair, k) for index, *pair in zip(self.indexes, self.points, queries, strict=True)]
+        problems = zip(self.indexes, self.points, queries, strict=True)
+        found = [complete(index, points, own, k) for index, points, own in problems]
         return torch.stack([squares for squares, _ in found]), torch.stack([indices for _, indices in found])
 
 

@@ -17,6 +17,7 @@ from clustering.lloyd import LloydPass, Totals, means_of
 from clustering.params import generator_on
 from clustering.passes import make_pass
 from clustering.seeding import choose_spread
+from clustering.workers import Workers
 
 BLOCK_NUMBERS = 1 << 16  # of points widened at a time where variances are added up: they stay in the cache
 TOL = 1e-4  # share of the features' mean variance that centers at rest may still move
@@ -82,15 +83,23 @@ class Descent(NamedTuple):
             if shift <= self.limit or iterations == self.max_iter:
                 return centers, iterations
 
-    def run(self, passes: Iterable[LloydPass], start: Tensor, dtype: torch.dtype) -> Run:
-        """Iterate until the centers rest; passes: one over everything, or one over each chunk; dtype: of the result."""
+    def run(self, passes: Iterable[LloydPass], start: Tensor, dtype: torch.dtype, rows: int | None = None) -> Run:
+        """Iterate until the centers rest.
+
+        passes: one over everything, or one over each chunk. dtype: of the result. rows: of all chunks, where there are several.
+        """
         centers, iterations = self._at_rest(passes, start)
-        centers, labels, loss = centers.to(dtype), [], 0.0
+        centers, loss, first = centers.to(dtype), 0.0, 0
+        labels = torch.empty(0, dtype=torch.int64) if rows is None else torch.empty(rows, dtype=torch.int64, device=start.device)
         for one in passes:
             own, nearest = one.assign(centers.to(start.dtype))
-            labels.append(own)
+            if rows is None:
+                labels = own
+            else:  # written in place: a list of parts would hold them twice
+                labels[first : first + len(own)] = own
+                first += len(own)
             loss += inertia(nearest, one.weights)
-        return Run(centers, torch.cat(labels) if len(labels) > 1 else labels[0], loss, iterations)
+        return Run(centers, labels, float(workers_of(passes).total(torch.tensor(loss, dtype=torch.float64))), iterations)
 
 
 def k_means(points: Tensor, n_clusters: int, n_init: int = 1, random_state: int = 0) -> Run:
@@ -115,6 +124,8 @@ def accumulate_all(passes: Iterable[LloydPass], centers: Tensor) -> Totals:
         more = one.accumulate(centers)
         found = more if found is None else found.plus(more)
     assert found is not None
+    workers = workers_of(passes)
+    found = Totals(workers.total(found.sums), workers.total(found.counts))
     return fill_empty(passes, centers, found) if bool((found.counts == 0).any()) else found
 
 
@@ -131,16 +142,24 @@ def fill_empty(passes: Iterable[LloydPass], centers: Tensor, found: Totals) -> T
         labels.append(label[worst])
         weights.append(weigh[worst].to(found.counts))
         far.append(far_here)
-    pick = torch.cat(far).topk(min(len(empty), sum(map(len, far)))).indices
-    point, label, weight = torch.cat(rows)[pick], torch.cat(labels)[pick], torch.cat(weights)[pick]
+    everyones = workers_of(passes).joined
+    farthest = everyones(torch.cat(far))
+    pick = farthest.topk(min(len(empty), len(farthest))).indices
+    point, label, weight = (everyones(torch.cat(parts))[pick] for parts in (rows, labels, weights))
     empty = empty[: len(pick)]
     sums = found.sums.index_add(0, label, -point * weight[:, None]).index_copy_(0, empty, point * weight[:, None])
     counts = found.counts.index_add(0, label, -weight).index_copy_(0, empty, weight)
     return Totals(sums, counts.clamp_(min=0))
 
 
-def mean_variance(points: Iterable[Tensor]) -> float:
-    """The features' variances, averaged, over all chunks and without a copy of any.
+def workers_of(passes: Iterable[LloydPass]) -> Workers:
+    """The processes among which the points are shared out: this one alone but for chunks with a group."""
+    found = getattr(passes, "workers", None)
+    return Workers() if found is None else found
+
+
+def mean_variance(points: Iterable[Tensor], workers: Workers | None = None) -> float:
+    """The features' variances, averaged, over all chunks (of all processes) and without a copy of any.
 
     Sums and squares are taken about the first point and in float64, so that a far origin costs no digits.
     """
@@ -155,6 +174,17 @@ def mean_variance(points: Iterable[Tensor]) -> float:
             sums = sums + moved.sum(0)
             squares = squares + moved.square_().sum(0)
         count += len(chunk)
+    parts = (
+        [(count, origin, sums, squares)]
+        if workers is None
+        else workers.gather((count, *(t.cpu() for t in (origin, sums, squares))))
+    )
+    count, origin, sums, squares = parts[0]
+    for more, own, own_sums, own_squares in parts[1:]:  # to the first process's origin
+        moved = own - origin
+        squares = squares + own_squares + 2 * moved * own_sums + more * moved.square()
+        sums = sums + own_sums + more * moved
+        count += more
     return float((squares / count - (sums / count).square()).clamp_(min=0).mean())
 
 

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from clustering.arrays import as_floats, check_tensor, native
+from clustering.workers import Workers
 from kernels.arrays import as_tensor
+
+SKIPPED_AT_ONCE = 1 << 20
 
 
 class Chunks:
@@ -34,12 +37,13 @@ class Chunks:
         torch.Size([2, 2])
     """
 
-    def __init__(self, source: Any, rows: int = 1 << 18, device: str | torch.device = "cpu") -> None:
+    def __init__(self, source: Any, rows: int = 1 << 18, device: str | torch.device = "cpu", group: Any = None) -> None:
         if isinstance(source, Iterator):
             raise TypeError("Chunks needs to start over in every iteration: pass the function that makes the iterator")
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
         self.source, self.rows, self.device = source, rows, torch.device(device)
+        self.workers = Workers(group)
 
     def __iter__(self) -> Iterator[Tensor]:
         width: int | None = None
@@ -58,18 +62,20 @@ class Chunks:
 
 
 class Sample(NamedTuple):
-    """points (n, D) drawn from a stream, and the number of rows in all of it."""
+    """points (n, D) drawn from the streams of all processes, and the number of rows in this one's."""
 
     points: Tensor
     rows: int
 
 
-def sample(chunks: Iterable[Tensor], n: int, generator: torch.Generator, weights: Tensor | None = None) -> Sample:
-    """At most n rows, drawn without replacement in proportion to weights (N,), in one pass over the stream.
+def sample(chunks: Chunks, n: int, generator: torch.Generator, weights: Tensor | None = None) -> Sample:
+    """At most n rows of all processes, drawn without replacement in proportion to weights (N,), in one pass over the stream.
 
     Every row draws a key and the n largest keys win, so that no row has to be known in advance (Efraimidis and
-    Spirakis, 2006). Raises ValueError for a stream without points.
+    Spirakis, 2006). A process passes over the draws of the others' rows. Raises ValueError for a stream without points.
     """
+    counts = chunks.workers.gather(sum(map(len, chunks)) if chunks.workers.count > 1 else 0)
+    skip(generator, sum(counts[: chunks.workers.rank]))
     kept: Tensor | None = None
     keys: Tensor | None = None
     count = 0
@@ -85,6 +91,15 @@ def sample(chunks: Iterable[Tensor], n: int, generator: torch.Generator, weights
         keys = drawn if keys is None else torch.cat([keys, drawn])
         keys, rows = keys.topk(min(n, len(keys)))
         kept = kept[rows]
-    if kept is None:
+    if kept is None or keys is None:
         raise ValueError("the stream has no points")
-    return Sample(kept, count)
+    skip(generator, sum(counts[chunks.workers.rank + 1 :]))
+    kept, keys = chunks.workers.joined(kept), chunks.workers.joined(keys)
+    return Sample(kept[keys.topk(min(n, len(keys))).indices] if chunks.workers.count > 1 else kept, count)
+
+
+def skip(generator: torch.Generator, draws: int) -> None:
+    """Let a random stream pass over draws that other processes make."""
+    for first in range(0, draws, SKIPPED_AT_ONCE):
+        size = min(SKIPPED_AT_ONCE, draws - first)
+        torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
