@@ -118,6 +118,8 @@ class InvertConfig:
     seed: int = 0
     top: int = 1  # distinct prompts wanted
     init_prompt: str = ""  # the search starts here too
+    caption: Any = None  # captioner whose sentences it starts from: hf:NAME, a folder, an http(s) address, "sidecar", a function
+    caption_model: str | None = None  # which model of a caption endpoint; None: its own choice
     must_include: tuple[str, ...] = ()  # words the prompt has to hold
     ban: tuple[str, ...] = ()  # words it may not hold
     generator: str | None = None  # diffusion pipeline: a diffusers id or a folder; None: the model's own

@@ -19,10 +19,11 @@ from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
 from invert.callbacks import Callbacks, OnBest, OnStep, Stop
+from invert.captioning import Captioners, captioned, gains
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
 from invert.history import History
-from invert.images import load_image, looks_like_image
+from invert.images import load_image, looks_like_image, several
 from invert.methods import Method, get_method, run_tasks
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
@@ -47,6 +48,7 @@ class Inverter:
         self.bundle = bundle
         self._derived: dict[tuple[tuple[str, ...], tuple[str, ...]], ModelBundle] = {}
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
+        self.captioners = Captioners(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
@@ -174,6 +176,8 @@ class Inverter:
     ) -> Result:
         """A prompt that means what a longer one means: `invert`, pulled onto a text's latent."""
         settings = replace(config or InvertConfig(), **options)
+        if settings.caption is not None:
+            raise InputError("`caption` says what a picture shows, and there is only a text: leave it out")
         method = get_method(settings.method)
         callbacks = Callbacks(on_best, on_step, stop)
         budget = self._budget(settings, stop)
@@ -230,7 +234,8 @@ class Inverter:
         negative: ImageLike | None = None,
     ) -> Result:
         """The result of a prompt that an image comes with: its cosine, nothing searched. Arguments as for `invert`."""
-        task = self._of_images([image], config or InvertConfig(), negative, Callbacks())
+        settings = replace(config or InvertConfig(), caption=None, caption_model=None)
+        task = self._of_images([image], settings, negative, Callbacks())
         output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
         return replace(self._result(task, output), method="embedded")
 
@@ -244,7 +249,9 @@ class Inverter:
         pictures = tuple(load_image(source) for source in images)
         latent = image_latent(self.clip, pictures)
         budget.spend(images=len(pictures))
-        return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures)
+        get_method(config.method).check_options(config)  # before a captioner is loaded in vain
+        captions = self.captioners.said(images, pictures, config)
+        return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures, captions)
 
     def _budget(self, config: InvertConfig, stop: Callable[[], bool] | None) -> Budget:
         return Budget(config.budget, config.seconds, stop=stop, passes_per_position=self.clip.tower.passes_per_position)
@@ -257,6 +264,7 @@ class Inverter:
         budget: Budget,
         callbacks: Callbacks,
         images: tuple[Image.Image, ...] = (),
+        captions: tuple[str, ...] = (),
     ) -> InversionTask:
         config = self._within_context(config)
         get_method(config.method).check_options(config)
@@ -264,7 +272,7 @@ class Inverter:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
         history = History(callbacks.on_best, on_step=callbacks.on_step)
-        return InversionTask(self.bundle_for(config), target, config, rng, budget, history, images)
+        return InversionTask(self.bundle_for(config), target, config, rng, budget, history, images, captions)
 
     def _within_context(self, config: InvertConfig) -> InvertConfig:
         """The config as the model's context allows; of many images the first alone notes what was lowered."""
@@ -313,6 +321,7 @@ class Inverter:
     def _result(self, task: InversionTask, output: InversionOutput) -> Result:
         prompt, score = output.prompts[0]
         words, budget = task.bundle.lexicon.words, task.budget
+        captions = captioned(task, output)
         return Result(
             prompt=prompt,
             score=score,
@@ -331,19 +340,10 @@ class Inverter:
             soft_widths=tuple(self.clip.table_widths),
             model_scores=self.clip.exact.model_scores([prompt for prompt, _ in output.prompts], task.target),
             soft_score=output.soft_score,
+            captions=captions,
+            words=gains(task, prompt) if captions else (),
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
             ],
             interrupted=budget.stopped,
         )
-
-
-def several(images: Sequence[ImageLike]) -> list[ImageLike]:
-    """The images as a list.
-
-    Raises:
-        InputError: a single image stands in their place.
-    """
-    if isinstance(images, str | Path | Image.Image):
-        raise InputError("a single image is no sequence of images: use `invert`, or put it into a list")
-    return list(images)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from invert.captions import WordGain
 from invert.escape import as_html as shown
 from invert.escape import escaped
 from invert.files import write_output
@@ -196,6 +197,29 @@ def judge_cell(result: Result, prompt: str) -> str:
     return f"<td>{result.judge:.3f}" if prompt == result.prompt and result.judge is not None else "<td>"
 
 
+def captions(result: Result) -> str:
+    """What the captioner said, what is left of it, and what each word earned; nothing where none was asked."""
+    if not result.captions:
+        return ""
+    rows = "".join(
+        f"<tr><td>caption<td>{earnings(one.words)}<td>{one.score:.3f}"
+        + (f"<tr><td>shortened<td>{shown(one.shortened)}<td>{one.shortened_score:.3f}" if one.shortened else "")
+        for one in result.captions
+    )
+    rows += f"<tr><td>prompt<td>{earnings(result.words)}<td>{result.score:.3f}"
+    return (
+        f"<h2>From the caption to the prompt</h2><table><tr><th><th>words, and the cosine that each earns<th>cosine{rows}</table>"
+    )
+
+
+def earnings(words: Sequence[WordGain]) -> str:
+    """Words with what they earn; those that cost something are struck out."""
+    return " ".join(
+        f'<span class="{"word" if one.gain > 0 else "none"}">{shown(one.word)}</span>&nbsp;<small>{one.gain:+.3f}</small>'
+        for one in words
+    )
+
+
 def prompts(results: Sequence[Result]) -> str:
     """Prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
@@ -218,7 +242,7 @@ def prompts(results: Sequence[Result]) -> str:
     drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'
-        f"<table><tr><th>method<th>prompt<th>cosine{'<th>judge' if judged else ''}<th>time{rows}</table>{drawn}"
+        f"<table><tr><th>method<th>prompt<th>cosine{'<th>judge' if judged else ''}<th>time{rows}</table>{captions(best)}{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
         f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
+from invert.captions import Captioned, WordGain
 from invert.history import HistoryEntry
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Result:
     soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
     judge: float | None = None  # the prompt's cosine with the picture under a model that nobody optimized, where there is one
+    captions: list[Captioned] = field(default_factory=list)  # what a captioner said, and what became of it
+    words: tuple[WordGain, ...] = ()  # where it was asked: what each word of the prompt earned
     soft_widths: tuple[int, ...] = ()  # where several models are joined: the width of each one's part of `soft`
     model_scores: dict[str, dict[str, float]] = field(default_factory=dict)  # there: prompt → model → its own cosine
 
@@ -141,6 +144,8 @@ class Result:
             "image_passes": self.image_passes,
             "interrupted": self.interrupted,
             **({} if self.judge is None else {"judge": self.judge}),
+            **({"captions": [caption.to_json() for caption in self.captions]} if self.captions else {}),
+            **({"words": [vars(gain) for gain in self.words]} if self.words else {}),
             **({"model_scores": self.model_scores[self.prompt]} if self.prompt in self.model_scores else {}),
             **drawn,
         }

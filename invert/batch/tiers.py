@@ -80,7 +80,7 @@ class TierPlan:
         if self.mixed and config.method == RETRIEVE:
             raise InputError(f"`search_below` and `search_share` search with `method`, which is {RETRIEVE!r}: choose another one")
         if self.mixed:
-            get_method(RETRIEVE).check_options(config)
+            get_method(RETRIEVE).check_options(replace(config, caption=None))  # only those that are searched are captioned
 
     def searched(self, scores: Sequence[float]) -> list[int]:
         """Indices of the pictures of a batch to search, ascending, by the cosines of their retrieved prompts."""

@@ -72,7 +72,11 @@ def opened(path: str, small: bool) -> tuple[Image.Image, EmbeddedPrompt | None]:
     else:
         carried = read_embedded(path) if os.path.isfile(path) else None  # what a pipe holds is gone once read
         image = load_image(path)
-    return thumbnail(image, TOGETHER_SIDE) if small else image, carried
+    if not small:
+        return image, carried
+    smaller = thumbnail(image, TOGETHER_SIDE)
+    smaller.filename = getattr(image, "filename", "")  # type: ignore[attr-defined]  # where a caption may lie beside it
+    return smaller, carried
 
 
 class Job:

@@ -89,6 +89,8 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("`embedded` use takes the prompt that one picture carries: leave it out with `together` and `text`")
     if options.text is not None and not options.text.strip():
         raise InputError("`text` is empty: give the prompt to shorten")
+    if options.text is not None and options.caption is not None:
+        raise InputError("`caption` says what a picture shows, and `text` has none: leave one of them out")
     check_analysis(options)
     check_text(options)
     methods = (options.method, *listed(options.compare or ""))
@@ -148,6 +150,10 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
     for name in ("model", "bundle", "generator", "device", "gap_images"):
         check_named(options, name)
     check_generator(options.generator, methods)
+    if options.caption is not None or options.caption_model is not None:
+        from invert.captions import check_caption  # with it come decoders of pictures, a slow import
+
+        check_caption(options.caption, options.caption_model)
     if options.negative is not None and not options.negative.strip():
         raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
     if options.gap_images is not None and not os.path.exists(options.gap_images):
@@ -224,6 +230,8 @@ def config_of(options: SearchOptions, top: int) -> InvertConfig:
         top=top,
         generator=options.generator,
         init_prompt=options.init_prompt,
+        caption=options.caption,
+        caption_model=options.caption_model,
         must_include=listed(options.must_include),
         ban=listed(options.ban),
         negative_weight=options.negative_weight,

@@ -55,6 +55,7 @@ def prepare(
         analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
         return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
+    load_captioner(inverter, config)
     check_embedding(inverter.clip, outputs)
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws or options.judge is not None else None
     wanted = drawing_options(options)
@@ -83,6 +84,13 @@ def loaded(options: SearchOptions) -> Inverter:
         return inverter
     examples = [load_image(path) for path in expanded([options.gap_images], raised)]
     return Inverter(inverter.bundle.with_(gap_images=examples))
+
+
+def load_captioner(inverter: Inverter, config: InvertConfig) -> None:
+    """Load the captioner that is asked for, so that what is wrong with it is told before the first picture."""
+    if config.caption is not None:
+        with progress(f"loading {config.caption}"):
+            inverter.captioners.captioner(config)
 
 
 def check_embedding(clip: Clip, outputs: Outputs) -> None:

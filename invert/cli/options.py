@@ -63,6 +63,14 @@ class SearchOptions:
     negative: Annotated[str | None, typer.Option(help="An image or a prompt to move away from.")] = None
     negative_weight: Annotated[float, typer.Option(help="How strongly to move away from it.")] = DEFAULT.negative_weight
     init_prompt: Annotated[str, typer.Option(help="A prompt to start the search from.")] = ""
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            help="Captioner to start from: an image-to-text model (hf:NAME or a folder), the http(s) address "
+            "of a chat endpoint (key in INVERT_CAPTION_KEY), or sidecar, the .txt beside it."
+        ),
+    ] = None
+    caption_model: Annotated[str | None, typer.Option(help="Which model of a caption endpoint.")] = None
     must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = ""
     ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = ""
     corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None

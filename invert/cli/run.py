@@ -123,6 +123,8 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
     if "parquet" in formats:
         require("pyarrow", "`formats` parquet")
     Sidecars(existing=options.existing)
+    if options.caption == "sidecar" and options.sidecar and options.existing != "skip":
+        raise InputError("`sidecar` would change the texts that `caption` sidecar reads: use `existing` skip, or leave one out")
     check_search(options, (options.method,))
     check_followed(options, (options.method,))
     config, plan = config_of(options, options.top), TierPlan(options.search_below, options.search_share)
@@ -181,10 +183,12 @@ def load(options: RunOptions, config: InvertConfig, plan: TierPlan, interrupts: 
     """The model, when a picture needs it."""
     with interrupts.while_importing():
         from invert.batch.tiers import Tiers
-        from invert.cli.loading import loaded, negative_of
+        from invert.cli.loading import load_captioner, loaded, negative_of
 
     negative = negative_of(options.negative)
-    return Tiers(loaded(options), config, plan, negative)
+    inverter = loaded(options)
+    load_captioner(inverter, config)
+    return Tiers(inverter, config, plan, negative)
 
 
 def tell(summary: Summary, settings: RunSettings, pictures: list[Picture]) -> None:

@@ -136,6 +136,8 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
         require("ray", "`engine=ray`")
     check_search(options, (options.method,))
     check_followed(options, (options.method,))
+    if options.caption == "sidecar":
+        raise InputError("`caption` sidecar reads the text beside a picture's file, and shards hold none: give another `caption`")
     config, tiers = config_of(options, 1), TierPlan(options.search_below, options.search_share)
     tiers.check(config)
     return config, tiers, (0, 1) if options.shard is None else parse_part(options.shard)

@@ -10,23 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 from invert.errors import InputError
-from invert.images.addresses import DownloadLimits, Reply, TransferFailed, download, is_private_host, normal, post, shown
+from invert.images.addresses import DownloadLimits, Reply, download
+from invert.json_api import JsonApi, route_of
 
 KEY = "INVERT_GENERATOR_KEY"
 ROUTE = "/v1/images/generations"
 LIMITS = DownloadLimits(seconds=300.0)  # of one image; some services take minutes
-BUSY = {429, 503}  # what a server answers that wants to be asked later
-PATIENCE = 60.0  # seconds to wait for a busy server before one image, in all
-PAUSES = (2.0, 6.0, 18.0)  # seconds before each new try, where the server names none
-MOST_SAID = 200  # characters of a server's own message that are shown
 MODERATION = re.compile(r"content.?policy|moderation|safety.?system|content.?filter", re.IGNORECASE)
 
 
@@ -44,26 +39,18 @@ def endpoint_url(address: str) -> str:
     Raises:
         InputError: it is no http(s) address.
     """
-    parts = urlsplit(normal(address))
-    path = parts.path.rstrip("/")
-    if not path.endswith("/images/generations"):
-        path = path + "/images/generations" if path else ROUTE
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    return route_of(address, ROUTE)
 
 
-class ImagesApi:
-    """One server. name: its address in messages, without what may be secret in it."""
+class ImagesApi(JsonApi):
+    """One server."""
+
+    called, brings, key_name, route = "the image endpoint", "image", KEY, ROUTE
+    settings, model_setting = "`size` and `generator_model`", "generator_model"
 
     def __init__(self, address: str, limits: DownloadLimits | None = None) -> None:
         """InputError where the address is none, or the key would travel over the internet in the clear."""
-        self.url, self.limits = endpoint_url(address), limits or LIMITS
-        parts = urlsplit(self.url)
-        self.name = shown(urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix(ROUTE), "", "")))
-        self.key = os.environ.get(KEY, "").strip()
-        if not all(" " < character <= "~" for character in self.key):
-            raise InputError(f"the key in {KEY} holds characters that no key has: set it again")
-        if self.key and parts.scheme == "http" and not is_private_host(parts.hostname or ""):
-            raise InputError(f"the key in {KEY} would reach {self.name} unencrypted: give its https:// address, or unset {KEY}")
+        super().__init__(address, limits or LIMITS)
 
     def image(self, request: Mapping[str, Any]) -> bytes:
         """The bytes of the image that the server draws.
@@ -73,7 +60,7 @@ class ImagesApi:
             SeedRefused: it knows no `seed`, and one was given.
             InputError: anything else that is no image.
         """
-        reply = self.answer(json.dumps({**request, "n": 1}).encode())
+        reply = self.answer({**request, "n": 1})
         if reply.status == 200:
             return self.content(reply)
         message = self.message(reply)
@@ -81,26 +68,7 @@ class ImagesApi:
             raise SeedRefused(message)
         if reply.status in (400, 403) and MODERATION.search(reply.content.decode(errors="replace")):
             raise Withheld(message)
-        raise InputError(f"the image endpoint {self.name} {self.refusal(reply, message)}")
-
-    def answer(self, body: bytes) -> Reply:
-        """What the server answers, once it is not too busy."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "invert"}
-        headers |= {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        waited = 0.0
-        for pause in (*PAUSES, None):
-            try:
-                reply = post(self.url, body, headers, self.limits)
-            except TransferFailed as error:
-                raise InputError(f"the image endpoint {self.name} brings no image: {error}") from error
-            if reply.status not in BUSY or pause is None:
-                return reply
-            wait = seconds_asked(reply, pause)
-            if waited + wait > PATIENCE:
-                return reply
-            time.sleep(wait)
-            waited += wait
-        raise AssertionError("the last try returns")
+        raise self.refused(reply, message)
 
     def content(self, reply: Reply) -> bytes:
         """The image that a good answer holds, or leads to."""
@@ -125,47 +93,6 @@ class ImagesApi:
         except (InputError, ValueError) as error:
             reason = str(error).partition("cannot be downloaded: ")[2].partition(";")[0] or "it is no web address"
             raise InputError(f"the image that the endpoint {self.name} links to does not come: {self.safe(reason)}") from error
-
-    def message(self, reply: Reply) -> str:
-        """The server's own words, as one short line without the key; "" where there are none."""
-        try:
-            said = json.loads(reply.content)
-        except (ValueError, RecursionError):
-            return ""
-        for name in ("error", "message", "detail"):
-            if isinstance(said, dict) and name in said:
-                said = said[name]
-        return self.safe(said) if isinstance(said, str) else ""
-
-    def safe(self, text: str) -> str:
-        """Another's words for a sentence of ours."""
-        if self.key:
-            text = text.replace(self.key, "…")
-        text = " ".join(text.split()).rstrip(".")
-        return text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…"
-
-    def refusal(self, reply: Reply, message: str) -> str:
-        """What the server's status means, and what to do about it."""
-        status, said = reply.status, f" ({message})" if message else ""
-        if status in (401, 403):  # the message may repeat a part of the key
-            return f"refuses the key in {KEY} ({status}): check it" if self.key else f"asks for a key ({status}): set {KEY}"
-        if status == 429:
-            return f"takes no more requests for now (429){said}: try again later"
-        if 300 <= status < 400:
-            return f"redirects ({status}): give the address that it moved to"
-        if status in (404, 405):
-            return f"has no images at {urlsplit(self.url).path}, or not that `generator_model` ({status}){said}: check both"
-        if status >= 500:
-            return f"fails ({status}){said}: try again later"
-        return f"refuses the request ({status}){said}: check `size` and `generator_model`"
-
-
-def seconds_asked(reply: Reply, otherwise: float) -> float:
-    """How long a busy server wants to be left alone."""
-    try:
-        return max(0.0, float(reply.headers.get("Retry-After", "")))
-    except ValueError:
-        return otherwise
 
 
 def first_item(content: bytes) -> tuple[str, str] | None:

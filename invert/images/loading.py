@@ -9,8 +9,9 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ImageLike: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
+T = TypeVar("T")
 MAX_PIPED_BYTES = 64 << 20  # of a pipe, a device or another stream without a size
 
 
@@ -46,7 +48,10 @@ def load_image(source: ImageLike, name: str | None = None) -> Image.Image:
     """
     called = shown(name or _name(source))
     try:
-        return _load(source, called)
+        image = _load(source, called)
+        if isinstance(source, (str, Path)) and not is_address(str(source)):
+            image.filename = os.fspath(source)  # type: ignore[attr-defined]  # as Pillow's own `open` does
+        return image
     except InputError:
         raise
     except PictureTooLarge as error:
@@ -66,6 +71,17 @@ def load_image(source: ImageLike, name: str | None = None) -> Image.Image:
 def looks_like_image(text: str) -> bool:
     """Whether a user who wrote this means an image by it: an address, a path that exists, or a file's name."""
     return is_address(text) or Path(text).suffix.lower() in ENDINGS or (bool(text) and os.path.exists(text))
+
+
+def several(images: Sequence[T]) -> list[T]:
+    """The images as a list.
+
+    Raises:
+        InputError: a single image stands in their place.
+    """
+    if isinstance(images, str | Path | Image.Image):
+        raise InputError("a single image is no sequence of images: use `invert`, or put it into a list")
+    return list(images)
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from invert.methods.task import InversionTask as InversionTask
 
 # Options of `InvertConfig` that only some methods follow: given to another one they are an error.
-SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban")
+SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban", "caption")
 # Others that only some follow: the command line refuses them where no method that runs does.
 TUNING_OPTIONS = ("tokens", "restarts", "soft_steps", "max_tokens", "token_penalty", "language_weight", "top", "generator")
 
@@ -123,7 +123,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
         revision=1,
         config_type=configs.NoConfig,
         run=Deferred(f"invert.methods.{module}:{mode}"),
-        options=frozenset() if mode == "negative" else frozenset({"corpus"}),  # a negative prompt needs no caption
+        options=frozenset() if mode == "negative" else frozenset({"corpus", "caption"}),  # a negative prompt needs none
         follows=frozenset({"top"}) if (module, mode) == ("interrogator_lite", "best") else frozenset(),
         metric=OBJECTIVE if mode == "negative" else COSINE,  # a negative prompt is to be far away
         prepare=Deferred(f"invert.methods.{module}:prepare"),

@@ -108,13 +108,14 @@ def interrogate(task: InversionTask, mode: str) -> InversionOutput:
     if not task.images:
         raise InputError("CLIP Interrogator reads images only: give an image, or use another `method` for a text")
     # The package captions by itself unless the bundle or the user brings captions.
-    captioned = task.bundle.labels is not None or bool(task.config.corpus)
+    captioned = task.bundle.labels is not None or bool(task.config.corpus) or bool(task.captions)
     package, model = interrogator(task.bundle, captioned)
     sign = -1.0 if mode == "interrogate_negative" else 1.0
     model.begin(task, sign)
     options = {}
     if captioned and sign > 0:
-        options["caption"] = task.encoded_corpus().nearest(task.target, 1)[0][0]
+        given = task.captions[:1] or [task.encoded_corpus().nearest(task.target, 1)[0][0]]
+        options["caption"] = given[0]
     try:
         with quietly():
             prompt = getattr(package, mode)(task.images[0], **options)

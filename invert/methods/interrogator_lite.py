@@ -107,7 +107,9 @@ class Lite:
 
     @cached_property
     def caption(self) -> str:
-        """The corpus's nearest prompt, in place of a captioner's."""
+        """A captioner's, or the corpus's nearest prompt in its place."""
+        if self.task.captions:
+            return self.task.captions[0]
         return self.task.encoded_corpus().nearest(self.target, 1)[0][0]
 
     def top(self, table: str, k: int = 1) -> list[str]:

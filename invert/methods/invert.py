@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from invert.bundle import ModelBundle
 from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
 from invert.found import Pool
 from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
+from invert.methods.captioned import shortened_captions
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import soft_prompts_together
 from invert.methods.task import InversionOutput, InversionTask
@@ -123,20 +124,24 @@ def searching(
     search_settings: SearchConfig | None = None,
 ) -> Steps[InversionOutput]:
     """`searched`, step by step."""
-    retrieved = retrieved_prompts(task, config.n_retrieved)
-    near = content_words(retrieved[: config.n_word_sources], task.bundle)
+    captions = [task.bundle.lexicon.segment(text) for text in task.captions]
+    retrieved = [*captions, *retrieved_prompts(task, config.n_retrieved)]
+    near = content_words(retrieved[: len(captions) + config.n_word_sources], task.bundle)
     proposals = list(dict.fromkeys([*words[: config.n_proposed], *near]))
     needed = required(task)
     settings = search_settings or search_config(task, config)
     search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
-    chosen = different_templates_first(retrieved, task.bundle.lexicon)
+    chosen = different_templates_first(retrieved[len(captions) :], task.bundle.lexicon)
     if task.bundle.compose is not None:
         composed = task.bundle.compose(search, task.target)
         chosen = composed if isinstance(composed, list) else (yield from composed)
-    pool = yield from search.steps(startable(search, initial_prompts(task, chosen[: config.n_starts])))
-    return output(task, stage, search, pool)
+    said = yield from shortened_captions(search, [shortened(prompt, settings.max_tokens) for prompt in captions])
+    starts = [*captions, *(one.words for one in said if one is not None), *chosen[: config.n_starts]]
+    pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
+    short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
+    return replace(output(task, stage, search, pool), shortened=short)
 
 
 def output(task: InversionTask, stage: SoftStage, search: Search, pool: Pool) -> InversionOutput:

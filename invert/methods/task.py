@@ -32,6 +32,7 @@ class InversionTask:
         history: records steps and better prompts.
         images: what the target was made of, none where it is a text's; only methods that caption or
             denoise images themselves look at them.
+        captions: sentences that say what they show, where a captioner was asked.
     """
 
     bundle: ModelBundle
@@ -41,6 +42,7 @@ class InversionTask:
     budget: Budget
     history: History
     images: tuple[Image.Image, ...] = ()
+    captions: tuple[str, ...] = ()
 
     @property
     def clip(self) -> Clip:
@@ -84,6 +86,7 @@ class InversionOutput:
         projections: its embeddings as tokens.
         concepts: what the restarts agree on.
         soft: the best soft prompt's input embeddings (L, D).
+        shortened: of each of the task's captions what earns something, and its cosine; where the method looks.
     """
 
     prompts: list[tuple[str, float]]
@@ -91,3 +94,4 @@ class InversionOutput:
     projections: list[Projection] = field(default_factory=list)
     concepts: list[Concept] = field(default_factory=list)
     soft: Tensor | None = None
+    shortened: list[tuple[str, float]] = field(default_factory=list)
