@@ -20,6 +20,7 @@ class Budget:
         max_token_passes: forward plus backward; None for no limit.
         max_seconds: wall time since the budget was made; None for no limit.
         stop: asked with them: True ends the method as a spent budget does, with the best prompt so far; None for no such wish.
+        language_tokens: positions through a language model, which are no token passes.
         passes_per_position: text towers that every position runs through: 2 where two models are joined.
     """
 
@@ -29,6 +30,7 @@ class Budget:
     forward_tokens: int = 0
     backward_tokens: int = 0
     image_passes: int = 0
+    language_tokens: int = 0
     began: float = field(default_factory=time.perf_counter)
     stop: Callable[[], bool] | None = None
 

@@ -7,7 +7,6 @@ repository is run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,23 +14,20 @@ from PIL import Image
 
 from invert.caption_api import INSTRUCTION
 from invert.errors import InputError
-from invert.models.checks import read_config
-from invert.models.hub import Repository, quiet
+from invert.models.auto import check_kind, folder_of, load_pair
+from invert.models.hub import quiet
 
 MOST_TOKENS = 60  # of a caption
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # configuration, tokenizer, image processor, chat template
-WEIGHTS = (("model*.safetensors", "*.index.json"), ("pytorch_model*.bin", "*.index.json"))  # the first that is there
 TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the text that asks for a caption, where an image alone does not
 KINDS = "BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL"
-AGAIN = "download it again"
 
 
 class CaptionModel:
     """A captioner on this machine."""
 
     def __init__(self, name: str, model: Any, processor: Any) -> None:
-        """model, processor: of transformers, the model on its device."""
-        self.name, self.model, self.processor = name, model.eval().requires_grad_(False), processor
+        """model, processor: of transformers, the model on its device, frozen."""
+        self.name, self.model, self.processor = name, model, processor
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
@@ -80,38 +76,9 @@ def load_caption_model(name: str, device: torch.device) -> CaptionModel:
         InputError: it cannot be reached or read, or is of another kind.
     """
     import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    folder = Path(name.removeprefix("hf:")).expanduser()
-    if not folder.is_dir():
-        if not name.startswith("hf:"):
-            raise InputError(
-                f"`caption` {name!r} is no folder: give one that transformers saved, hf:NAME, an http(s) address, or sidecar"
-            )
-        folder = fetched(name)
-    config = read_config(name, folder / "config.json")
-    kinds = transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    if config.get("model_type") not in kinds:
-        raise InputError(f"the model {name!r}, of type {config.get('model_type')!r}, captions no pictures: use one of {KINDS}")
-    dtype = torch.float32 if device.type == "cpu" else torch.float16
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(str(folder), local_files_only=True)
-            model, loading = transformers.AutoModelForImageTextToText.from_pretrained(
-                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True
-            )
-    except Exception as error:  # anything from OSError to errors that safetensors and tokenizers have for themselves
-        raise InputError(f"the captioner {name!r} is damaged or incomplete: {AGAIN}") from error
-    if loading["missing_keys"]:  # transformers would fill them with random numbers
-        raise InputError(f"the weights of the captioner {name!r} are incomplete ({min(loading['missing_keys'])}): {AGAIN}")
-    return CaptionModel(name, model.to(device), processor)
-
-
-def fetched(name: str) -> Path:
-    """The folder of the hub's cache that holds a repository's model, weights in one format only."""
-    repository = Repository(name, name.removeprefix("hf:"))
-    repository.fetch(SMALL_FILES)
-    for patterns in WEIGHTS:
-        folder = repository.fetch((*SMALL_FILES, *patterns))
-        if any(folder.glob(patterns[0])):
-            return folder
-    raise repository.unreachable()
+    folder = folder_of(name, "caption")
+    check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
+    classes = transformers.AutoModelForImageTextToText, transformers.AutoProcessor
+    return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device))

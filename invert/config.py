@@ -113,6 +113,8 @@ class InvertConfig:
     token_penalty: float = SearchConfig.token_penalty  # cosine that one more token must earn
     language_weight: float = SearchConfig.language_weight  # cosine that one nat of the prompt's log-probability is worth
     corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
+    language: Any = None  # causal language model of transformers beside the prior: hf:NAME, a folder, a CausalLanguageModel
+    language_share: float = 0.5  # of it in what language counts; 0: the bundle's prior alone, 1: the model alone
     budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
     seconds: float | None = None  # wall time; None: as long as it takes
     seed: int = 0
@@ -134,6 +136,8 @@ class InvertConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"`{name}` is {value}: give more than 0, or leave it out")
+        if not 0 <= self.language_share <= 1:
+            raise InputError(f"`language_share` is {self.language_share}: give a share, 0 to 1")
         required = [f" {text.strip().lower()} " for text in self.must_include]
         for text in sorted(text.strip().lower() for text in self.ban):
             if any(f" {text} " in phrase for phrase in required):

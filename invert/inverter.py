@@ -24,6 +24,7 @@ from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
 from invert.history import History
 from invert.images import load_image, looks_like_image, several
+from invert.languages import Languages
 from invert.methods import Method, get_method, run_tasks
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
@@ -48,7 +49,7 @@ class Inverter:
         self.bundle = bundle
         self._derived: dict[tuple[tuple[str, ...], tuple[str, ...]], ModelBundle] = {}
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
-        self.captioners = Captioners(self.clip.device)
+        self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
@@ -272,7 +273,9 @@ class Inverter:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
         history = History(callbacks.on_best, on_step=callbacks.on_step)
-        return InversionTask(self.bundle_for(config), target, config, rng, budget, history, images, captions)
+        bundle = self.bundle_for(config)
+        language = self.languages.rescorer(config, bundle)
+        return InversionTask(bundle, target, config, rng, budget, history, images, captions, language)
 
     def _within_context(self, config: InvertConfig) -> InvertConfig:
         """The config as the model's context allows; of many images the first alone notes what was lowered."""
@@ -335,6 +338,7 @@ class Inverter:
             forward_tokens=budget.forward_tokens,
             backward_tokens=budget.backward_tokens,
             image_passes=budget.image_passes,
+            language_tokens=budget.language_tokens,
             soft_tokens=[SoftToken(p.text(self.clip), p.distance, p.has_word) for p in output.projections],
             soft=output.soft,
             soft_widths=tuple(self.clip.table_widths),

@@ -101,6 +101,7 @@ class Result:
     soft_obstacle: str = ""  # why the soft prompt is not drawn though the prompt is
     interrupted: bool = False
     judge: float | None = None  # the prompt's cosine with the picture under a model that nobody optimized, where there is one
+    language_tokens: int = 0  # positions through a language model
     captions: list[Captioned] = field(default_factory=list)  # what a captioner said, and what became of it
     words: tuple[WordGain, ...] = ()  # where it was asked: what each word of the prompt earned
     soft_widths: tuple[int, ...] = ()  # where several models are joined: the width of each one's part of `soft`
@@ -142,6 +143,7 @@ class Result:
             "seconds": self.seconds,
             "token_passes": {"forward": self.forward_tokens, "backward": self.backward_tokens},
             "image_passes": self.image_passes,
+            **({"language_tokens": self.language_tokens} if self.language_tokens else {}),
             "interrupted": self.interrupted,
             **({} if self.judge is None else {"judge": self.judge}),
             **({"captions": [caption.to_json() for caption in self.captions]} if self.captions else {}),

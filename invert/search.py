@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ from invert.rounds import Round
 from invert.scorer import FINALISTS, PromptScorer
 from invert.together import Steps, alone
 from invert.word_table import PAD
+
+if TYPE_CHECKING:
+    from invert.prior.rescoring import Rescorer
 
 MAX_REPEATS = 2  # of a content word: a color may be the fox's and the background's
 MISSING_PENALTY = 1.0  # cosine taken off for a required word that is not there: more than any prompt can win
@@ -66,6 +70,7 @@ class Search:
         proposal_words: Sequence[int] = (),
         banned: Sequence[str] = (),
         retrieved: Sequence[Prompt] = (),
+        language: Rescorer | None = None,
     ) -> None:
         """Prepare a search.
 
@@ -78,6 +83,7 @@ class Search:
             proposal_words: indices of lexicon words tried in every slot that the prior allows them in.
             banned: lower-case phrases that no prompt may hold, be it as several words.
             retrieved: prompts whose phrases are tried in place of phrases between the same classes.
+            language: a language model that proposes words, and judges the best prompts of each round; None for the prior alone.
         """
         self.bundle, self.scorer, self.history, self.config = bundle, scorer, history, config
         self.lexicon: Lexicon = bundle.lexicon
@@ -86,6 +92,9 @@ class Search:
         self.banned, self.retrieved = tuple(banned), tuple(retrieved)
         self.table = bundle.lexicon.table.copy()
         self.batched_prior = batched(self.prior, self.table)
+        self.language, self.rescored = language, set[int]()  # keys of the prompts that the model has judged
+        if language is not None:
+            self.batched_prior = language.proposing(self.batched_prior, self)
         self.cache = ScoreCache()
         self.required_numbers = self.table.number([self.required])[0][0]
 
@@ -155,6 +164,7 @@ class Search:
         """`run`, step by step; what it returns is not sorted yet."""
         pool = Pool(self.table)
         pool.add((yield from self._evaluated(list(dict.fromkeys(initial_prompts)))))
+        self._judge_language(pool)
         parents = self._prompts(pool, torch.arange(len(pool)))
         sources = Prompts(*self.table.number(self.retrieved))
         n = self.config.first_round_sources
@@ -175,11 +185,16 @@ class Search:
                 break
             for new in (yield from grow(self._prompts(pool, fresh))):
                 pool.add(new)
+            self._judge_language(pool)
             (best,) = pool.best(1)
             self.history.record("search", turn, float(pool.found.scores[best]), pool.text(best))
             if not turn:
                 phrases = phrases_of(sources, self.batched_prior)
         return pool
+
+    def _judge_language(self, pool: Pool) -> None:
+        if self.language is not None:
+            self.language.rescore(self, pool)
 
     def _prompts(self, pool: Pool, chosen: Tensor) -> Prompts:
         rows = pool.found.rows[chosen]

@@ -19,6 +19,7 @@ from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
 from invert.extras import require
+from invert.languages import check_language
 from invert.methods import get_method, method_names, no_denoiser
 from invert.methods.settings import parse_settings
 from invert.models.names import DTYPES
@@ -150,6 +151,7 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
     for name in ("model", "bundle", "generator", "device", "gap_images"):
         check_named(options, name)
     check_generator(options.generator, methods)
+    check_language_options(options)
     if options.caption is not None or options.caption_model is not None:
         from invert.captions import check_caption  # with it come decoders of pictures, a slow import
 
@@ -158,6 +160,13 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
         raise InputError("`negative` is empty: give an image or a prompt, or leave it out")
     if options.gap_images is not None and not os.path.exists(options.gap_images):
         raise InputError(f"`gap_images`: {options.gap_images} does not exist: give a folder of example images")
+
+
+def check_language_options(options: SearchOptions) -> None:
+    """InputError where no such language model can be had, or its share is given without it."""
+    check_language(options.language)
+    if options.language is None and options.language_share != SearchOptions.language_share:
+        raise InputError("`language_share` is of a language model: give one as `language`, or leave it out")
 
 
 def check_named(options: SearchOptions, name: str) -> None:
@@ -223,6 +232,8 @@ def config_of(options: SearchOptions, top: int) -> InvertConfig:
         max_tokens=options.max_tokens,
         token_penalty=options.token_penalty,
         language_weight=options.language_weight,
+        language=options.language,
+        language_share=options.language_share,
         corpus=() if options.corpus is None else read_corpus(options.corpus),
         budget=options.budget,
         seconds=options.seconds,

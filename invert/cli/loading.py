@@ -55,7 +55,7 @@ def prepare(
         analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
         return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
-    load_captioner(inverter, config)
+    load_helpers(inverter, config)
     check_embedding(inverter.clip, outputs)
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws or options.judge is not None else None
     wanted = drawing_options(options)
@@ -86,8 +86,12 @@ def loaded(options: SearchOptions) -> Inverter:
     return Inverter(inverter.bundle.with_(gap_images=examples))
 
 
-def load_captioner(inverter: Inverter, config: InvertConfig) -> None:
-    """Load the captioner that is asked for, so that what is wrong with it is told before the first picture."""
+def load_helpers(inverter: Inverter, config: InvertConfig) -> None:
+    """Load the captioner and the language model that are asked for: what is wrong with them is told before the first picture."""
+    get_method(config.method).check_options(config)
+    if config.language is not None:
+        with progress(f"loading {config.language}"):
+            inverter.languages.rescorer(config, inverter.bundle_for(config))
     if config.caption is not None:
         with progress(f"loading {config.caption}"):
             inverter.captioners.captioner(config)

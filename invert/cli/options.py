@@ -77,6 +77,12 @@ class SearchOptions:
     language_weight: Annotated[float, typer.Option(help="Cosine that one nat of the prompt's log-probability is worth.")] = (
         DEFAULT.language_weight
     )
+    language: Annotated[
+        str | None, typer.Option(help="Causal language model beside the bundle's language: hf:NAME or a folder, as of GPT-2.")
+    ] = None
+    language_share: Annotated[float, typer.Option(help="Of that model in what language counts: 0 to 1, 1 for it alone.")] = (
+        DEFAULT.language_share
+    )
     max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens
     token_penalty: Annotated[float, typer.Option(help="Cosine that one more token must earn.")] = DEFAULT.token_penalty
     tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from invert.methods.task import InversionTask as InversionTask
 
 # Options of `InvertConfig` that only some methods follow: given to another one they are an error.
-SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban", "caption")
+SELECTIVE_OPTIONS = ("must_include", "init_prompt", "corpus", "ban", "caption", "language")
 # Others that only some follow: the command line refuses them where no method that runs does.
 TUNING_OPTIONS = ("tokens", "restarts", "soft_steps", "max_tokens", "token_penalty", "language_weight", "top", "generator")
 

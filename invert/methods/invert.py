@@ -130,7 +130,8 @@ def searching(
     proposals = list(dict.fromkeys([*words[: config.n_proposed], *near]))
     needed = required(task)
     settings = search_settings or search_config(task, config)
-    search = Search(task.bundle, task.scorer(), task.history, settings, needed, proposals, task.banned(), retrieved)
+    rules = needed, proposals, task.banned(), retrieved, task.language
+    search = Search(task.bundle, task.scorer(), task.history, settings, *rules)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
     chosen = different_templates_first(retrieved[len(captions) :], task.bundle.lexicon)

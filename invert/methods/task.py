@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -17,6 +18,9 @@ from invert.history import History
 from invert.models.clip import Clip
 from invert.project import Concept, Projection
 from invert.scorer import PromptScorer
+
+if TYPE_CHECKING:
+    from invert.prior.rescoring import Rescorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class InversionTask:
         history: records steps and better prompts.
         images: what the target was made of, none where it is a text's; only methods that caption or
             denoise images themselves look at them.
+        language: a language model beside the prior, where one was asked for.
         captions: sentences that say what they show, where a captioner was asked.
     """
 
@@ -43,6 +48,7 @@ class InversionTask:
     history: History
     images: tuple[Image.Image, ...] = ()
     captions: tuple[str, ...] = ()
+    language: Rescorer | None = None
 
     @property
     def clip(self) -> Clip:

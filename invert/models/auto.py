@@ -1,0 +1,67 @@
+"""A model of transformers by one of its Auto classes, with its processor or tokenizer, from a folder or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invert.errors import InputError
+from invert.models.checks import check_finite, read_config
+from invert.models.hub import Repository, quiet
+
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # configuration, tokenizer, image processor, chat template
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there
+AGAIN = "download it again"
+
+
+def folder_of(name: str, parameter: str) -> Path:
+    """The folder of that name, or the one that "hf:NAME" is fetched into.
+
+    Raises:
+        InputError: there is neither; names the parameter.
+    """
+    folder = Path(name.removeprefix("hf:")).expanduser()
+    if folder.is_dir():
+        return folder
+    if not name.startswith("hf:"):
+        raise InputError(f"`{parameter}` {name!r} is no folder: give one that transformers saved, or hf:NAME")
+    repository = Repository(name, name.removeprefix("hf:"))
+    repository.fetch(SMALL_FILES)
+    for pattern in WEIGHTS:  # in one format only
+        fetched = repository.fetch((*SMALL_FILES, pattern))
+        if any(fetched.glob(pattern)):
+            return fetched
+    raise repository.unreachable()
+
+
+def check_kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) -> None:
+    """InputError where the folder's model is of none of these types; otherwise: what the sentence says then."""
+    kind = read_config(name, folder / "config.json").get("model_type")
+    if kind not in kinds:
+        raise InputError(f"the model {name!r}, of type {kind!r}, {otherwise}")
+
+
+def load_pair(called: str, folder: Path, model_class: Any, other_class: Any, device: torch.device) -> tuple[Any, Any]:
+    """The model on its device, and its processor or tokenizer. Float32 on processors, float16 on GPUs.
+
+    called: what messages call it, as in "the captioner 'hf:NAME'".
+
+    Raises:
+        InputError: it is damaged or incomplete.
+    """
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    try:
+        with quiet():
+            other = other_class.from_pretrained(str(folder), local_files_only=True)
+            model, loading = model_class.from_pretrained(
+                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True
+            )
+    except Exception as error:  # anything from OSError to errors that safetensors and tokenizers have for themselves
+        raise InputError(f"{called} is damaged or incomplete: {AGAIN}") from error
+    if loading["missing_keys"]:  # transformers would fill them with random numbers
+        raise InputError(f"the weights of {called} are incomplete ({min(loading['missing_keys'])}): {AGAIN}")
+    check_finite(called, model)
+    return model.to(device).eval().requires_grad_(False), other
