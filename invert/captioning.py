@@ -20,6 +20,7 @@ from invert.captions import (
     word_gains,
 )
 from invert.config import InvertConfig
+from invert.methods import get_method
 from invert.methods.task import InversionOutput, InversionTask
 from invert.target import text_latent
 
@@ -54,6 +55,7 @@ class Captioners:
         Raises:
             InputError: there is no such captioner, or it says nothing.
         """
+        get_method(config.method).check_options(config)  # before a captioner is loaded in vain
         captioner = self.captioner(config)
         if config.caption is None:
             return ()
@@ -61,13 +63,14 @@ class Captioners:
         return tuple(dict.fromkeys(sentence for text in texts for sentence in sentences(text)))
 
 
-def captioned(task: InversionTask, output: InversionOutput) -> list[Captioned]:
-    """What became of the task's captions; what that takes is charged to its budget."""
+def captioned(task: InversionTask, output: InversionOutput) -> dict[str, Any]:
+    """What became of the task's captions, as fields of a `Result`; what that takes is charged to its budget."""
     shortened = output.shortened or [("", 0.0)] * len(task.captions)
-    return [
+    captions = [
         Captioned(text, float(text_latent(task.clip, text) @ task.target), *short, gains(task, text))
         for text, short in zip(task.captions, shortened, strict=True)
     ]
+    return {"captions": captions, "words": gains(task, output.prompts[0][0])} if captions else {}
 
 
 def gains(task: InversionTask, prompt: str) -> tuple[WordGain, ...]:

@@ -19,7 +19,7 @@ from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
 from invert.callbacks import Callbacks, OnBest, OnStep, Stop
-from invert.captioning import Captioners, captioned, gains
+from invert.captioning import Captioners, captioned
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
 from invert.history import History
@@ -250,7 +250,6 @@ class Inverter:
         pictures = tuple(load_image(source) for source in images)
         latent = image_latent(self.clip, pictures)
         budget.spend(images=len(pictures))
-        get_method(config.method).check_options(config)  # before a captioner is loaded in vain
         captions = self.captioners.said(images, pictures, config)
         return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures, captions)
 
@@ -274,8 +273,8 @@ class Inverter:
         rng = torch.Generator().manual_seed(config.seed)
         history = History(callbacks.on_best, on_step=callbacks.on_step)
         bundle = self.bundle_for(config)
-        language = self.languages.rescorer(config, bundle)
-        return InversionTask(bundle, target, config, rng, budget, history, images, captions, language)
+        told = images, captions, self.languages.rescorer(config, bundle)
+        return InversionTask(bundle, target, config, rng, budget, history, *told)
 
     def _within_context(self, config: InvertConfig) -> InvertConfig:
         """The config as the model's context allows; of many images the first alone notes what was lowered."""
@@ -324,7 +323,6 @@ class Inverter:
     def _result(self, task: InversionTask, output: InversionOutput) -> Result:
         prompt, score = output.prompts[0]
         words, budget = task.bundle.lexicon.words, task.budget
-        captions = captioned(task, output)
         return Result(
             prompt=prompt,
             score=score,
@@ -335,6 +333,7 @@ class Inverter:
             model=self.clip.name,
             seed=task.config.seed,
             seconds=budget.seconds,
+            **captioned(task, output),  # before the budget is read, which pays for it
             forward_tokens=budget.forward_tokens,
             backward_tokens=budget.backward_tokens,
             image_passes=budget.image_passes,
@@ -344,8 +343,6 @@ class Inverter:
             soft_widths=tuple(self.clip.table_widths),
             model_scores=self.clip.exact.model_scores([prompt for prompt, _ in output.prompts], task.target),
             soft_score=output.soft_score,
-            captions=captions,
-            words=gains(task, prompt) if captions else (),
             concepts=[
                 ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
             ],
