@@ -193,7 +193,7 @@ def load(options: RunOptions, config: InvertConfig, plan: TierPlan, interrupts: 
 
 def tell(summary: Summary, settings: RunSettings, pictures: list[Picture]) -> None:
     """What the run came to, on stderr."""
-    parts = [f"{summary.done:,} of {counted(summary.total)} have a prompt"]
+    parts = [f"{summary.done:,} of {counted(summary.total)} {'has' if summary.total == 1 else 'have'} a prompt"]
     if summary.earlier:
         parts.append(f"{summary.earlier:,} from before")
     if summary.skipped:

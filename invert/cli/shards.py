@@ -106,7 +106,7 @@ def run(options: ShardOptions, interrupts: Interrupts) -> int:
     out, configuration = Path(options.out or ""), kept(options, config)
     job = Job(str(out), digest(configuration), options.decoders, Columns(options.picture_column, options.key_column))
     shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done)
-    check_sources(options, shards)
+    check_sources(options, shards, part)
     claim(out, configuration)
     interrupts.importing = False
     engine = resolve(f"invert.batch.engines.{options.engine}:run")
@@ -143,9 +143,9 @@ def check(options: ShardOptions) -> tuple[InvertConfig, TierPlan, tuple[int, int
     return config, tiers, (0, 1) if options.shard is None else parse_part(options.shard)
 
 
-def check_sources(options: ShardOptions, shards: list[Shard]) -> None:
+def check_sources(options: ShardOptions, shards: list[Shard], part: tuple[int, int]) -> None:
     """InputError where an option is about sources that the inputs are not; of a part of them nobody can tell."""
-    if options.shard is not None:
+    if part[1] > 1:
         return
     kinds = {shard.kind for shard in shards}
     for name in ("picture_column", "key_column"):

@@ -214,6 +214,42 @@ def corpus_option(rng: np.random.Generator, line: Line, here: Path) -> None:
         line.lines = None
 
 
+def phrases_option(rng: np.random.Generator, line: Line, here: Path) -> None:
+    """A table of phrases, with --analyze or, which is a fault, without it."""
+    if "--phrases" in line.words:
+        return
+    path = here / "[moods].txt"
+    path.write_bytes([b"calm\nwild\n", b"[red]\n", b"", b"\xff\xfe\0", b"x" * 10**5, b"a\tb\n\x1b[31m\n"][rng.integers(6)])
+    line.words += ["--phrases", odd([str(path), path.name, "missing.txt", "", str(here / "none"), "x" * 300], rng)]
+    line.lines = None
+    if rng.integers(4):
+        line.words += [] if "--analyze" in line.words else ["--analyze"]
+    else:
+        line.faults += "--analyze" not in line.words
+
+
+def wrong_option(name: str, *values: str) -> Callable[[np.random.Generator, Line, Path], None]:
+    """An option with values that nobody may take, or that does nothing with what the other options of these lines are."""
+
+    def add(rng: np.random.Generator, line: Line, _: Path) -> None:
+        if name not in line.words:
+            line.words += [name, odd(list(values), rng)]
+            line.faults += 1
+
+    return add
+
+
+SETTINGS = [
+    "pez.lr",
+    "=",
+    "",
+    "nonsense.x=1",
+    "invert.beam=x",
+    "invert.nonsense=1",
+    "[red].x=1",
+    "invert.beam=-1",
+    "ph2p.iterations=1",
+]
 OPTIONS: tuple[Callable[[np.random.Generator, Line, Path], None], ...] = (
     *(
         number_option(name, ["1", "5", "8"], ["0", "-1", "2.5", HUGE])
@@ -237,6 +273,17 @@ OPTIONS: tuple[Callable[[np.random.Generator, Line, Path], None], ...] = (
     output_option("--report", ".html"),
     output_option("--trace", "-trace.png"),
     output_option("--embedding", ".safetensors"),
+    choice_option("--bundle", ["picturebook"]),
+    choice_option("--dtype", ["float32"]),
+    choice_option("--embedded", ["show", "ignore"]),
+    word_option("--generator"),
+    switch_option("--analyze"),
+    phrases_option,
+    wrong_option("--set", *SETTINGS),
+    wrong_option("--model-weights", "x", "1,x", ""),
+    *(wrong_option(name, "5", *ODD_NUMBERS) for name in ("--steps", "--guidance", "--size")),
+    wrong_option("--generator-model", "x", "[red]"),
+    wrong_option("--polish-steps", "-1", *ODD_NUMBERS),
     switch_option("--json"),
     switch_option("--together"),
     compare_option,

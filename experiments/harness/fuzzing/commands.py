@@ -38,6 +38,7 @@ class QuickInverter:
 
     def __init__(self, real: Inverter) -> None:
         self.clip, self.bundle = real.clip, real.bundle
+        self.analyze = real.analyze
         config = InvertConfig(restarts=1, soft_steps=1, seconds=2.0, tokens=4)
         self._found: Result = real.invert(Image.new("RGB", (64, 64), "teal"), config)
 
@@ -66,7 +67,7 @@ def standing_in(quick: QuickInverter) -> Iterator[None]:
 
     def loaded(name: str = "picturebook", bundle: str | None = None, device: str | None = None, *more: Any) -> Any:
         pick_device(device)
-        return quick if (name, bundle) == ("picturebook", None) else load(name, bundle, device, *more)
+        return quick if name == "picturebook" and bundle in (None, "picturebook") else load(name, bundle, device, *more)
 
     drawing = SimpleNamespace(choose=lambda result, _: result, draw=lambda result, *_: result)
     with (

@@ -124,7 +124,7 @@ def test_bad_pictures_do_not_fail_the_run_unless_all_are(command, model, scenes,
     done = command("run", scenes, "--out", tmp_path / "o", "--method", "retrieve")
     assert done.status == 0 and "1 could not be done, see" in done.err and len(lines(tmp_path / "o" / "errors.jsonl")) == 1
     done = command("run", scenes / "bad.png", "--out", tmp_path / "p", "--method", "retrieve")
-    assert done.status == 2 and "0 of 1 picture have a prompt" in done.err
+    assert done.status == 2 and "0 of 1 picture has a prompt" in done.err
 
 
 @pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
