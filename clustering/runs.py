@@ -99,7 +99,8 @@ class Descent(NamedTuple):
                 labels[first : first + len(own)] = own
                 first += len(own)
             loss += inertia(nearest, one.weights)
-        return Run(centers, labels, float(workers_of(passes).total(torch.tensor(loss, dtype=torch.float64))), iterations)
+        own_loss = torch.tensor(loss, dtype=sum_dtype(start.device), device=start.device)
+        return Run(centers, labels, float(workers_of(passes).total(own_loss)), iterations)
 
 
 def k_means(points: Tensor, n_clusters: int, n_init: int = 1, random_state: int = 0) -> Run:

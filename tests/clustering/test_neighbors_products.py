@@ -69,7 +69,7 @@ def test_problems_at_once_are_problems_alone(metric, algorithm, kind):
             NearestNeighbors(algorithm=algorithm, metric=metric).fit(points(9, 2))
         return
     d = 2 if algorithm == "grid" else 6
-    x, queries = points(3, 80, d).float(), points(3, 9, d, seed=1).float()
+    x, queries = points(2, 80, d).float(), points(2, 9, d, seed=1).float()
     x[1, :30] = x[1, 0]  # duplicates
     if kind == "array":
         x, queries = x.numpy(), queries.numpy()
@@ -78,7 +78,7 @@ def test_problems_at_once_are_problems_alone(metric, algorithm, kind):
         far, index = model.kneighbors(asked)
         within = model.radius_neighbors(asked, sort_results=True)
         graphs = model.kneighbors_graph(asked, mode="distance"), model.radius_neighbors_graph(asked)
-        for number in range(3):
+        for number in range(2):
             alone = NearestNeighbors(3, radius=0.4, algorithm=algorithm, metric=metric).fit(x[number])
             own = None if asked is None else asked[number]
             one_far, one_index = alone.kneighbors(own)

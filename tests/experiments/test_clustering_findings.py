@@ -1,5 +1,7 @@
 """The clustering experiments' own arithmetic: data, exponents, and the plain versions that ours are compared with."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import sklearn.cluster
@@ -7,7 +9,7 @@ import torch
 from sklearn.datasets import make_moons
 from typer.testing import CliRunner
 
-from experiments import clustering_gallery, kmeans_gpu
+from experiments import clustering_gallery, kmeans_100m, kmeans_gpu
 from experiments.__main__ import app
 from experiments.harness.lesson import lesson
 from experiments.harness.timing import growth_exponent
@@ -87,3 +89,14 @@ def test_the_gallery_colors_the_same_cluster_alike_and_leaves_noise_noise():
     labels, like = np.array([0, 0, 1, 1, 2, -1]), np.array([1, 1, 0, 0, -1, -1])
     assert clustering_gallery.named_alike(labels, like).tolist() == [1, 1, 0, 0, 2, -1]
     assert clustering_gallery.note({"adjusted_rand_index": 0.5, "inertia_ratio": 0.9}) == "0.50, inertia × 0.900"
+
+
+def test_a_hundred_million_points_are_written_shard_by_shard_where_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(kmeans_100m, "SHARD_ROWS", 400)
+    kmeans_100m.write_shards(tmp_path, 1000, 0)
+    parts = [np.load(file) for file in sorted(tmp_path.iterdir())]
+    assert [part.shape for part in parts] == [(400, 16), (400, 16), (200, 16)] and parts[0].dtype == np.float32
+    assert not np.array_equal(parts[0], parts[1])
+    monkeypatch.setattr(kmeans_100m.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    ran = CliRunner().invoke(app, ["run", "kmeans-100m", "--quick", "--results", str(tmp_path / "results")])
+    assert ran.exit_code == 2 and "TMPDIR" in ran.stderr
