@@ -191,6 +191,8 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         choice(self, "metric", METRICS)
         choice(self, "algorithm", ALGORITHMS)
         choice(self, "cluster_selection_method", ("eom", "leaf"))
+        if not isinstance(self.allow_single_cluster, bool | np.bool_):
+            raise ValueError(f"allow_single_cluster has to be True or False, not {self.allow_single_cluster!r}")
         if self.max_cluster_size is not None:
             integer(self, "max_cluster_size")
         return integer(self, "min_cluster_size", 2) if self.min_samples is None else integer(self, "min_samples")

@@ -134,3 +134,9 @@ def test_moons_duplicates_single_points_and_kinds():
     for name, value in bad.items():
         with pytest.raises(ValueError, match=name):
             HDBSCAN(**{name: value}).fit(x)
+
+
+@pytest.mark.parametrize("value", ["yes", 2, None])
+def test_a_truth_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match="allow_single_cluster has to be True or False"):
+        HDBSCAN(allow_single_cluster=value).fit(np.zeros((10, 2)))

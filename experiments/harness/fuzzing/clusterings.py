@@ -37,7 +37,9 @@ def run(count: int, seed: int) -> Part:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    kinds = (kmeans, kmeans, minibatch, mean_shift, dbscan, dbscan, nearest, nearest, within_radius, seeding)
+    from experiments.harness.fuzzing.more_clusterings import MORE  # which compares as this module does
+
+    kinds = (kmeans, minibatch, mean_shift, dbscan, dbscan, nearest, nearest, within_radius, seeding, *MORE)
     for i in range(count):
         rng = np.random.default_rng((seed, i))
         yield kinds[i % len(kinds)](rng, f"{seed}/{i}")
