@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean as mean
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 SHOWN_SIZE = 512  # pixels of a picture
 SHOWN_MOVES = 8  # words that polishing moved farthest
-SHOWN_STEPS = 24  # rows of the table of winning prompts
+SHOWN_STEPS = 24  # winning prompts below the curves
+SHOWN_TITLE = 3  # lines of the prompt above them
+WIDEST_LINE, LINE_HEIGHT = 88, 0.16  # of the curves' text, in characters and inches
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
 body { max-width: 60rem; margin: 0 auto; padding: 1rem }
@@ -43,8 +46,18 @@ figure img { width: 8rem; height: 8rem; object-fit: contain; image-rendering: pi
 .curve { width: 100%; background: #fff; border-radius: .5rem }
 .name { margin: 0; opacity: .7; overflow-wrap: anywhere }
 .prompt { font-size: 1.25rem; margin: 0 0 .5rem }
-td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top }
+td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top; overflow-wrap: anywhere }
+th, .results td:not(:nth-child(2)) { white-space: nowrap }
+summary { margin-top: 1rem; cursor: pointer }
 .none { opacity: .6; text-decoration: line-through }
+@media (max-width: 40rem) {
+  .results tr:first-child, .results td:empty { display: none }
+  .results tr { display: flex; flex-wrap: wrap; column-gap: .8rem; margin-bottom: .75rem }
+  .results td { order: 1; padding: 0; font-size: .85rem; opacity: .8 }
+  .results td:nth-child(2) { order: 0; flex: 0 0 100%; font-size: 1rem; opacity: 1 }
+  .results td[title]::before { content: attr(title) " " }
+}
+@media print { :root { color-scheme: light } }
 """
 
 
@@ -71,21 +84,28 @@ def trace_figure(result: Result) -> Figure:
     """The best value of every step, one color a stage, and the prompts that won on the way."""
     from matplotlib.figure import Figure  # a slow import; a figure without pyplot needs no display
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    curve, winners = figure.subplots(2, 1, height_ratios=(2, 3))
+    won = {step.prompt: step for step in result.history if step.prompt}
+    lines = [
+        line
+        for prompt, step in list(won.items())[-SHOWN_STEPS:]
+        for line in wrap(f"{step.value:.3f}  {escaped(prompt)}", WIDEST_LINE, subsequent_indent=" " * 7)
+    ]
+    below = LINE_HEIGHT * (len(lines) + 1)
+    figure = Figure(figsize=(7, 3.6 + below), layout="constrained")
+    curve, winners = figure.subplots(2, 1, height_ratios=(3.6, below))
     offset = 0
     for stage in dict.fromkeys(step.stage for step in result.history):
         values = [step.value for step in result.history if step.stage == stage]
-        curve.plot(range(offset, offset + len(values)), values, label=stage)
+        curve.plot(range(offset, offset + len(values)), values, label=stage, marker="o" if len(values) == 1 else "")
         offset += len(values)
-    curve.set(xlabel="step", ylabel=metrics_of(result), title=escaped(result.prompt))
+    title = "\n".join(wrap(escaped(result.prompt), WIDEST_LINE)[:SHOWN_TITLE])
+    curve.set(xlabel="step", ylabel=metrics_of(result), title=title)
     curve.title.set_parse_math(False)  # a dollar sign in a prompt is a dollar sign
+    curve.spines[["top", "right"]].set_visible(False)
     if offset:
-        curve.legend()
-    won = {step.prompt: step for step in result.history if step.prompt}
-    lines = [f"{step.value:.3f}  {escaped(prompt)}" for prompt, step in won.items()][-SHOWN_STEPS:]
+        curve.legend(frameon=False)
     winners.axis("off")
-    winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=7, wrap=True, parse_math=False)
+    winners.text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=8, parse_math=False)
     return figure
 
 
@@ -194,7 +214,8 @@ def phrases(analysis: Analysis) -> str:
 
 def judge_cell(result: Result, prompt: str) -> str:
     """A prompt's cosine under the judge, which looks at the best prompt of each method."""
-    return f"<td>{result.judge:.3f}" if prompt == result.prompt and result.judge is not None else "<td>"
+    judged = prompt == result.prompt and result.judge is not None
+    return f'<td title="judge">{result.judge:.3f}' if judged else "<td>"
 
 
 def captions(result: Result) -> str:
@@ -225,8 +246,8 @@ def prompts(results: Sequence[Result]) -> str:
     best = results[0]
     judged = any(r.judge is not None for r in results)
     rows = "".join(
-        f"<tr><td>{shown(r.method)}<td>{shown(prompt)}<td>{score:.3f}{judge_cell(r, prompt) if judged else ''}"
-        f"<td>{r.seconds:.1f}&nbsp;s"
+        f'<tr><td>{shown(r.method)}<td>{shown(prompt)}<td title="cosine">{score:.3f}'
+        f"{judge_cell(r, prompt) if judged else ''}<td>{r.seconds:.1f}&nbsp;s"
         for r in results
         for prompt, score in r.alternatives
     )
@@ -242,7 +263,8 @@ def prompts(results: Sequence[Result]) -> str:
     drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'
-        f"<table><tr><th>method<th>prompt<th>cosine{'<th>judge' if judged else ''}<th>time{rows}</table>{captions(best)}{drawn}"
+        f'<table class="results"><tr><th>method<th>prompt<th>cosine{"<th>judge" if judged else ""}<th>time{rows}</table>'
+        f"{captions(best)}{drawn}"
         f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
         f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
         f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '

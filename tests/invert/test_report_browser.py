@@ -67,6 +67,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
         concepts=[ConceptWords(("fox", "wolf") * 8, 0.5)],
         drawn=drawn,
         soft_drawn=drawn,
+        judge=0.4,
     )
     path = tmp_path_factory.mktemp("report") / "page.html"
     write_report([Entry("a.png", [Image.new("RGB", (512, 512), "navy")], [result, replace(result, method="pez")])], path)
