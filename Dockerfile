@@ -22,8 +22,8 @@ RUN grep -vE '^(nvidia-|cuda-|triton|torch)' constraints.txt > /tmp/constraints.
 
 # Weights, tables and compiled kernels are kept in a volume; pictures are mounted where the command runs.
 ENV INVERT_CACHE=/cache/invert HF_HOME=/cache/huggingface NUMBA_CACHE_DIR=/cache/numba
-RUN useradd --create-home invert && mkdir -p /cache /pictures && chown invert /cache /pictures
-USER invert
+RUN useradd --create-home --uid 1000 invert && mkdir -p /cache /pictures && chown invert /cache /pictures
+USER 1000
 VOLUME /cache
 WORKDIR /pictures
 ENTRYPOINT ["invert"]
