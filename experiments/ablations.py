@@ -27,7 +27,7 @@ from experiments.harness.tables import TITLES, markdown
 from invert.inverter import Inverter
 from invert.methods import Method, register
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.invert import search_config, searched, soft_stage, soft_words
+from invert.methods.invert import invert, search_config, searched, soft_stage, soft_words
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import project
 
@@ -84,6 +84,7 @@ def register_variants() -> None:
     for part in (*WITHOUT, BOTH):
         run_variant = globals()[f"without_{part.replace('-', '_')}"]
         register(Method(f"invert-without-{part}", 1, InvertMethodConfig, run_variant, options=frozenset({"corpus"})))
+    register(Method("invert-without-sparse-start", 1, InvertMethodConfig, without_sparse_start))
 
 
 def changed(
@@ -93,6 +94,11 @@ def changed(
     stage = soft_stage(task, config)
     words = soft_words(stage.soft if use_soft else None, stage.concepts if use_concepts else [], task.bundle.token_index)
     return searched(task, config, stage, words, replace(search_config(task, config), **search))
+
+
+def without_sparse_start(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    """No words of a sparse combination (SpLiCE) are tried first, where the bundle would have it so."""
+    return invert(task, replace(config, n_sparse=0))
 
 
 def without_soft_words(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:

@@ -1,78 +1,129 @@
 """What comes of a picture on a model that brings nothing? picturebook's CLIP is taken for an unknown model.
 
 Its lexicon, corpus, grammar and labels are withheld: a bundle is made from its weights alone. The English bundle (words,
-corpus, prior, composed starts) stands beside the generic one (whole words of one token) and beside peers with the same
-English words. "Not composed" starts from the English corpus's nearest prompts instead. The English tables are written for
-photographs and art in general. OPEN_WORLD_PICTURES in the environment sets how many pictures of each kind are inverted.
+corpus, prior, composed starts) stands beside itself without each part, beside the generic one (whole words of one token),
+and beside peers with the same English words and corpus. The English tables are written for photographs and art in
+general. Rows are kept as they are found, so a run that is stopped goes on. In the environment OPEN_WORLD_PICTURES sets how many
+pictures of each kind are inverted, OPEN_WORLD_SEEDS how often, OPEN_WORLD_METHODS (names with commas) by which methods.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections import Counter
 from typing import Any
 
 from experiments.ablations import register_variants
 from experiments.compare import BUDGET
 from experiments.harness.bench import Bench
+from experiments.harness.english_variants import CHANGES
+from experiments.harness.held_out_language import mean_perplexity
 from experiments.harness.measures import Judge
-from experiments.harness.pictures import out_of_domain_pictures, scene_pictures
-from experiments.harness.records import MethodEntry, RunRecord
+from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures, scene_pictures
+from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import markdown
 from invert.english.tables import entries, phrases
+from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.lexicon import ENGLISH_FUNCTION_WORDS
+from invert.picturebook.grammar import caption
+from invert.picturebook.world import draw_scenes
 
-PICTURES = 24  # of each kind
-KINDS = ("held-out", "foreign")
+PICTURES, SEEDS = 100, 3  # of each kind
+KINDS = ("held-out", *OUT_OF_DOMAIN_FOLDERS)
 WHOLE = "english"
 LIMIT = {"budget": BUDGET}
-ENTRIES = {
+BUNDLE_REVISION = 2  # raised when the English bundle gives other prompts, which rows are not keyed by
+CAPTIONS = 2000  # of picturebook, whose frames are looked for in the corpus
+ENTRIES = {  # bundle → the methods that run on it; an ablation's name says what is missing
     "english": (
         MethodEntry("english", "invert", LIMIT),
         MethodEntry("english-without-soft-words", "invert-without-soft-words", LIMIT),
-        MethodEntry("english-gcg", "gcg", {**LIMIT, "tokens": 8}),
-        MethodEntry("english-retrieve", "retrieve", {}, seeded=False),
+        MethodEntry("english-without-prior", "invert-without-language", LIMIT),
+        MethodEntry("english-without-sparse-start", "invert-without-sparse-start", LIMIT),
+        MethodEntry("pez", "pez", {**LIMIT, "tokens": 16}),
+        MethodEntry("gcg", "gcg", {**LIMIT, "tokens": 8}),
+        MethodEntry("retrieve", "retrieve", {}, seeded=False),
+        MethodEntry("splice", "splice", {}, seeded=False),
+        MethodEntry("interrogator-lite", "interrogator-lite", {}, seeded=False),
     ),
-    "english-not-composed": (MethodEntry("english-not-composed", "invert", LIMIT),),
+    "english-own-lists": (MethodEntry("interrogator-lite-own-lists", "interrogator-lite", {}, seeded=False),),
+    **{
+        f"english-{name}": (MethodEntry(f"english-{name}", "invert", LIMIT),)
+        for name in ("not-composed", "without-corpus", "without-phrases", "without-background")
+    },
     "generic": (MethodEntry("generic", "invert", LIMIT),),
 }
+SLOW = {"interrogator-lite"}  # encodes the package's 100,000 phrases first: not in `--quick`
 
 
 def run(context: Context) -> dict[str, Any]:
     register_variants()
-    n = 1 if context.quick else int(os.environ.get("OPEN_WORLD_PICTURES", PICTURES))
-    pictures = scene_pictures(n, context.seed) + out_of_domain_pictures(n)
+    pictures, seeds, wanted = extent(context)
     judge, found = Judge(context.device), []
     for name, methods in ENTRIES.items():
-        bench = Bench(f"{context.name}-{name}", inverter_of(name, context), judge)
-        found += list(bench.records(methods, pictures, 1))
+        chosen = [smaller(entry) if context.quick else entry for entry in methods if entry.name in wanted]
+        if not chosen:
+            continue
+        bench = Bench(f"{context.name}-{BUNDLE_REVISION}-{name}", inverter_of(name, context), judge)
+        found += list(bench.records(chosen, pictures, seeds))
         if context.for_the_repository:
             bench.publish()
     tables = {kind: by_picture(found, kind) for kind in KINDS}
     summary = {kind: means(table, context.seed) for kind, table in tables.items()}
     context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(summary[kind])}" for kind in KINDS))
+    prompts = {name: [r["prompt"] for r in found if r["method"] == name] for name in dict.fromkeys(r["method"] for r in found)}
     return {
         "means": summary,
         "differences from english": {kind: paired(table, WHOLE, context.seed) for kind, table in tables.items()},
-        "share of prompts with a word that English lacks": non_words(found),
+        "share of prompts with a word that English lacks": {name: non_words(texts) for name, texts in prompts.items()},
+        "perplexity of a character": {name: mean_perplexity(texts) for name, texts in prompts.items()},
+        "share of the captions' frames that the corpus holds": frames_held(inverter_of("english", context), context.seed),
         "prompts": [{name: record[name] for name in ("method", "kind", "picture", "prompt", "word_f1")} for record in found],
     }
 
 
+def extent(context: Context) -> tuple[list[Picture], int, set[str]]:
+    """What to run: pictures, seeds and the names of methods; `--quick` and the environment make it smaller."""
+    n = 1 if context.quick else int(os.environ.get("OPEN_WORLD_PICTURES", PICTURES))
+    seeds = 1 if context.quick else int(os.environ.get("OPEN_WORLD_SEEDS", SEEDS))
+    known = {entry.name for methods in ENTRIES.values() for entry in methods}
+    given = os.environ.get("OPEN_WORLD_METHODS")
+    wanted = known - (SLOW if context.quick else set()) if given is None else set(given.split(","))
+    if wanted - known:
+        raise InputError(f"OPEN_WORLD_METHODS: unknown {min(wanted - known)!r}: {', '.join(sorted(known))}")
+    if WHOLE not in wanted:
+        raise InputError(f"OPEN_WORLD_METHODS: add {WHOLE!r}, which the others are compared with")
+    foreign = [picture for kind in OUT_OF_DOMAIN_FOLDERS for picture in out_of_domain_pictures(n, kind)]
+    return scene_pictures(n, context.seed) + foreign, seeds, wanted
+
+
+def smaller(entry: MethodEntry) -> MethodEntry:
+    """For `--quick`: a fourteenth of the budget."""
+    options = {**entry.options, "budget": BUDGET // 14} if "budget" in entry.options else entry.options
+    return MethodEntry(entry.name, entry.method, options, entry.seeded)
+
+
 def inverter_of(name: str, context: Context) -> Inverter:
     """picturebook's CLIP with a bundle that knows nothing of its world."""
-    bundle, _, without = name.partition("-")
+    bundle, _, change = name.partition("-")
     inverter = Inverter.load("picturebook", bundle=bundle, device=context.device)
-    return Inverter(replace(inverter.bundle, compose=None)) if without else inverter
+    return Inverter(CHANGES[change](inverter.bundle)) if change else inverter
 
 
-def non_words(records: list[RunRecord]) -> dict[str, float]:
-    """Method → share of its prompts that hold a word which the English tables lack."""
+def non_words(prompts: list[str]) -> float:
+    """Share of the prompts that hold a word which the English tables lack."""
     known = {word for entry in entries() for word in f"{entry.text} {entry.plural}".split()} | ENGLISH_FUNCTION_WORDS
     known |= {word for table in phrases().values() for phrase in table for word in phrase.split()}
-    methods = dict.fromkeys(record["method"] for record in records)
-    lacking = {name: [not known.issuperset(r["prompt"].split()) for r in records if r["method"] == name] for name in methods}
-    return {name: sum(flags) / len(flags) for name, flags in lacking.items()}
+    return sum(not known.issuperset(prompt.replace(",", " ").split()) for prompt in prompts) / len(prompts)
+
+
+def frames_held(inverter: Inverter, seed: int) -> dict[str, float]:
+    """How far the corpus knows picturebook's sentences: by the words that join, of captions and of distinct frames."""
+    lexicon = inverter.bundle.lexicon
+    held = {lexicon.template(lexicon.segment(text)) for text in inverter.bundle.corpus.prompts}
+    frames = Counter(lexicon.template(lexicon.segment(caption(scene))) for scene in draw_scenes(CAPTIONS, seed, "held-out"))
+    known = {frame: n for frame, n in frames.items() if frame in held}
+    return {"of captions": sum(known.values()) / frames.total(), "of distinct frames": len(known) / len(frames)}

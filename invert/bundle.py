@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from torch import Tensor
 
 from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
+from invert.encoding import encode_prompts
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.tokenizer import next_encoder
@@ -56,6 +57,7 @@ class ModelBundle:
         compose: writes initial prompts for a search and its target (E,), best first: a function, or a generator that
             has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
             encoder; None where the corpus's nearest prompts are all that a search starts from.
+        n_sparse: words of a sparse combination (`invert.sparse`) that a search tries first.
         examples: draws pictures to try the model on, by name; None where there are none.
     """
 
@@ -71,6 +73,7 @@ class ModelBundle:
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
+    n_sparse: int = 0
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -82,6 +85,11 @@ class ModelBundle:
     def prior(self) -> Prior:
         """How likely prompts are as language."""
         return self.learn_prior(self.corpus, self.lexicon)
+
+    @cached_property
+    def word_latents(self) -> Tensor:
+        """(W, E) float32: unit latent of each word of the lexicon as a prompt of its own, on the model's device."""
+        return encode_prompts(self.clip, [word.text for word in self.lexicon.words])[1]
 
     @cached_property
     def encoded_corpus(self) -> EncodedCorpus:
@@ -162,6 +170,7 @@ DEPENDS_ON = {
     "token_index": {"lexicon"},
     "prior": {"lexicon", "corpus"},
     "encoded_corpus": {"corpus"},
+    "word_latents": {"lexicon"},
     "modality_gap": {"measure_gap"},
 }
 

@@ -88,8 +88,8 @@ MODELS: Registry[Any] = Registry(
     "model",
     "invert.models",
     {
-        "picturebook": "invert.picturebook.bundle:load_model",
-        "picturebook-judge": "invert.picturebook.bundle:load_judge",
+        "picturebook": "invert.picturebook.clip:load_model",
+        "picturebook-judge": "invert.picturebook.clip:load_judge",
     },
 )
 

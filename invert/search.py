@@ -96,6 +96,7 @@ class Search:
         if language is not None:
             self.batched_prior = language.proposing(self.batched_prior, self)
         self.cache = ScoreCache()
+        self.anchors: tuple[str, ...] = ()  # words that composed starts try first
         self.required_numbers = self.table.number([self.required])[0][0]
 
     # Rules ------------------------------------------------------------------------------------

@@ -71,6 +71,14 @@ class Composer:
         ]
 
     @cached_property
+    def numbers(self) -> dict[str, list[int]]:
+        """A noun's text, singular or plural → its index."""
+        found: dict[str, list[int]] = {}
+        for i, (noun, many) in enumerate(self.nouns):
+            found.setdefault(str(noun.plural) if many else noun.text, []).append(i)
+        return found
+
+    @cached_property
     def noun_latents(self) -> Tensor:
         """(N, E): each noun in a short prompt of its own."""
         prompts = [f"a picture of {self.text(Description(i))}" for i in range(len(self.nouns))]
@@ -85,6 +93,8 @@ class Composer:
     def prompts(self, search: Search, target: Tensor) -> Steps[list[Prompt]]:
         """Descriptions of the target (E,), best first, as prompts of the search's lexicon, step by step."""
         nearest = (self.noun_latents @ target).topk(min(N_RETRIED, len(self.nouns))).indices.tolist()
+        anchors = [i for text in search.anchors for i in self.numbers.get(text, ())]
+        nearest = list(dict.fromkeys([*anchors, *nearest]))
         run = _Beam(self, search)
         alone = yield from run.best([Description(i) for i in nearest[:N_NOUNS]], N_ANCHORS)
         pairs = [replace(a, relation="and", other=b.noun) for a, b in itertools.permutations(alone, 2)]

@@ -191,6 +191,15 @@ _BUILTIN = (
         prepare=Deferred("invert.methods.retrieve:prepare"),
     ),
     Method(
+        "splice",
+        revision=1,
+        config_type=configs.SpliceConfig,
+        run=Deferred("invert.methods.splice:splice"),
+        options=frozenset({"ban"}),
+        follows=frozenset({"max_tokens"}),
+        prepare=Deferred("invert.methods.splice:prepare"),
+    ),
+    Method(
         "ph2p",
         revision=1,
         config_type=configs.Ph2pConfig,

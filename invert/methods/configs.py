@@ -27,6 +27,7 @@ class InvertMethodConfig(MethodConfig):
     n_starts: int = 6  # retrieved prompts that the search starts from
     n_retrieved: int = 320  # prompts, the nearest of the corpus, that starts and phrases are taken from
     n_word_sources: int = 8  # of them, those whose content words are tried everywhere
+    n_sparse: int = at_least(-1, -1)  # words of a sparse combination (SpLiCE) that are tried first; -1: as the bundle has it
     n_proposed: int = 24  # words of the soft stage that the search tries everywhere
     beam: int = SearchConfig.beam
     rounds: int = SearchConfig.rounds
@@ -45,6 +46,14 @@ class NearestConfig(MethodConfig):
 
     lr: float = 0.5  # in units of the token embeddings' spread
     steps_factor: int = at_least(1, 4)  # gradient steps, in units of `soft_steps`
+
+
+@dataclass(frozen=True)
+class SpliceConfig(MethodConfig):
+    """How sparse the combination of words is."""
+
+    l1: float = 0.1  # penalty of a unit of weight, between unit vectors: a larger one leaves fewer words
+    n_words: int = at_least(1, 8)  # of the prompt, at most
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
 from invert.methods.captioned import shortened_captions
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import soft_prompts_together
+from invert.methods.splice import sparse_words
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import Concept, concepts, project
 from invert.search import Search
@@ -127,11 +128,14 @@ def searching(
     captions = [task.bundle.lexicon.segment(text) for text in task.captions]
     retrieved = [*captions, *retrieved_prompts(task, config.n_retrieved)]
     near = content_words(retrieved[: len(captions) + config.n_word_sources], task.bundle)
-    proposals = list(dict.fromkeys([*words[: config.n_proposed], *near]))
+    n_sparse = task.bundle.n_sparse if config.n_sparse < 0 else config.n_sparse
+    sparse = sparse_words(task, n_sparse) if n_sparse else []
+    proposals = list(dict.fromkeys([*sparse, *words[: config.n_proposed], *near]))
     needed = required(task)
     settings = search_settings or search_config(task, config)
     rules = needed, proposals, task.banned(), retrieved, task.language
     search = Search(task.bundle, task.scorer(), task.history, settings, *rules)
+    search.anchors = tuple(task.bundle.lexicon.words[word].text for word in sparse)
     if needed and not search.allowed(needed):
         raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
     chosen = different_templates_first(retrieved[len(captions) :], task.bundle.lexicon)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from invert.bundle import ModelBundle
@@ -17,15 +16,14 @@ from invert.corpus import Corpus
 from invert.lexicon import Lexicon
 from invert.methods.labels import LabelTables
 from invert.models.clip import Clip
-from invert.picturebook import clip as own_clip
 from invert.picturebook import models
+from invert.picturebook.clip import NAME, load_judge
 from invert.picturebook.drawing import examples
 from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, CORNERS, PATTERNS, draw_scenes, objects
 from invert.target import modality_gap
 
-NAME, JUDGE = "picturebook", "picturebook-judge"
 CORPUS_SIZE, CORPUS_SEED = 8_192, 1  # scenes of the training split
 GAP_SCENES, GAP_SEED = 256, 0
 # Words of the grammar that join others, and those that say how things lie or how many they are.
@@ -56,18 +54,6 @@ def load(clip: Clip) -> ModelBundle:
 def captions(n: int, seed: int) -> tuple[str, ...]:
     """Distinct captions of n training scenes."""
     return tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(n, seed)))
-
-
-def load_model(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
-    """The CLIP that prompts are found on."""
-    return own_clip.load(NAME, device, dtype)
-
-
-def load_judge(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
-    """The CLIP of another architecture that no method optimizes."""
-    from invert.models.open_clip import from_open_clip  # a slow import, for those who ask for a judge
-
-    return from_open_clip(JUDGE, models.load("judge").to(device, dtype), models.preprocess())
 
 
 def measure_gap(clip: Clip) -> Tensor:

@@ -23,6 +23,7 @@ from invert.models.tokenizer import BytePairTokenizer
 from invert.models.tower import Layer, TextTower
 from invert.picturebook import models
 
+NAME, JUDGE = "picturebook", "picturebook-judge"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's
 HEAD_WIDTH = 64  # of the attention pooling
 POOLED = 2  # pixels that an anti-aliased stride averages, in each direction
@@ -144,3 +145,15 @@ class ImageTower:
             q_proj_weight=weight["q"], k_proj_weight=weight["k"], v_proj_weight=weight["v"],
         )  # fmt: skip
         return pooled[0]
+
+
+def load_model(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
+    """The CLIP that prompts are found on."""
+    return load(NAME, device, dtype)
+
+
+def load_judge(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
+    """The CLIP of another architecture that no method optimizes."""
+    from invert.models.open_clip import from_open_clip  # a slow import, for those who ask for a judge
+
+    return from_open_clip(JUDGE, models.load("judge").to(device, dtype), models.preprocess())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from PIL import Image
-from torchvision.transforms.functional import to_pil_image
 
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
@@ -18,6 +17,8 @@ EXAMPLES = {
 
 def drawn(description: str, seed: int = 0) -> tuple[Image.Image, str]:
     """The described scene as a picture, and how the description was understood."""
+    from torchvision.transforms.functional import to_pil_image  # a slow import, for those who draw
+
     scene = parse(description, seed)
     return to_pil_image(render([scene], DRAWN_SIZE)[0]), caption(scene)
 

@@ -17,8 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invert.picturebook.grammar import phrases
-
 if TYPE_CHECKING:
     from open_clip.model import CLIP
 
@@ -55,6 +53,8 @@ def caption_token_ids() -> tuple[int, ...]:
     import open_clip
 
     encode = open_clip.get_tokenizer("ViT-B-32").encode
+    from invert.picturebook.grammar import phrases  # the weights alone need no world
+
     ids = {token for phrase in phrases() for token in encode(phrase)}
     return tuple(sorted(ids | {START_OF_TEXT, END_OF_TEXT}))
 
