@@ -61,7 +61,11 @@ def first_points(x, n_clusters, random_state):
     return x[:n_clusters]
 
 
-@pytest.mark.parametrize("init", [problems()[:, :4], problems()[0, :4], first_points, problems()[:, :4] + 1e3], ids=str)
+@pytest.mark.parametrize(
+    "init",
+    [problems()[:, :4], problems()[0, :4], first_points, problems()[:, :4] + 1e3],
+    ids=["own", "shared", "callable", "far"],
+)
 def test_starts_are_shared_or_each_problems_own_and_empty_clusters_are_filled(init):
     check_equal_to_a_loop(KMeans(4, init=init), problems())
 
