@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from experiments.harness.hidden_states import HiddenStates
 from experiments.harness.pictures import Picture
@@ -23,6 +24,7 @@ from invert.config import PolishConfig, SoftConfig
 from invert.diffusion.denoising import Denoising
 from invert.diffusion.generator import Conditioning, Generator
 from invert.diffusion.polish import Cases, Descent, polish, rows_of_prompt, whole_context
+from invert.diffusion.roundtrip import color_distance, fitted, for_comparison, pixel_distance
 from invert.history import History
 from invert.inverter import Inverter
 from invert.scorer import PromptScorer
@@ -31,6 +33,7 @@ from invert.soft import SoftPrompts, optimize
 CLIP_STEPS, CLIP_LR = 80, 0.05  # of variants on CLIP alone; in units of the token table's spread
 COPIES = 4  # of a prompt, each disturbed in its own way
 FRAMES = ("", "a picture of", "a pixel art picture of", "a black and white picture of")
+CHOICE_SEEDS = range(1000, 1004)  # none that images are compared by
 SAMPLER_STEPS, SAMPLER_IMAGES, SAMPLER_DESCENT = 4, 2, 12
 
 
@@ -243,6 +246,36 @@ def descended(
     return descent.best
 
 
+def own_similarity(subject: Subject, drawn: Tensor) -> Tensor:
+    """Cosine (N,) of drawings with the picture under the CLIP that the prompt was searched with."""
+    clip = subject.lab.inverter.clip
+    return clip.encode_image(fitted(drawn, clip.image_size)) @ subject.target
+
+
+def minus_distance(subject: Subject, drawn: Tensor) -> Tensor:
+    """Minus the distance (N,) of drawings from the picture: of pixels plus of colors."""
+    shown, wanted = (for_comparison(x) for x in (drawn, to_tensor(subject.picture.image)[None]))
+    return -(pixel_distance(shown, wanted) + color_distance(shown, wanted))
+
+
+@torch.no_grad()
+def chosen_by_drawing(subject: Subject, score: Callable[[Subject, Tensor], Tensor]) -> Tensor:
+    """The prompt's rows, or of the averages that polishing checks the one, whose drawings score best."""
+    candidates: list[Tensor] = []
+
+    class Kept(Descent):
+        def held_out_error(self, embeddings: Tensor) -> float:
+            candidates.append(embeddings.clone())
+            return super().held_out_error(embeddings)
+
+    with torch.enable_grad():
+        descended(subject, Kept)
+    conditioning = subject.lab.generator.encode_embeddings([torch.stack(candidates)])
+    drawn = subject.lab.generator.generate(conditioning, CHOICE_SEEDS)  # (K, S, 3, H, W)
+    scores = score(subject, drawn.flatten(0, 1)).view(drawn.shape[:2])
+    return candidates[int(scores.mean(1).argmax())]
+
+
 def fresh_noises(subject: Subject) -> Tensor:
     """New noises and timesteps at every step, as textual inversion has them."""
 
@@ -288,6 +321,8 @@ TRIED: dict[str, Variant] = {
     "soft mixture, then states of captions": lambda subject: on_clip(subject, best(subject.mixture), Near(states=0.1)),
     "polished, the words' rows alone": lambda subject: descended(subject, start=subject.rows(subject.hard)),
     "polished, neither averaged nor checked": lambda subject: descended(subject, checked=False),
+    "polished, chosen by own CLIP of drawings": lambda subject: chosen_by_drawing(subject, own_similarity),
+    "polished, chosen by pixels and colors": lambda subject: chosen_by_drawing(subject, minus_distance),
     "polished, fresh noises": fresh_noises,
     "polished, all timesteps": lambda subject: descended(subject, timestep_fraction=1.0),
     "polished, noisiest half": lambda subject: descended(subject, timestep_fraction=0.5),
