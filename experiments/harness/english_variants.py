@@ -63,7 +63,7 @@ def with_own_lists(bundle: ModelBundle) -> ModelBundle:
     """CLIP Interrogator's method gets our tables in place of the package's lists."""
     tables = phrases()
     lists = {name: tuple(phrase for table in of for phrase in tables.get(table, ())) for name, of in LISTS.items()}
-    return replace(bundle, labels=LabelTables(**lists, negative=()))
+    return replace(bundle, labels=LabelTables(**lists, negative=("blurry",)))
 
 
 CHANGES: dict[str, Callable[[ModelBundle], ModelBundle]] = {

@@ -81,7 +81,7 @@ class CausalLanguageModel:
         self.positions += shared
         log_p: Tensor = output.logits[0].float().log_softmax(-1)  # (shared, V)
         inside = log_p[:-1].gather(1, prefix[0, 1:, None]).sum()
-        cache = output.past_key_values
+        cache = getattr(output, self.cache_name if self.cache_name in output else "past_key_values")
         cache.batch_repeat_interleave(len(rows))
         scores: list[float] = (inside + self._scored(rows, cache, shared, log_p[-1])).tolist()
         return scores
