@@ -35,6 +35,7 @@ SCENES, OUT_OF_DOMAIN = 24, 12
 WHOLE = "invert"
 LIMIT = {"budget": BUDGET}
 TARGETS, TOKENS, RESTARTS = ("empty", "gap"), (4, 8, 32), (1, 3, 12)  # beside the defaults: raw, 16 tokens, 6 restarts
+N_SPARSE = 16  # words of the sparse start
 MUTE = ("a picture",)  # a corpus that tells neither what captions are like nor what stands in them
 WITHOUT = (
     "soft-words",
@@ -84,7 +85,7 @@ def register_variants() -> None:
     for part in (*WITHOUT, BOTH):
         run_variant = globals()[f"without_{part.replace('-', '_')}"]
         register(Method(f"invert-without-{part}", 1, InvertMethodConfig, run_variant, options=frozenset({"corpus"})))
-    register(Method("invert-without-sparse-start", 1, InvertMethodConfig, without_sparse_start))
+    register(Method("invert-with-sparse-start", 1, InvertMethodConfig, with_sparse_start))
 
 
 def changed(
@@ -96,9 +97,9 @@ def changed(
     return searched(task, config, stage, words, replace(search_config(task, config), **search))
 
 
-def without_sparse_start(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
-    """No words of a sparse combination (SpLiCE) are tried first, where the bundle would have it so."""
-    return invert(task, replace(config, n_sparse=0))
+def with_sparse_start(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    """With the words of a sparse combination (SpLiCE) tried first."""
+    return invert(task, replace(config, n_sparse=N_SPARSE))
 
 
 def without_soft_words(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:

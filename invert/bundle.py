@@ -57,7 +57,6 @@ class ModelBundle:
         compose: writes initial prompts for a search and its target (E,), best first: a function, or a generator that
             has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
             encoder; None where the corpus's nearest prompts are all that a search starts from.
-        n_sparse: words of a sparse combination (`invert.sparse`) that a search tries first.
         examples: draws pictures to try the model on, by name; None where there are none.
     """
 
@@ -73,7 +72,6 @@ class ModelBundle:
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
-    n_sparse: int = 0
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

@@ -24,7 +24,6 @@ from invert.prior.category_ngram import CategoryNgramPrior
 NAME = "english"
 CORPUS_SIZE = 50_000  # prompts to start from
 PRIOR_SIZE = 16_384  # of them, those that the prior is learned from: more change no class's statistics
-N_SPARSE = 16  # words that explain a picture together, tried first
 MAX_STYLE_WORDS = 3  # of an entry of the phrase tables that counts as one adjective
 
 
@@ -51,7 +50,6 @@ def load(clip: Clip) -> ModelBundle:
         corpus=Corpus(writer.prompts(CORPUS_SIZE)),
         learn_prior=learn_prior,
         compose=Composer(clip, writer).prompts,
-        n_sparse=N_SPARSE,
     )
 
 

@@ -27,7 +27,7 @@ class InvertMethodConfig(MethodConfig):
     n_starts: int = 6  # retrieved prompts that the search starts from
     n_retrieved: int = 320  # prompts, the nearest of the corpus, that starts and phrases are taken from
     n_word_sources: int = 8  # of them, those whose content words are tried everywhere
-    n_sparse: int = at_least(-1, -1)  # words of a sparse combination (SpLiCE) that are tried first; -1: as the bundle has it
+    n_sparse: int = 0  # words of a sparse combination (SpLiCE) that are tried first
     n_proposed: int = 24  # words of the soft stage that the search tries everywhere
     beam: int = SearchConfig.beam
     rounds: int = SearchConfig.rounds

@@ -128,8 +128,7 @@ def searching(
     captions = [task.bundle.lexicon.segment(text) for text in task.captions]
     retrieved = [*captions, *retrieved_prompts(task, config.n_retrieved)]
     near = content_words(retrieved[: len(captions) + config.n_word_sources], task.bundle)
-    n_sparse = task.bundle.n_sparse if config.n_sparse < 0 else config.n_sparse
-    sparse = sparse_words(task, n_sparse) if n_sparse else []
+    sparse = sparse_words(task, config.n_sparse) if config.n_sparse else []
     proposals = list(dict.fromkeys([*sparse, *words[: config.n_proposed], *near]))
     needed = required(task)
     settings = search_settings or search_config(task, config)
