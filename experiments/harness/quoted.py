@@ -7,6 +7,8 @@ that whoever writes a new number into a page has to say which of the two it is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import mean
+from typing import Any
 
 from experiments.harness.quotes import Quoted, at, ratio, result
 
@@ -25,6 +27,16 @@ def passes(kind: str, method: str) -> Callable[[], float]:
 
 def share_of_passes(kind: str, method: str) -> Callable[[], float]:
     return ratio(passes(kind, method), passes(kind, "invert"))
+
+
+def with_soft_words(side: str) -> Callable[[], float]:
+    """Mean word F1 "with" or "without" the words of the soft stage, on a model whose world is unknown."""
+    return lambda: mean(row[side][1] for row in soft_words())
+
+
+def soft_words() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = result("open-world-soft-words")["word F1, with and without the soft stage's words"]
+    return rows
 
 
 def drawn(method: str) -> Callable[[], float]:
@@ -94,6 +106,11 @@ README = [
         "README.md",
         "our prompts come to a cosine of {:.2f} with the picture under the judge; the true captions to {:.2f}, PEZ's to {:.2f}",
         (drawn("invert"), drawn("true caption"), drawn("pez")),
+    ),
+    Quoted(
+        "README.md",
+        "(word F1 {:.3f} with them and {:.3f} without, on {:.0f} scenes)",
+        (with_soft_words("with"), with_soft_words("without"), lambda: len(soft_words())),
     ),
     Quoted("README.md", "they also rerun fast.ai's lesson 12"),
     Quoted(

@@ -14,11 +14,13 @@ from invert.models.names import DTYPES
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """The floating-point type of that name.
+    """The floating-point type of that name; a type of torch's own is taken as it is, float64 for checks too.
 
     Raises:
         InputError: it is none of DTYPES.
     """
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return dtype
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise InputError(f"unknown `dtype` {name!r}: choose one of {', '.join(DTYPES)}")

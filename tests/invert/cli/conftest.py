@@ -52,7 +52,7 @@ class LightInverter:
 
     def __init__(self, found: Result) -> None:
         tokenizer = BytePairTokenizer(list, str, str, 0, 1)
-        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,))
+        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,), turns=None)
         self.bundle = SimpleNamespace(generator=None)  # so that nothing is polished
         self.found, self.calls = found, 0
         self.answers: dict[int, Any] = {}

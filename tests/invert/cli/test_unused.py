@@ -39,7 +39,7 @@ RUN = [
     (["--out", "o", "--formats", ","], "nothing would be written into --out"),
     (
         ["--out", "o", "--generator", "picturebook"],
-        "does nothing with --generator: use ph2p or textual-inversion, or leave it out",
+        "does nothing with --generator: use ph2p or textual-inversion",
     ),
     (["--out", "o", "--negative-weight", "0.2"], "--negative-weight weighs --negative"),
 ]

@@ -76,7 +76,7 @@ def test_a_siglip_judges_prompts_that_were_found_on_picturebook(family_of, monke
     with torch.no_grad():
         wanted = float(encoder.encode_text([result["prompt"]])[0] @ encoder.encode_image(PICTURE)[0])
     assert abs(result["judge"] - wanted) < 1e-4
-    assert "<th>judge<th>time" in page.read_text() and f"<td>{wanted:.3f}" in page.read_text()
+    assert "<th>judge<th>time" in page.read_text() and f'<td title="judge">{wanted:.3f}' in page.read_text()
     assert run(monkeypatch, path, "--judge", encoder.folder) == 2
     assert "--judge compares prompts but nothing shows it: add --json, --report page.html or --compare" in capsys.readouterr().err
 

@@ -71,7 +71,9 @@ def test_the_weights_of_a_tower_that_left_are_gone(small: Path, picture: Image.I
         return sum(found.values())
 
     def counted(value: object) -> bool:
-        return type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta and value.numel() > 1000
+        if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_meta:
+            return False
+        return value.layout == torch.strided and value.numel() > 1000  # repacked weights of other tests show no storage
 
     clip.encode_text(PROMPTS)
     with_text = bytes_of_weights()
