@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.long
 def test_fused_mean_shift_and_dbscan_are_right_without_a_gpu() -> None:
     command = [sys.executable, "-m", "pytest", str(HERE / "fused_cases.py"), "-p", "no:cacheprovider", "-rs", "--no-header"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 
+
+@pytest.mark.long
 def test_triton_kernels_are_right_without_a_gpu(assert_pass: Callable[..., None]) -> None:
     assert_pass("TRITON_INTERPRET", "triton_cases.py", "lloyd_cases.py", "shift_cases.py")

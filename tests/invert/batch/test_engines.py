@@ -141,6 +141,7 @@ def test_nothing_is_loaded_where_nothing_is_to_do(shards: list[Shard], undisturb
         assert [report.status for report in told] == [DONE] * 6
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 def test_ray_loses_nothing_when_a_worker_is_killed(shards: list[Shard], undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"

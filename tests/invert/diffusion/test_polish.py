@@ -92,6 +92,7 @@ torch.save(images, out)
 """
 
 
+@pytest.mark.long
 def test_diffusers_loads_the_file_elsewhere_and_draws_the_picture_better_than_words(tmp_path: Path) -> None:
     generator, judge = Generator.load("picturebook", "cpu"), load_clip("picturebook-judge", device="cpu")
     scenes = [scene for scene in draw_scenes(60, 77, "held-out") if scene.colors and " on a" in caption(scene)][:5]
