@@ -49,16 +49,21 @@ def read_points(estimator: BaseEstimator, x: Any, reset: bool = False, at_least:
         return points
     points = x.detach()
     check_tensor(points, at_least)
+    match_features(estimator, points.shape[1], reset)
+    return as_floats(points)
+
+
+def match_features(estimator: Any, n_features: int, reset: bool) -> None:
+    """Set n_features_in_ and forget the names of earlier features, or compare with it: ValueError where it differs."""
     if reset:
-        estimator.n_features_in_ = points.shape[1]
+        estimator.n_features_in_ = n_features
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
-    elif points.shape[1] != estimator.n_features_in_:
+    elif n_features != estimator.n_features_in_:
         raise ValueError(
-            f"x has {points.shape[1]} features, but {type(estimator).__name__} "
+            f"x has {n_features} features, but {type(estimator).__name__} "
             f"is expecting {estimator.n_features_in_} features as input"
         )
-    return as_floats(points)
 
 
 def native(x: Any) -> Any:

@@ -19,6 +19,7 @@ from clustering.arrays import (
     as_floats,
     check_tensor,
     compute_dtype,
+    match_features,
     native,
     read_centers,
     read_weights,
@@ -64,15 +65,7 @@ def read_batch(estimator: Any, x: Any, reset: bool = False) -> Tensor:
     if 0 in points.shape:
         raise ValueError(f"expected at least one problem, point and feature, got shape {tuple(points.shape)}")
     check_tensor(points.reshape(-1, points.shape[2]))
-    if reset:
-        estimator.n_features_in_ = points.shape[2]
-        if hasattr(estimator, "feature_names_in_"):
-            del estimator.feature_names_in_
-    elif points.shape[2] != estimator.n_features_in_:
-        raise ValueError(
-            f"x has {points.shape[2]} features, but {type(estimator).__name__} "
-            f"is expecting {estimator.n_features_in_} features as input"
-        )
+    match_features(estimator, points.shape[2], reset)
     return as_floats(points)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+import invert.cli
 from invert.diffusion.generator import Generator
 from invert.diffusion.images_api import KEY
 from invert.picturebook.text_encoder import text_encoder, tokenizer
@@ -113,3 +116,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv(KEY, raising=False)
     with serving(Server()) as found:
         yield found
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    return tmp_path / "teal.png"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit status of the command with these words."""
+    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
+    with pytest.raises(SystemExit) as exit:
+        invert.cli.main()
+    return int(exit.value.code or 0)

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-import invert.cli
 from invert.diffusion.generator import Generator
 from invert.diffusion.roundtrip import regenerate
 from invert.inverter import Inverter
 from invert.models.loading import load_clip
 from invert.picturebook.text_encoder import PROMPT_LENGTH
-from tests.invert.diffusion.conftest import KINDS
+from tests.invert.diffusion.conftest import KINDS, run
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    return tmp_path / "teal.png"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        invert.cli.main()
-    return int(exit.value.code or 0)
 
 
 def test_the_report_shows_what_the_prompt_and_the_soft_prompt_draw(

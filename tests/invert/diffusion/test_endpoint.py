@@ -6,15 +6,12 @@ import ast
 import base64
 import inspect
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from PIL import Image
 
-import invert.cli
 from invert.diffusion import drawing, endpoint, images_api, options, roundtrip
 from invert.diffusion.drawing import WITHHELD
 from invert.diffusion.endpoint import ImageEndpoint
@@ -22,6 +19,7 @@ from invert.diffusion.images_api import KEY, endpoint_url
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods import denoiser
+from tests.invert.diffusion.conftest import run
 from tests.invert.diffusion.image_server import QUICK, Handler, Server, draw, image_answer, png, send
 
 
@@ -102,19 +100,6 @@ def test_a_busy_server_is_asked_again(server: Server) -> None:
 def loaded_once(monkeypatch: pytest.MonkeyPatch, inverter: Inverter) -> None:
     """The command takes the model that other tests have loaded; generators are really loaded."""
     monkeypatch.setattr(Inverter, "load", lambda *_, **__: inverter)
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    return tmp_path / "teal.png"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        invert.cli.main()
-    return int(exit.value.code or 0)
 
 
 def test_the_command_draws_by_an_endpoint_and_keeps_what_came_before_a_refusal(

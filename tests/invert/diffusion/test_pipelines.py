@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
-import invert.cli
 from invert.bundle import ModelBundle
 from invert.diffusion.drawing import BLACK, OVERFLOWED, WITHHELD, Drawn, TextToImage, checked, open_generator
 from invert.diffusion.loading import default_dtype
@@ -28,6 +26,7 @@ from invert.inverter import Inverter
 from invert.methods.denoiser import load_generator
 from invert.models.loading import load_clip
 from invert.result import Result
+from tests.invert.diffusion.conftest import run
 from tests.invert.diffusion.families import FAMILIES, small_pipeline
 
 FAST = DrawingOptions(steps=2, size="32x32")
@@ -52,19 +51,6 @@ def opened(folders: dict[str, Path]) -> dict[str, Any]:
 def loaded_once(monkeypatch: pytest.MonkeyPatch, inverter: Inverter) -> None:
     """The command takes the model that other tests have loaded; generators are really loaded."""
     monkeypatch.setattr(Inverter, "load", lambda *_, **__: inverter)
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    return tmp_path / "teal.png"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        invert.cli.main()
-    return int(exit.value.code or 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-import invert.cli
 from invert.diffusion.generator import Generator
 from invert.errors import InputError
 from invert.inverter import Inverter
-from tests.invert.diffusion.conftest import long_tokenizer, random_pipeline
+from tests.invert.diffusion.conftest import long_tokenizer, random_pipeline, run
 
 WORDS = "a fox owl hat tree red blue house cloud cat dog boat river sun moon star photo of the in".split()  # noqa: SIM905
 QUICK = ("--method", "nearest", "--restarts", 1, "--soft-steps", 2, "--tokens", 3)
@@ -62,13 +60,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def picture(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "teal.png")
     return tmp_path / "teal.png"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        invert.cli.main()
-    return int(exit.value.code or 0)
 
 
 def test_the_soft_prompt_of_the_pair_conditions_diffusers_sdxl_as_it_was_found(
