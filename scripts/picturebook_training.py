@@ -2,6 +2,9 @@
 
 Besides CLIP's contrastive loss, a linear probe shared by both towers predicts a latent's attributes (objects in order,
 colors, layout, pattern, style); it aligns the towers early and is discarded at the end.
+
+In the phase "drawings" the CLIP's text tower stays as it is: the generator reads it, and what a word means does not
+depend on who draws it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invert.picturebook import models
 from invert.picturebook.grammar import caption
@@ -35,6 +39,12 @@ def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
     hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
     hidden = model.ln_final(hidden[torch.arange(len(ids)), ids.argmax(1)])
     return hidden @ model.text_projection
+
+
+def freeze_text(model: nn.Module) -> None:
+    """Leave the text tower out of training: everything but the image tower and the temperature."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("visual.") or name == "logit_scale")
 
 
 @torch.no_grad()
@@ -66,8 +76,11 @@ class Training:
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
         self.model = models.build(name, len(models.trained_token_ids())).to(device)
         self.probe = LinearProbe(models.CONFIGS[name]["embed_dim"]).to(device)
+        if (name, phase) == ("clip", "drawings"):
+            freeze_text(self.model)
         self.optimizers = build_optimizers(self.model, self.probe, rate)
         self.drawings = drawings
+        self.attention = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
         self.tokenize = CompactTokenizer()
         self.similar: list[list[int]] = []
         self.step = 0
@@ -126,18 +139,22 @@ class Training:
         self.step += 1
         return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
+    def see(self, images: Tensor) -> Tensor:
+        """Latents (B, E) float32 of normalized images (B, 3, S, S) on the CPU, in bfloat16 inside."""
+        # On a CPU, channels last more than halves the convolutions' time, and the fused attention's backward is slow.
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
+            return self.model.visual(images).float()
+
     def picture_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Probe loss of the image tower alone."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            picture = self.model.visual(batch.images.to(self.device))
-        return {"reading": self.probe.loss(picture.float(), batch.labels.to(self.device))}
+        return {"reading": self.probe.loss(self.see(batch.images), batch.labels.to(self.device))}
 
     def pair_losses(self, batch: Batch) -> dict[str, Tensor]:
         """CLIP's loss, and the probe loss of both towers."""
-        images, ids = batch.images.to(self.device), batch.ids.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            picture, text = self.model.visual(images), encode_text(self.model, ids)
-        picture, text = picture.float(), text.float()
+        picture = self.see(batch.images)
+        with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
+            text = encode_text(self.model, batch.ids.to(self.device)).float()
         contrast = contrastive_loss(picture, text, self.model.logit_scale, duplicate_mask(batch.captions).to(self.device))
         probe = self.probe.loss(picture, batch.labels.to(self.device)) + self.probe.loss(text, batch.stated.to(self.device))
         return {"contrast": contrast, "reading": probe}
