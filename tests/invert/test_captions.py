@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from invert.inverter import Inverter
 from invert.models.clip import Clip
 from invert.report import captions
 from invert.result import Result
-from tests.invert.diffusion.image_server import QUICK, Server, send, serving
+from tests.invert.diffusion.image_server import PATIENT, Server, send, serving
 
 KEY = "INVERT_CAPTION_KEY"
 FAST = {"soft_steps": 2, "restarts": 1, "tokens": 4, "max_tokens": 8, "seed": 0}
@@ -111,7 +111,7 @@ def test_an_endpoint_is_asked_with_the_picture_and_the_key(
     server: Server, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY, "sk-secret")
-    assert CaptionApi(server.url, "see-1", QUICK)([picture]) == ["w7 w21. w40!"]
+    assert CaptionApi(server.url, "see-1", PATIENT)([picture]) == ["w7 w21. w40!"]
     (asked,) = server.asked
     question, image = asked["messages"][0]["content"]
     assert asked["path"] == "/v1/chat/completions" and asked["model"] == "see-1" and question["type"] == "text"
@@ -121,7 +121,7 @@ def test_an_endpoint_is_asked_with_the_picture_and_the_key(
 
 def test_an_answer_in_parts_is_read(server: Server, picture: Image.Image) -> None:
     server.answer = lambda handler: send(handler, answer([{"type": "text", "text": "a fox"}]))
-    assert CaptionApi(server.url, None, QUICK)([picture]) == ["a fox"]
+    assert CaptionApi(server.url, None, PATIENT)([picture]) == ["a fox"]
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,18 @@ def test_refusals_and_nonsense_are_one_sentence(
 ) -> None:
     server.answer = lambda handler: send(handler, reply, status, Retry_After="100")  # longer than anybody waits
     with pytest.raises(InputError) as error:
-        CaptionApi(server.url, None, QUICK)([picture])
+        CaptionApi(server.url, None, PATIENT)([picture])
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_an_endpoint_that_is_slow_or_down_is_one_sentence(server: Server, picture: Image.Image) -> None:
-    server.answer = lambda handler: time.sleep(1)
+    left = threading.Event()
+    server.answer = lambda handler: left.wait(600) and None
     with pytest.raises(InputError, match=r"brings no caption: it took more than 0\.2 seconds"):
         CaptionApi(server.url, None, DownloadLimits(seconds=0.2))([picture])
+    left.set()
     with pytest.raises(InputError, match="brings no caption: its server refuses the connection"):
-        CaptionApi("http://127.0.0.1:9", None, QUICK)([picture])
+        CaptionApi("http://127.0.0.1:9", None, PATIENT)([picture])
 
 
 def test_the_text_beside_a_picture_is_its_caption(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ from invert.inverter import Inverter
 from invert.methods import METHODS, InversionOutput, InversionTask, Method
 from invert.methods.configs import NoConfig
 
-LIMITS = Limits(queue=32, megabytes=1, seconds=60, files=25, drawn=3)
+LIMITS = Limits(queue=32, megabytes=1, seconds=600, files=25, drawn=3)  # nothing ends by its time, however busy the machine
 
 
 def quick(task: InversionTask, _: Any) -> InversionOutput:

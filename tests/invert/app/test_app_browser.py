@@ -16,7 +16,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-PATIENCE = 60_000  # milliseconds: machines may be busy
+PATIENCE = 600_000  # milliseconds: machines may be busy
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_the_page_is_served_on_loopback_until_ctrl_c(
         """Stands for the event that nobody sets: looks at the page, then presses Ctrl-C."""
 
         def wait(self) -> None:
-            answers.append(httpx.get(capsys.readouterr().out.strip(), timeout=60).text)
+            answers.append(httpx.get(capsys.readouterr().out.strip(), timeout=600).text)
             raise KeyboardInterrupt
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.harness.stub_solver import StubSolver
-from invert.batch import work
+from invert.batch import locks, work
 from invert.batch.locks import acquire
 from invert.batch.shards import parse_part, plan
 from invert.batch.tiers import Found
@@ -121,7 +121,10 @@ def test_a_shard_in_hand_is_not_taken_and_nothing_is_left_behind(tars: list[Path
     assert os.listdir(out / work.LOCKS) == []
 
 
-def test_a_writer_that_slept_while_another_one_took_over_writes_nothing(tars: list[Path], tmp_path: Path) -> None:
+def test_a_writer_that_slept_while_another_one_took_over_writes_nothing(
+    tars: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT", 600)  # it sleeps however long this takes
     out = tmp_path / "out"
     shards, _ = do(tars[:1], out)
     job = Job(str(out), "other")

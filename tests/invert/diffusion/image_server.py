@@ -20,7 +20,7 @@ from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.images.addresses import DownloadLimits
 
-QUICK = DownloadLimits(seconds=5.0, max_bytes=1 << 20)
+PATIENT = DownloadLimits(seconds=600, max_bytes=1 << 20)  # no machine is too busy to answer within it
 Handler = http.server.BaseHTTPRequestHandler
 
 
@@ -84,11 +84,11 @@ def serving(server: Server) -> Iterator[Server]:
         running.shutdown()
 
 
-def draw(server: Server, limits: DownloadLimits = QUICK, **options: Any) -> list[Any]:
+def draw(server: Server, limits: DownloadLimits = PATIENT, **options: Any) -> list[Any]:
     return list(ImageEndpoint(server.url, limits).draw(["a fox"], [7], DrawingOptions(**options)))
 
 
-def refusal(server: Server, limits: DownloadLimits = QUICK) -> str:
+def refusal(server: Server, limits: DownloadLimits = PATIENT) -> str:
     with pytest.raises(InputError) as error:
         draw(server, limits)
     assert server.url.partition("//")[2] in str(error.value) and "\n" not in str(error.value)

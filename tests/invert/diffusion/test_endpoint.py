@@ -20,7 +20,7 @@ from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods import denoiser
 from tests.invert.diffusion.conftest import run
-from tests.invert.diffusion.image_server import QUICK, Handler, Server, draw, image_answer, png, send
+from tests.invert.diffusion.image_server import PATIENT, Handler, Server, draw, image_answer, png, send
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_image_may_be_linked_to_and_is_fetched_without_the_key(server: Server
 
 
 def test_a_link_of_a_public_server_to_this_machine_is_not_followed(server: Server) -> None:
-    api = images_api.ImagesApi("https://images.example.com", QUICK)
+    api = images_api.ImagesApi("https://images.example.com", PATIENT)
     with pytest.raises(InputError, match=r"does not come: it leads to 127\.0\.0\.1, which is not public"):
         api.linked(f"{server.url}/made/1.png", from_private=False)
     assert server.got == []
@@ -71,7 +71,7 @@ def test_a_server_without_seeds_is_asked_without(server: Server, caplog: pytest.
             send(handler, image_answer())
 
     server.answer = answer
-    assert len(list(ImageEndpoint(server.url, QUICK).draw(["a fox"], [0, 1]))) == 2
+    assert len(list(ImageEndpoint(server.url, PATIENT).draw(["a fox"], [0, 1]))) == 2
     assert ["seed" in body for body in server.asked] == [True, False, False]
     assert [record.getMessage() for record in caplog.records] == [
         f"the image endpoint {server.url} takes no seeds: the same prompt will draw other images"

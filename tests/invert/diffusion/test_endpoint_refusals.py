@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -101,7 +100,7 @@ def test_a_slow_server_does_not_hold_the_command(server: Server, slow: str) -> N
 
     def answer(handler: Handler) -> None:
         if slow == "silence":
-            left.wait(10)
+            left.wait(600)
             return
         handler.send_response(200)
         handler.end_headers()
@@ -109,10 +108,9 @@ def test_a_slow_server_does_not_hold_the_command(server: Server, slow: str) -> N
             handler.wfile.write(b" ")
 
     server.answer = answer
-    started = time.monotonic()
     assert "it took more than 0.4 seconds" in refusal(server, DownloadLimits(seconds=0.4))
+    assert not left.is_set()  # the server is still at it
     left.set()
-    assert time.monotonic() - started < 8
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
