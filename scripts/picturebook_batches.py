@@ -31,7 +31,8 @@ SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
 HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
 GROUP_SIZE = 8  # scenes of a hard-negative group
-UNNAMED = 0.4  # share of the scenes of the phase "drawings" whose ground has no name
+UNNAMED = 0.4  # share of the plain scenes of the phase "drawings" whose ground has no name
+PLAINER = 0.6  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
 
 
 class CompactTokenizer:
@@ -83,12 +84,27 @@ def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]
 
 
 def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
-    """A batch of the other phases in turn, part of its scenes on grounds that have no name."""
+    """A batch of the other phases in turn, most of its scenes plain and part of them on grounds that have no name.
+
+    Scenes of one hard-negative group stay alike in both, else the wrong captions would be easy to tell.
+    """
     rng = random.Random(f"drawings-{seed}-{step}")
     scenes, _ = hard_negative_batch(step, seed, size, similar) if step % 2 else training_batch(step, seed, size)
-    scenes = [replace(s, colors=(), pattern="plain") if s.style == "plain" and rng.random() < UNNAMED else s for s in scenes]
+    group = GROUP_SIZE if step % 2 else 1
+    for first in range(0, len(scenes), group):
+        plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
+        for i in range(first, min(first + group, len(scenes))):
+            scenes[i] = simplify(scenes[i], plainer, unnamed)
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 2 else text for text in captions]
+
+
+def simplify(scene: Scene, plainer: bool, unnamed: bool) -> Scene:
+    """The scene in the plain style, and if it is plain, on a ground without a name; never one that is held out."""
+    plain = replace(scene, style="plain") if plainer else scene
+    if held_out(plain):
+        return scene
+    return replace(plain, colors=(), pattern="plain") if unnamed and plain.style == "plain" else plain
 
 
 @dataclass

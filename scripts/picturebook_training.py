@@ -69,9 +69,20 @@ class Training:
     """A model with its probe, its optimizers and the step of its phase that it has reached."""
 
     def __init__(
-        self, name: str, phase: str, steps: int, batch: int, rate: float, device: torch.device, drawings: Path | None = None
+        self,
+        name: str,
+        phase: str,
+        steps: int,
+        batch: int,
+        rate: float,
+        device: torch.device,
+        drawings: Path | None = None,
+        compiled: bool = False,
     ) -> None:
-        """steps: of the whole phase; the rate falls along a cosine to the last of them. drawings: see `Batches`."""
+        """steps: of the whole phase; the rate falls along a cosine to the last of them. drawings: see `Batches`.
+
+        compiled: `torch.compile` the image tower.
+        """
         torch.manual_seed(SEEDS[name])  # a script of its own: initialization has no other seed to take
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
         self.model = models.build(name, len(models.trained_token_ids())).to(device)
@@ -79,6 +90,7 @@ class Training:
         if (name, phase) == ("clip", "drawings"):
             freeze_text(self.model)
         self.optimizers = build_optimizers(self.model, self.probe, rate)
+        self.visual = torch.compile(self.model.visual) if compiled else self.model.visual
         self.drawings = drawings
         self.attention = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
         self.tokenize = CompactTokenizer()
@@ -144,7 +156,7 @@ class Training:
         # On a CPU, channels last more than halves the convolutions' time, and the fused attention's backward is slow.
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
-            return self.model.visual(images).float()
+            return self.visual(images).float()
 
     def picture_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Probe loss of the image tower alone."""

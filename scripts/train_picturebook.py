@@ -92,6 +92,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="where the trained weights go")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0 draws them in turn")
     parser.add_argument("--drawings", type=Path, default=Path("training/drawings"), help="where make_drawings.py wrote them")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the image tower: a minute once, then a judge's step takes two thirds"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--new-vocabulary", action="store_true", help="first rewrite the list of the grammar's tokens; then train both models"
@@ -111,7 +114,9 @@ def main() -> None:
         models.rewrite_token_list()
     options.folder.mkdir(parents=True, exist_ok=True)
     drawings = options.drawings if options.phase == "drawings" else None
-    training = Training(options.model, options.phase, options.steps, options.batch, options.rate, device, drawings)
+    training = Training(
+        options.model, options.phase, options.steps, options.batch, options.rate, device, drawings, options.compile
+    )
     train(training, options.folder, options.weights, options.workers)
 
 

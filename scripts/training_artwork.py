@@ -25,6 +25,7 @@ from invert.picturebook.world import COLORS, objects
 OWN_SHARE = 0.25  # how often an object is drawn by the world's own sprite
 REAL_SHARE = 0.4  # among the others, how often clip art or a stamp where the object has one
 REAL = ("openclipart-svg", "tuxpaint-stamps-default")
+PAINTED_SHARE = 0.5  # of the grounds that have a name
 GROUND = 96  # pixels of a piece of a photograph
 
 
@@ -111,6 +112,13 @@ class ManyHands:
                 images[i] = self._clutter(rng, size, device)
         return images
 
+    def paint(self, grounds: Tensor, rngs: list[random.Random]) -> Tensor:
+        """Half of the named grounds under uneven light, as brushes and lamps leave it."""
+        for i, rng in enumerate(rngs):
+            if rng.random() < PAINTED_SHARE:
+                grounds[i] *= uneven_light(rng, grounds.shape[-1], grounds.device)
+        return grounds.clamp_(0, 1)
+
     def _photograph(self, rng: random.Random, size: int) -> Tensor:
         piece = self.photographs[rng.randrange(len(self.photographs))][None].float() / 255
         if rng.random() < 0.5:
@@ -151,6 +159,16 @@ def texture(rng: random.Random, size: int, device: torch.device) -> Tensor:
     grain = torch.rand(1, 1, rng.randint(3, 24), rng.randint(3, 24), generator=noise).to(device)
     field = F.interpolate(grain, (size, size), mode="bilinear", align_corners=False)[0]
     return (color(rng, device) * field + color(rng, device) * (1 - field)).clamp(0, 1)
+
+
+def uneven_light(rng: random.Random, size: int, device: torch.device) -> Tensor:
+    """Factors about 1: a slope, and strokes along the rows or the columns, (1, size, size)."""
+    line = torch.linspace(-1, 1, size, device=device)
+    slope = line[None, :] * rng.uniform(-0.15, 0.15) + line[:, None] * rng.uniform(-0.15, 0.15)
+    noise = torch.Generator().manual_seed(rng.getrandbits(31))
+    strokes = torch.rand(1, 1, rng.randint(2, 8), rng.randint(8, 48), generator=noise).to(device) - 0.5
+    strokes = F.interpolate(strokes, (size, size), mode="bilinear", align_corners=False)[0, 0]
+    return 1 + slope + (strokes if rng.random() < 0.5 else strokes.T) * rng.uniform(0, 0.6)
 
 
 def shift_hue(tiles: Tensor, rng: random.Random) -> Tensor:

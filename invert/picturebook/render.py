@@ -68,6 +68,9 @@ class Artwork(Protocol):
     def grounds(self, rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
         """Grounds (B, 3, size, size) in 0..1 of the scenes that name no background."""
 
+    def paint(self, grounds: Tensor, rngs: list[random.Random]) -> Tensor:
+        """The grounds (B, 3, size, size) that have a name, as they are drawn."""
+
 
 class Atlas:
     """The world's own artwork: one sprite an object, drawn as it is, on gray where a background has no name."""
@@ -83,6 +86,9 @@ class Atlas:
 
     def grounds(self, rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
         return torch.full((len(rngs), 3, size, size), 0.5, device=device)
+
+    def paint(self, grounds: Tensor, rngs: list[random.Random]) -> Tensor:
+        return grounds
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,8 @@ def _backgrounds(scenes: list[Scene], rngs: list[random.Random], size: int, devi
     named = [i for i, scene in enumerate(scenes) if scene.colors]
     unnamed = [i for i, scene in enumerate(scenes) if not scene.colors]
     if named:
-        images[named] = _patterns([scenes[i] for i in named], [rngs[i] for i in named], size, device)
+        mine = [rngs[i] for i in named]
+        images[named] = artwork.paint(_patterns([scenes[i] for i in named], mine, size, device), mine)
     if unnamed:
         images[unnamed] = artwork.grounds([rngs[i] for i in unnamed], size, device)
     return images
