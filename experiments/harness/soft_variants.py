@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,18 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
-from experiments.harness.hidden_states import HiddenStates
-from experiments.harness.pictures import Picture
-from invert.budget import Budget
-from invert.config import PolishConfig, SoftConfig
+from experiments.harness.back_and_forth import back_and_forth, chosen_by_error
+from experiments.harness.soft_subjects import Subject, Variant, best, descend_from_random, polished
+from invert.config import SoftConfig
 from invert.diffusion.denoising import Denoising
-from invert.diffusion.generator import Conditioning, Generator
-from invert.diffusion.polish import Cases, Descent, polish, rows_of_prompt, whole_context
+from invert.diffusion.generator import Conditioning
+from invert.diffusion.polish import Cases, Descent, whole_context
 from invert.diffusion.roundtrip import color_distance, fitted, for_comparison, pixel_distance
-from invert.history import History
-from invert.inverter import Inverter
-from invert.scorer import PromptScorer
-from invert.soft import SoftPrompts, optimize
 
 CLIP_STEPS, CLIP_LR = 80, 0.05  # of variants on CLIP alone; in units of the token table's spread
 COPIES = 4  # of a prompt, each disturbed in its own way
@@ -37,60 +32,7 @@ CHOICE_SEEDS = range(1000, 1004)  # none that images are compared by
 SAMPLER_STEPS, SAMPLER_IMAGES, SAMPLER_DESCENT = 4, 2, 12
 
 
-@dataclass(frozen=True, eq=False)
-class Lab:
-    """What all pictures share."""
-
-    inverter: Inverter
-    generator: Generator
-    states: HiddenStates
-    seed: int = 0
-    config: PolishConfig = field(default_factory=PolishConfig)
-
-    @cached_property
-    def word_distance(self) -> float:
-        """Median distance of a token's row to its nearest other row: the unit of trust regions."""
-        index = self.inverter.bundle.token_index
-        return float(index.nearest(index.embeddings, 2)[1][:, 1].median())
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A picture with the prompts that were found for it."""
-
-    lab: Lab
-    picture: Picture
-    target: Tensor
-    hard: str
-    retrieved: str
-
-    def rng(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.lab.seed)
-
-    def rows(self, prompt: str) -> Tensor:
-        return rows_of_prompt(self.lab.generator, prompt)
-
-    @cached_property
-    def mixture(self) -> SoftPrompts:
-        """The soft prompts of `invert`'s own soft stage."""
-        return descend_from_random(self, SoftConfig(), 6)
-
-
-Variant = Callable[[Subject], Tensor]  # to token embeddings (L, D)
-
-
 # CLIP alone ---------------------------------------------------------------------------------------
-
-
-def descend_from_random(subject: Subject, config: SoftConfig, restarts: int) -> SoftPrompts:
-    bundle = subject.lab.inverter.bundle
-    start = torch.randint(len(bundle.token_index), (restarts, 16), generator=subject.rng()).to(bundle.clip.device)
-    scorer = PromptScorer(bundle.clip, subject.target, Budget())
-    return optimize(scorer, bundle.token_index, start, config, History())
-
-
-def best(soft: SoftPrompts) -> Tensor:
-    return soft.embeddings[int(soft.scores.argmax())]
 
 
 def rounded(subject: Subject) -> Tensor:
@@ -220,13 +162,6 @@ class SampledByClip(Sampled):
     by_clip = True
 
 
-def polished(subject: Subject, start: Tensor | None = None, config: PolishConfig | None = None) -> Tensor:
-    """What `invert --embedding` writes."""
-    lab = subject.lab
-    rows = subject.rows(subject.hard) if start is None else start
-    return polish(lab.generator, [subject.picture.image], rows, subject.rng(), config or lab.config).embeddings
-
-
 def descended(
     subject: Subject, kind: type[Descent] = Descent, start: Tensor | None = None, checked: bool = True, **changes: object
 ) -> Tensor:
@@ -332,8 +267,10 @@ TRIED: dict[str, Variant] = {
     "polished, as guided as sampling": lambda subject: descended(subject, guidance=subject.lab.generator.config.guidance),
     "polished from the retrieved caption": lambda subject: polished(subject, subject.rows(subject.retrieved)),
     "polished from the soft mixture": lambda subject: polished(subject, best(subject.mixture)),
+    "searched again, chosen by denoising error": lambda subject: subject.rows(chosen_by_error(subject)),
+    "back and forth, words": lambda subject: subject.rows(back_and_forth(subject)),
+    "back and forth, polished": lambda subject: polished(subject, subject.rows(back_and_forth(subject))),
     "sampler of 4 steps, error of latents": lambda subject: descended(subject, Sampled, checked=False, steps=SAMPLER_DESCENT),
     "sampler of 4 steps, CLIP of images": lambda subject: descended(subject, SampledByClip, checked=False, steps=SAMPLER_DESCENT),
 }
 OF_STATES: dict[str, Variant] = {"hidden states polished": hidden_states}  # give hidden states (T, D), not embeddings
-VARIANTS = {**MAIN, **AS_TODAY, **TRIED, **OF_STATES}
