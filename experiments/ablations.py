@@ -93,7 +93,9 @@ def changed(
 ) -> InversionOutput:
     """`invert` with fields of SearchConfig replaced, or with words of the soft stage left out."""
     stage = soft_stage(task, config)
-    words = soft_words(stage.soft if use_soft else None, stage.concepts if use_concepts else [], task.bundle.token_index)
+    words = []
+    if stage is not None:
+        words = soft_words(stage.soft if use_soft else None, stage.concepts if use_concepts else [], task.bundle.token_index)
     return searched(task, config, stage, words, replace(search_config(task, config), **search))
 
 
@@ -152,7 +154,9 @@ def without_search_nor_combinations(task: InversionTask, config: InvertMethodCon
 
 
 def projected(task: InversionTask, config: InvertMethodConfig, most: int) -> InversionOutput:
-    soft = soft_stage(task, config).soft
+    stage = soft_stage(task, config)
+    assert stage is not None  # the bundle has one
+    soft = stage.soft
     found = project(soft.embeddings[int(soft.scores.argmax())], task.bundle.token_index, most)
     text = task.decode(token for projection in found for token in projection.ids)
     return InversionOutput([(text, task.scorer().score_text(text))], float(soft.scores.max()), found)

@@ -24,6 +24,7 @@ from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import markdown
+from invert.config import SoftConfig
 from invert.english.tables import entries, phrases
 from invert.errors import InputError
 from invert.inverter import Inverter
@@ -39,7 +40,7 @@ CAPTIONS = 2000  # of picturebook, whose frames are looked for in the corpus
 ENTRIES = {  # bundle → the methods that run on it; an ablation's name says what is missing
     "english": (
         MethodEntry("english", "invert", LIMIT),
-        MethodEntry("english-without-soft-words", "invert-without-soft-words", LIMIT),
+        MethodEntry("english-with-soft-words", "invert", {**LIMIT, "soft_steps": SoftConfig.steps}),
         MethodEntry("english-without-prior", "invert-without-language", LIMIT),
         MethodEntry("english-with-sparse-start", "invert-with-sparse-start", LIMIT),
         MethodEntry("pez", "pez", {**LIMIT, "tokens": 16}),

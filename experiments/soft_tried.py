@@ -3,8 +3,8 @@
 The variants of `experiments/harness/soft_variants.py` that no claim rests on: descents on CLIP held near the words by other
 means, other starts, other losses through the denoiser, hidden states themselves, and turns back and forth between soft and hard
 prompts (`experiments/harness/back_and_forth.py`). They run on tuning scenes, in each of which a word of the hard prompt is wrong,
-so that the hard prompt is worse there than elsewhere. SOFT_TRIED_SCENES=5 in the environment sets how many, SOFT_TRIED_VARIANTS (names with
-semicolons) which; what is done is kept in the cache.
+so that the hard prompt is worse there than elsewhere. In the environment SOFT_TRIED_SCENES=5 sets how many, SOFT_TRIED_VARIANTS
+(names with semicolons) which variants; what is done is kept in the cache.
 """
 
 from __future__ import annotations

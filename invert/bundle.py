@@ -57,6 +57,7 @@ class ModelBundle:
         compose: writes initial prompts for a search and its target (E,), best first: a function, or a generator that
             has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
             encoder; None where the corpus's nearest prompts are all that a search starts from.
+        soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         examples: draws pictures to try the model on, by name; None where there are none.
     """
 
@@ -71,6 +72,7 @@ class ModelBundle:
     measure_gap: Callable[[], Tensor] | None = None
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
+    soft_words: bool = True
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 

@@ -108,7 +108,7 @@ class InvertConfig:
     target: str = "raw"  # raw | empty | gap: modality-gap correction of the image latent
     tokens: int = 16  # soft tokens per restart
     restarts: int = 6  # soft prompts optimized at once
-    soft_steps: int = SoftConfig.steps  # gradient steps on them
+    soft_steps: int | None = None  # gradient steps on them; 0: no soft prompts; None: 40, or 0 where the bundle says so
     max_tokens: int = SearchConfig.max_tokens  # length of the final prompt in tokens, at most
     token_penalty: float = SearchConfig.token_penalty  # cosine that one more token must earn
     language_weight: float = SearchConfig.language_weight  # cosine that one nat of the prompt's log-probability is worth
@@ -158,6 +158,6 @@ def check_limits(config: InvertConfig) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"`{name}` is {value}: give a finite number")
         least, most = LIMITS.get(name, (None, None))
-        if least is not None and not least <= value <= most:
+        if least is not None and value is not None and not least <= value <= most:
             known = f"{most} or less" if value > most else f"{least} or more"
             raise InputError(f"`{name}` is {value}: give {known}")

@@ -5,12 +5,10 @@ Effects live here and in `cli`: everything is drawn from `Result`s that are alre
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean as mean
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -20,16 +18,14 @@ from invert.captions import WordGain
 from invert.escape import as_html as shown
 from invert.escape import escaped
 from invert.files import write_output
-from invert.images import thumbnail
-from invert.result import GeneratedImage, Result
+from invert.report_drawings import embedded, gallery, picture, round_trip
+from invert.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from invert.analysis import Analysis
 
-SHOWN_SIZE = 512  # pixels of a picture
-SHOWN_MOVES = 8  # words that polishing moved farthest
 SHOWN_STEPS = 24  # winning prompts below the curves
 SHOWN_TITLE = 3  # lines of the prompt above them
 WIDEST_LINE, LINE_HEIGHT = 88, 0.16  # of the curves' text, in characters and inches
@@ -43,6 +39,8 @@ h2 { font-size: 1rem; margin: 1rem 0 .25rem }
 .drawn { display: flex; flex-wrap: wrap; gap: .75rem }
 figure { margin: 0; width: 8rem; font-size: .8rem }
 figure img { width: 8rem; height: 8rem; object-fit: contain; image-rendering: pixelated }
+.beside { display: grid; gap: .5rem; justify-content: start; font-size: .8rem }
+.beside figure, .beside img { width: 100%; height: auto }
 .curve { width: 100%; background: #fff; border-radius: .5rem }
 .name { margin: 0; opacity: .7; overflow-wrap: anywhere }
 .prompt { font-size: 1.25rem; margin: 0 0 .5rem }
@@ -130,55 +128,6 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def embedded(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def picture(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    thumbnail(image, SHOWN_SIZE).save(buffer, "PNG")
-    return embedded(buffer.getvalue())
-
-
-def gallery(title: str, drawn: list[GeneratedImage] | None) -> str:
-    """Images side by side, each with how near it comes to the picture; nothing where nothing was drawn."""
-    figures = "".join(
-        f'<figure><img alt="seed {image.seed}" src="{picture(image.image)}">'
-        f"<figcaption>{shown(image.problem) or measures(image)}</figcaption></figure>"
-        for image in drawn or []
-    )
-    return f'<h2>{title}</h2><div class="drawn">{figures}</div>' if figures else ""
-
-
-def measures(image: GeneratedImage) -> str:
-    """How near an image comes to the picture."""
-    return f"judge {image.judge:.2f} · pixels {image.pixels:.2f} · colors {image.colors:.2f}"
-
-
-def lost_in_words(result: Result) -> str:
-    """Words, soft prompt and polished embeddings beside each other, and which words the polishing moved farthest."""
-    if not (result.drawn and result.polished is not None and result.polished_drawn):
-        return ""
-    rows = {"in words": result.drawn, "soft, before words": result.soft_drawn, "polished": result.polished_drawn}
-    cells = "".join(
-        f"<tr><td>{name}<td>{mean(i.judge for i in images):.3f}<td>{mean(i.pixels for i in images):.3f}"
-        f"<td>{mean(i.colors for i in images):.3f}"
-        for name, images in rows.items()
-        if images
-    )
-    gained = mean(i.judge for i in result.polished_drawn) - mean(i.judge for i in result.drawn)
-    moved = sorted(zip(result.polished.moved.tolist(), result.tokens, strict=False), key=lambda pair: -pair[0])
-    words = " · ".join(f"{shown(token.text)} {distance:.2f}" for distance, token in moved[:SHOWN_MOVES])
-    kept = "" if result.polished.error < result.polished.start_error else " Nothing explained it better than the words."
-    return (
-        f"<h2>What was lost in the words</h2><table><tr><th>drawn from<th>judge<th>pixels<th>colors{cells}</table>"
-        f"<p>By the judge the polished embeddings come {abs(gained):.3f} {'nearer to' if gained > 0 else 'less near to'} the "
-        f"picture than the words. Their denoising error is {result.polished.error:.4f}, that of the words "
-        f"{result.polished.start_error:.4f}.{kept}</p>"
-        f"<p>How far the embeddings of its words moved, the farthest first: {words}</p>"
-    )
-
-
 def write_report(entries: Sequence[Entry], path: Path) -> None:
     """Save the page; InputError where the file cannot be written."""
     write_output(path, report_page(entries).encode())
@@ -241,6 +190,11 @@ def earnings(words: Sequence[WordGain]) -> str:
     )
 
 
+def folded(title: str, content: str) -> str:
+    """Content behind a line to click on; nothing where there is none."""
+    return f"<details><summary>{title}</summary>{content}</details>" if content else ""
+
+
 def prompts(results: Sequence[Result]) -> str:
     """Prompts by method, the soft prompt in words, concepts, and the curve."""
     best = results[0]
@@ -256,17 +210,13 @@ def prompts(results: Sequence[Result]) -> str:
         for token in best.soft_tokens
     )
     concepts = "".join(f"<tr><td>{concept.share:.0%}<td>{shown(', '.join(concept.words))}" for concept in best.concepts)
-    drawn = "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results)
-    drawn += gallery("Drawn from the soft prompt, before any word was chosen", best.soft_drawn)
-    drawn += gallery("Drawn from the prompt's embeddings, polished through the denoiser", best.polished_drawn)
-    drawn += lost_in_words(best)
-    drawn += f'<p class="name">{shown(best.soft_obstacle)}</p>' if best.soft_obstacle else ""
+    drawn = round_trip(best) + "".join(gallery(f"Drawn from the prompt of {shown(r.method)}", r.drawn) for r in results[1:])
     return (
         f'<p class="prompt">{shown(best.prompt)}</p>'
         f'<table class="results"><tr><th>method<th>prompt<th>cosine{"<th>judge" if judged else ""}<th>time{rows}</table>'
         f"{captions(best)}{drawn}"
-        f"<details><summary>Soft prompt (struck out: no word is near)</summary><p>{soft}</p></details>"
-        f"<details><summary>Concepts of the restarts</summary><table><tr><th>restarts<th>words{concepts}</table></details>"
+        f"{folded('Soft prompt (struck out: no word is near)', f'<p>{soft}</p>' if soft else '')}"
+        f"{folded('Concepts of the restarts', f'<table><tr><th>restarts<th>words{concepts}</table>' if concepts else '')}"
         f'<details><summary>Curves</summary><img class="curve" alt="{shown(metrics_of(best))} by step" '
         f'src="{embedded(png(trace_figure(best)))}">'
         "</details>"

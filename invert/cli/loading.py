@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from invert.cli.batch import Job, Subject, read_subjects
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import Options, SearchOptions, drawing_options, listed, weights_of
 from invert.cli.outputs import Outputs
-from invert.cli.polishing import polishing
+from invert.cli.polishing import polishing, with_soft_prompt
 from invert.cli.sources import expanded
 from invert.cli.terminal import complain, progress
 from invert.config import InvertConfig
@@ -24,6 +24,7 @@ from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
 from invert.methods import get_method
 from invert.methods.settings import parse_settings
+from invert.methods.soft_stage import check_soft_stage
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.tokenizer import BytePairTokenizer
@@ -55,13 +56,14 @@ def prepare(
         analysis = AnalysisJob(config, (), inverter, outputs, interrupts, negative, phrases=phrases)
         return analysis, read_subjects(groups, analysis)
     others = listed(options.compare or "")
-    load_helpers(inverter, config)
+    polisher = polishing(options, inverter.bundle, outputs)
+    config = with_soft_prompt(config, outputs, polisher)
+    load_helpers(inverter, config, others)
     check_embedding(inverter.clip, outputs)
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws or options.judge is not None else None
     wanted = drawing_options(options)
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED, wanted) if outputs.draws and judge else None
     settings = parse_settings(options.settings or ())
-    polisher = polishing(options, inverter.bundle, outputs)
     methods = (options.method, *others)
     job = Job(config, methods, inverter, outputs, interrupts, negative, judge, drawing, settings, polisher)
     if options.text is not None:
@@ -86,9 +88,14 @@ def loaded(options: SearchOptions) -> Inverter:
     return Inverter(inverter.bundle.with_(gap_images=examples))
 
 
-def load_helpers(inverter: Inverter, config: InvertConfig) -> None:
-    """Load the captioner and the language model that are asked for: what is wrong with them is told before the first picture."""
+def load_helpers(inverter: Inverter, config: InvertConfig, others: Sequence[str] = ()) -> None:
+    """Load the captioner and the language model that are asked for: what is wrong with them is told before the first picture.
+
+    others: methods that run beside the config's, which may follow what that one does not.
+    """
     get_method(config.method).check_options(config)
+    if config.method == "invert" and not others:
+        check_soft_stage(config, inverter.bundle)
     if config.language is not None:
         with progress(f"loading {config.language}"):
             inverter.languages.rescorer(config, inverter.bundle_for(config))

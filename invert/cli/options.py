@@ -15,7 +15,7 @@ import typer
 
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
-from invert.config import ANALYSIS_TOP, InvertConfig, PolishConfig
+from invert.config import ANALYSIS_TOP, InvertConfig, PolishConfig, SoftConfig
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.methods import method_names
@@ -87,7 +87,9 @@ class SearchOptions:
     token_penalty: Annotated[float, typer.Option(help="Cosine that one more token must earn.")] = DEFAULT.token_penalty
     tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens
     restarts: Annotated[int, typer.Option(help="Soft prompts optimized at once.")] = DEFAULT.restarts
-    soft_steps: Annotated[int, typer.Option(help="Gradient steps on them.")] = DEFAULT.soft_steps
+    soft_steps: Annotated[
+        int | None, typer.Option(help=f"Gradient steps on them; by default {SoftConfig.steps}, with the bundle english none.")
+    ] = DEFAULT.soft_steps
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of one method, as in pez.lr=0.2; may be given more than once.")
     ] = None

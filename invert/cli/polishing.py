@@ -15,7 +15,7 @@ from invert.bundle import ModelBundle
 from invert.cli.options import Options
 from invert.cli.outputs import Outputs
 from invert.cli.terminal import complain, progress
-from invert.config import PolishConfig
+from invert.config import InvertConfig, PolishConfig, SoftConfig
 from invert.errors import MissingExtraError
 from invert.extras import require
 from invert.methods import get_method
@@ -78,3 +78,10 @@ def polishing(options: Options, bundle: ModelBundle, outputs: Outputs) -> Polish
         complain(f"note: the soft prompt is not polished: {pipeline.name!r} has two text encoders")
         return None
     return Polishing(pipeline, PolishConfig(steps=options.polish_steps))
+
+
+def with_soft_prompt(config: InvertConfig, outputs: Outputs, polishing: Polishing | None) -> InvertConfig:
+    """The config with a soft stage where the soft prompt itself is to be saved, because nothing polishes the words."""
+    if outputs.embedding is None or polishing is not None or config.soft_steps is not None:
+        return config
+    return replace(config, soft_steps=SoftConfig.steps)

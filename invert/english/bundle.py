@@ -50,6 +50,7 @@ def load(clip: Clip) -> ModelBundle:
         corpus=Corpus(writer.prompts(CORPUS_SIZE)),
         learn_prior=learn_prior,
         compose=Composer(clip, writer).prompts,
+        soft_words=False,  # they earn nothing here: experiments/results/open-world-soft-words.json
     )
 
 

@@ -1,5 +1,7 @@
 """Ours: soft prompts on the image's latent → words by projection and concepts → discrete search.
 
+Where the bundle says that such words earn nothing, and the run does not ask for them, the search begins at once.
+
 The soft stage says which words the latent asks for, in any order; retrieval from a corpus says how
 prompts near this latent are built; the search, led by gradients on the token embeddings and held to
 language by a prior, writes the prompt. The stages are functions of their own, so that an experiment can
@@ -19,7 +21,7 @@ from invert.found import Pool
 from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
 from invert.methods.captioned import shortened_captions
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.soft_stage import soft_prompts_together
+from invert.methods.soft_stage import soft_prompts_together, soft_steps
 from invert.methods.splice import sparse_words
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import Concept, concepts, project
@@ -52,22 +54,25 @@ def invert_batch(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> 
     """
     searches = []
     for task, stage in zip(tasks, soft_stages(tasks, config), strict=True):
-        words = soft_words(stage.soft, stage.concepts, task.bundle.token_index)
+        words = [] if stage is None else soft_words(stage.soft, stage.concepts, task.bundle.token_index)
         searches.append(searching(task, config, stage, words))
     return together(searches, tasks[0].clip)
 
 
-def soft_stage(task: InversionTask, config: InvertMethodConfig) -> SoftStage:
-    """Optimize the soft prompts and cluster their embeddings."""
+def soft_stage(task: InversionTask, config: InvertMethodConfig) -> SoftStage | None:
+    """Optimize the soft prompts and cluster their embeddings; None where the run goes without them."""
     return soft_stages([task], config)[0]
 
 
-def soft_stages(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> list[SoftStage]:
+def soft_stages(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> Sequence[SoftStage | None]:
     """`soft_stage` of several tasks in the same steps."""
+    steps = soft_steps(tasks[0].config, tasks[0].bundle)
+    if not steps:
+        return [None] * len(tasks)
     found = soft_prompts_together(
         tasks,
         SoftConfig(
-            steps=tasks[0].config.soft_steps,
+            steps=steps,
             lr=config.lr,
             temperature_start=config.temperature_start,
             temperature_end=config.temperature_end,
@@ -98,7 +103,7 @@ def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConf
 def searched(
     task: InversionTask,
     config: InvertMethodConfig,
-    stage: SoftStage,
+    stage: SoftStage | None,
     words: Sequence[int],
     search_settings: SearchConfig | None = None,
 ) -> InversionOutput:
@@ -107,7 +112,7 @@ def searched(
     Args:
         task: the target and the run's options.
         config: how many prompts to retrieve and words to propose.
-        stage: what the soft stage found; it goes into the output.
+        stage: what the soft stage found, where there was one; it goes into the output.
         words: indices of lexicon words that it proposes, best first.
         search_settings: in place of `search_config(task, config)`.
 
@@ -120,7 +125,7 @@ def searched(
 def searching(
     task: InversionTask,
     config: InvertMethodConfig,
-    stage: SoftStage,
+    stage: SoftStage | None,
     words: Sequence[int],
     search_settings: SearchConfig | None = None,
 ) -> Steps[InversionOutput]:
@@ -148,11 +153,14 @@ def searching(
     return replace(output(task, stage, search, pool), shortened=short)
 
 
-def output(task: InversionTask, stage: SoftStage, search: Search, pool: Pool) -> InversionOutput:
+def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: Pool) -> InversionOutput:
+    prompts = [(c.prompt, c.score) for c in search.distinct(pool, task.config.top)]
+    if stage is None:
+        return InversionOutput(prompts)
     soft = stage.soft
     best = int(soft.scores.argmax())
     return InversionOutput(
-        prompts=[(c.prompt, c.score) for c in search.distinct(pool, task.config.top)],
+        prompts=prompts,
         soft_score=float(soft.scores.max()),
         projections=project(soft.embeddings[best], task.bundle.token_index),
         concepts=stage.concepts,

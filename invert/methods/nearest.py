@@ -11,7 +11,8 @@ from invert.project import project
 
 def nearest(task: InversionTask, config: NearestConfig) -> InversionOutput:
     """Gradient descent from random words; each restart's nearest tokens are scored as a prompt."""
-    steps = config.steps_factor * task.config.soft_steps
+    asked = task.config.soft_steps
+    steps = config.steps_factor * (SoftConfig.steps if asked is None else asked)
     soft = soft_prompts(task, SoftConfig(parameterization="continuous", steps=steps, lr=config.lr))
     scorer, index = task.scorer(), task.bundle.token_index
     restarts = len(soft.embeddings)

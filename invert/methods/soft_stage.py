@@ -6,13 +6,46 @@ from collections.abc import Sequence
 
 import torch
 
-from invert.config import SoftConfig
+from invert.bundle import ModelBundle
+from invert.config import InvertConfig, SoftConfig
+from invert.errors import InputError
+from invert.methods.configs import InvertMethodConfig
 from invert.methods.task import InversionTask
 from invert.soft import SoftPrompts, optimize_together
 
 # Weights of tokens in the mixtures that are optimized together. A card holds 256 MiB of them several times over, and
 # takes as long for one picture's as for many; a CPU does not, and rounds as alone only one picture at a time.
 MOST_WEIGHTS = {"cuda": 1 << 26, "cpu": 0}
+
+
+OF_SOFT_PROMPTS = ("tokens", "restarts")  # options of a run that are about them alone
+OF_SOFT_STAGE = ("lr", "temperature_start", "temperature_end", "n_proposed")  # settings of the method `invert`
+
+
+def soft_steps(config: InvertConfig, bundle: ModelBundle) -> int:
+    """Gradient steps of a run's soft stage; 0: it has none."""
+    if config.soft_steps is not None:
+        return config.soft_steps
+    return SoftConfig.steps if bundle.soft_words else 0
+
+
+def check_soft_stage(config: InvertConfig, bundle: ModelBundle) -> None:
+    """InputError where something is asked of soft prompts that `invert` will not make.
+
+    Raises:
+        InputError: the bundle goes without them, and the run does not ask for them by `soft_steps`.
+    """
+    if config.soft_steps is not None or bundle.soft_words:
+        return
+    given = [name for name in OF_SOFT_PROMPTS if getattr(config, name) != getattr(InvertConfig, name)]
+    settings = config.method_config
+    if isinstance(settings, InvertMethodConfig):
+        given += [f"invert.{name}" for name in OF_SOFT_STAGE if getattr(settings, name) != getattr(InvertMethodConfig, name)]
+    if given:
+        raise InputError(
+            f"`{given[0]}` is of soft prompts, and a search with the bundle {bundle.name!r} makes none: "
+            f"add `soft_steps={SoftConfig.steps}`, or leave it out"
+        )
 
 
 def soft_prompts(task: InversionTask, config: SoftConfig) -> SoftPrompts:

@@ -36,7 +36,11 @@ def test_the_report_shows_what_the_prompt_and_the_soft_prompt_draw(
     (saved,) = load_file(rows).values()
     assert saved.shape == (PROMPT_LENGTH - 2, 192)  # every position of the generator's context, not the soft prompt's 16
     shown = re.findall(r"<figcaption>judge (-?[\d.]+)", text)
-    assert shown == [f"{image['judge']:.2f}" for images in every for image in images]
+    side_by_side = [image for of_seed in zip(*every, strict=True) for image in of_seed]
+    assert shown == [f"{image['judge']:.2f}" for image in side_by_side]
+    titles = re.search(r'class="beside".*?<figure>', text)
+    assert titles and re.findall(r"<b>(.*?)</b>", titles[0]) == ["in words", "soft, before words", "polished"]
+    assert re.search(r"How far the embeddings of its words moved.*The \d+ empty places behind them moved by", text)
 
 
 def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(

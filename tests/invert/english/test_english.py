@@ -6,16 +6,26 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from invert.cli.options import Options
+from invert.cli.outputs import Outputs
+from invert.cli.polishing import with_soft_prompt
+from invert.config import InvertConfig
 from invert.english import bundle as english
 from invert.english.categories import category
 from invert.english.corpus import PromptWriter, with_article
 from invert.english.tables import entries, phrases
+from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
+from invert.methods.configs import InvertMethodConfig
+from invert.methods.soft_stage import check_soft_stage
 from invert.models.clip import Clip
 from invert.prior.category_ngram import UNKNOWN, CategoryNgramPrior
 
@@ -104,10 +114,37 @@ def test_a_word_of_many_tokens_earns_no_more_than_a_short_one(prior):
 def test_it_composes_starts_and_finds_a_prompt_within_the_budget(picturebook, pictures, monkeypatch):
     monkeypatch.setattr(english, "CORPUS_SIZE", 200)
     inverter = Inverter(english.load(picturebook))
-    result = inverter.invert(pictures[0], budget=4_000, restarts=1, soft_steps=2)
+    result = inverter.invert(pictures[0], budget=4_000)
     known = {word for one in inverter.bundle.lexicon.words for word in one.text.split()}
     assert result.prompt and set(result.prompt.split()) <= known
     assert result.forward_tokens + result.backward_tokens < 12_000
+    assert result.soft is None and not result.concepts and not any(step.stage == "soft" for step in result.history)
+    again = inverter.invert(pictures[0], budget=4_000, restarts=1, soft_steps=2)
+    assert again.soft is not None and again.concepts and again.history[0].stage == "soft"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"tokens": 4}, "`tokens`"),
+        ({"restarts": 1}, "`restarts`"),
+        ({"method_config": InvertMethodConfig(lr=0.5)}, "`invert.lr`"),
+    ],
+)
+def test_what_is_asked_of_soft_prompts_that_are_not_made_is_refused(picturebook, given, named):
+    bundle = SimpleNamespace(name="english", soft_words=False)
+    with pytest.raises(InputError, match=rf"{named} is of soft prompts.* bundle 'english'.*`soft_steps=40`"):
+        check_soft_stage(InvertConfig(**given), bundle)
+    check_soft_stage(InvertConfig(**given, soft_steps=5), bundle)
+    check_soft_stage(InvertConfig(**given), SimpleNamespace(name="picturebook", soft_words=True))
+
+
+def test_a_soft_prompt_that_is_to_be_saved_is_made():
+    saving = Outputs.of(Options(embedding=Path("a.safetensors")))
+    assert with_soft_prompt(InvertConfig(), saving, None).soft_steps == 40
+    assert with_soft_prompt(InvertConfig(soft_steps=3), saving, None).soft_steps == 3
+    assert with_soft_prompt(InvertConfig(), replace(saving, embedding=None), None).soft_steps is None
+    assert with_soft_prompt(InvertConfig(), saving, object()).soft_steps is None  # words are polished, and none is needed
 
 
 def test_nothing_of_the_bundled_world_is_imported():
