@@ -10,6 +10,7 @@ from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
+from experiments.harness.quoted_clustering import CLUSTERING
 from experiments.harness.quotes import Quoted, at, ratio, result
 
 KMEANS = "8,000,000 × 128 float16, k = 1,024"
@@ -265,5 +266,5 @@ SCALE = [
     ),
 ]
 
-QUOTED = [*README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE]
+QUOTED = [*README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING]
 COMPLETE = ("README.md", "docs/picturebook.md")  # pages of which no number is without a source
