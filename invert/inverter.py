@@ -58,7 +58,7 @@ class Inverter:
         model: str = "picturebook",
         bundle: str | None = None,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "float32",
+        dtype: str | torch.dtype | None = None,
         model_weights: Sequence[float] | None = None,
         low_memory: bool = False,
     ) -> Inverter:
@@ -68,7 +68,7 @@ class Inverter:
             model: a name or path, see `load_clip`.
             bundle: a name in `invert.bundle.BUNDLES`; None for the model's own, or the generic one.
             device: by default a GPU if there is one.
-            dtype: of the model's weights: "float32", "float16" or "bfloat16". Latents and scores are float32 in each.
+            dtype: of the weights of model and generator: "float32", "float16" or "bfloat16"; latents and scores are float32.
             model_weights: of the cosines of models that are joined by "+"; only their ratio counts. None: all the same.
             low_memory: keep the image tower, the text tower and a generator in memory one at a time, reading each from its
                 files when its turn comes; of half precision no copy in float32 is kept.

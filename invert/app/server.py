@@ -20,19 +20,23 @@ from invert.extras import require
 if TYPE_CHECKING:
     import gradio as gr
 
+    from invert.diffusion.options import DrawingOptions
     from invert.inverter import Inverter
 
 Scope = MutableMapping[str, Any]
 FETCHES = ("/file=http", "/file/http", "/proxy=")  # paths by which a visitor would have the server fetch an address
 
 
-def build(inverter: Inverter, limits: Limits | None = None, generator: str | None = None) -> gr.Blocks:
+def build(
+    inverter: Inverter, limits: Limits | None = None, generator: str | None = None, drawing: DrawingOptions | None = None
+) -> gr.Blocks:
     """The page over a loaded model, with its queue.
 
     Args:
         inverter: the model.
         limits: what visitors may ask for.
         generator: the pipeline or the address of the image endpoint that draws; None for the bundle's own.
+        drawing: how it draws; None as it does by itself.
 
     Raises:
         MissingExtraError: Gradio is not installed.
@@ -42,7 +46,7 @@ def build(inverter: Inverter, limits: Limits | None = None, generator: str | Non
     from invert.app.page import page
     from invert.app.service import Service
 
-    return page(Service(inverter, limits, generator))
+    return page(Service(inverter, limits, generator, drawing))
 
 
 def prepare_environment() -> None:

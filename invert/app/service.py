@@ -22,6 +22,7 @@ from invert.app.runs import Better, Sessions, Update, watched
 from invert.callbacks import OnBest, OnStep
 from invert.config import InvertConfig
 from invert.diffusion.drawing import TextToImage, to_pil
+from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.extras import require
 from invert.history import HistoryEntry, labeled
@@ -95,9 +96,15 @@ class Service:
         sessions: whose search runs.
     """
 
-    def __init__(self, inverter: Inverter, limits: Limits | None = None, generator: str | None = None) -> None:
-        """generator: the what draws: a pipeline or the address of an image endpoint; None for the bundle's own."""
-        self.inverter, self.limits = inverter, limits or Limits()
+    def __init__(
+        self,
+        inverter: Inverter,
+        limits: Limits | None = None,
+        generator: str | None = None,
+        drawing: DrawingOptions | None = None,
+    ) -> None:
+        """generator: a pipeline or the address of an image endpoint; None for the bundle's own. drawing: how it draws."""
+        self.inverter, self.limits, self.drawing = inverter, limits or Limits(), drawing or DrawingOptions()
         self.generator_name = generator or inverter.bundle.generator
         self.sessions = Sessions()
 
@@ -238,7 +245,7 @@ class Service:
         seeds = [InvertConfig(seed=seed).seed + i for i in range(images)]
         generator = self.generator
         drawn = []
-        for seed, one in zip(seeds, generator.draw([prompt], seeds), strict=True):
+        for seed, one in zip(seeds, generator.draw([prompt], seeds, self.drawing), strict=True):
             (image,) = to_pil(one.image[None])
             drawn.append(Drawing(image, seed, None if picture is None else self.likeness(image, picture), one.problem))
         return drawn

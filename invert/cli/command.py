@@ -9,7 +9,17 @@ from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import TARGETS, Options, SearchOptions, check_embedded, drawing_options, listed, parser, weights_of
+from invert.cli.options import (
+    TARGETS,
+    Options,
+    SearchOptions,
+    check_dtype,
+    check_embedded,
+    drawing_options,
+    listed,
+    parser,
+    weights_of,
+)
 from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
@@ -22,7 +32,6 @@ from invert.extras import require
 from invert.languages import check_language
 from invert.methods import get_method, method_names, no_denoiser
 from invert.methods.settings import parse_settings
-from invert.models.names import DTYPES
 from invert.phrase_file import read_phrases
 from invert.registry import BUNDLES, resolve
 
@@ -140,8 +149,7 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
         get_method(name).check_extra()
     if options.target not in TARGETS:
         raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
-    if options.dtype not in DTYPES:
-        raise InputError(f"unknown `dtype` {options.dtype!r}: choose one of {', '.join(DTYPES)}")
+    check_dtype(options.dtype)
     weights_of(options.model_weights)
     for name in parse_settings(options.settings or ()):
         if name not in methods:

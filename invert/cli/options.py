@@ -52,7 +52,12 @@ class SearchOptions:
         typer.Option(help="Words and language for the model: picturebook, english, generic; by default its own."),
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")] = None
-    dtype: Annotated[str, typer.Option(help=f"Of the model's weights: {', '.join(DTYPES)}.")] = DTYPES[0]
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of the weights of model and generator: {', '.join(DTYPES)}; by default float32, a generator its own."
+        ),
+    ] = None
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One tower in memory at a time, read again from disk at its turn.")
     ] = False
@@ -214,3 +219,9 @@ def check_embedded(choice: str) -> None:
     """InputError where there is no such choice."""
     if choice not in EMBEDDED:
         raise InputError(f"unknown `embedded` {choice!r}: choose one of {', '.join(EMBEDDED)}")
+
+
+def check_dtype(dtype: str | None) -> None:
+    """InputError where there is no such precision."""
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"unknown `dtype` {dtype!r}: choose one of {', '.join(DTYPES)}")

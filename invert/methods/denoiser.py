@@ -17,11 +17,13 @@ from invert.models.turns import DRAWING, InTurn, Part
 if TYPE_CHECKING:
     from invert.diffusion.generator import Generator
 
+HALVES = (torch.float16, torch.bfloat16)
+
 
 def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
     """The generator of that name, or the bundle's own, loaded once, on the model's device.
 
-    Where the model is in half precision, a pipeline is too; else it has the dtype that such weights are published for.
+    A pipeline has the dtype that was chosen with the model; where none was, the one that such weights are published for.
 
     Raises:
         InputError: no name is given and the bundle has none, or it cannot be loaded.
@@ -37,7 +39,7 @@ def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
 
 def opened(name: str, clip: Clip) -> TextToImage:
     """The generator of that name; in little memory one that is there while it draws, and read again the next time."""
-    dtype = clip.dtype if clip.dtype in (torch.float16, torch.bfloat16) else None
+    dtype = clip.chosen_dtype or (clip.dtype if clip.dtype in HALVES else None)  # a half model may come from elsewhere
     if clip.turns is None:
         return open_generator(name, clip.device, dtype)
     part = Part(clip.turns, DRAWING, lambda: open_generator(name, clip.device, dtype))
@@ -51,8 +53,11 @@ def obstacle_to_soft_prompts(bundle: ModelBundle, generator: TextToImage) -> str
     if not generator.reads_clip:
         return f"{sentence} draws from texts alone and takes no token embeddings of CLIP"
     pipeline = cast("Generator", generator)
-    if len(pipeline.text_encoders) > len(bundle.clip.table_widths):
-        return f"{sentence} has two text encoders: give the models of both as `model`, joined by +"
+    encoders, models = len(pipeline.text_encoders), len(bundle.clip.table_widths)
+    if encoders > models:
+        return f"{sentence} has two text encoders: give the models of both joined by + as `model`, `sdxl` for SDXL's own"
+    if encoders < models:
+        return f"{sentence} has one text encoder: give the model of that alone as `model`"
     if not pipeline.shares_token_embeddings(bundle.clip, bundle.token_index.token_ids):
         return f"{sentence} has another text encoder than {bundle.clip.name!r}"
     return ""

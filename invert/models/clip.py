@@ -52,6 +52,7 @@ class Clip:
         self.image_size, self.logit_scale = image_size, logit_scale
         self.load_exact: Callable[[], Clip] | None = None
         self.turns: Turns | None = None  # what its towers take turns in memory with
+        self.chosen_dtype: torch.dtype | None = None  # where the user chose one; a generator has it too
 
     @property
     def token_embeddings(self) -> Tensor:

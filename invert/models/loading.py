@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def load_clip(
     name: str = "picturebook",
     device: str | torch.device | None = None,
-    dtype: str | torch.dtype = torch.float32,
+    dtype: str | torch.dtype | None = None,
     weights: Sequence[float] | None = None,
     turns: Turns | None = None,
 ) -> Clip:
@@ -38,7 +38,8 @@ def load_clip(
     Args:
         name: see this module's first lines.
         device: None for a GPU if there is one.
-        dtype: of weights and activations: float32, float16 or bfloat16.
+        dtype: of weights and activations: float32, float16 or bfloat16; None for float32. What is given here is that of a
+            generator as well.
         weights: of the cosines of models that are joined by "+", see `invert.models.joint`. None: all the same.
         turns: what the model's parts take turns in memory with; None: all of it is in memory at once, and beside half
             precision the same model in float32, `Clip.exact`.
@@ -47,9 +48,10 @@ def load_clip(
         InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
             reached, are missing or are damaged. The sentence says which, and what to do.
     """
-    at = Placement(pick_device(device), parse_dtype(dtype), turns)
+    chosen = None if dtype is None else parse_dtype(dtype)
+    at = Placement(pick_device(device), chosen or torch.float32, turns)
     clip = _joined(name, weights, at)
-    clip.turns = turns
+    clip.turns, clip.chosen_dtype = turns, chosen
     if at.dtype != torch.float32 and turns is None:
         clip.load_exact = lambda: _joined(name, weights, Placement(at.device, torch.float32))
     return clip

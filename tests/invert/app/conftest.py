@@ -63,7 +63,7 @@ def methods() -> Iterator[tuple[str, ...]]:
 def service(toy_bundle: ModelBundle, methods: tuple[str, ...]) -> Service:
     bundle = replace(toy_bundle, phrases={"first": ("w1", "w2", "w3"), "second": ("w4",)})
     found = Service(Inverter(bundle), LIMITS, "a generator")
-    found.generator = SimpleNamespace(draw=lambda prompts, seeds: (Drawn(torch.rand(3, 8, 8)) for _ in seeds))  # type: ignore[assignment]
+    found.generator = SimpleNamespace(draw=lambda prompts, seeds, options: (Drawn(torch.rand(3, 8, 8)) for _ in seeds))  # type: ignore[assignment]
     return found
 
 

@@ -27,6 +27,14 @@ def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["--queue", "0"], "--queue is 0: give 1 or more"),
         (["--bundle", "nothing"], "unknown bundle 'nothing'"),
         (["--host", ""], "--host is empty"),
+        (["--dtype", "float8"], "unknown --dtype 'float8': choose one of float32, float16, bfloat16"),
+        (["--model-weights", "1,none"], "--model-weights is '1,none'"),
+        (["--generator-model", "one"], "--generator-model is of an image endpoint: give its address as --generator"),
+        (["--steps", "0"], "--steps is 0: give 1 to"),
+        (["--method", "pez"], "--method is chosen on the page or in a call of its API"),
+        (["--gap-images=folder"], "--gap-images does nothing for `invert serve`"),
+        (["--json"], "--json does nothing for `invert serve`"),
+        (["--unknown"], "No such option: --unknown"),
         (["image.png"], "unexpected extra argument"),
     ],
 )
@@ -44,6 +52,7 @@ def test_the_page_is_served_on_loopback_until_ctrl_c(
 ) -> None:
     pytest.importorskip("gradio")
     answers: list[str] = []
+    loaded: list[tuple] = []
 
     class Waiting:
         """Stands for the event that nobody sets: looks at the page, then presses Ctrl-C."""
@@ -53,10 +62,19 @@ def test_the_page_is_served_on_loopback_until_ctrl_c(
             raise KeyboardInterrupt
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(toy_bundle))
+    monkeypatch.setattr(Inverter, "load", lambda *given: loaded.append(given) or Inverter(toy_bundle))
     monkeypatch.setattr(invert.cli.serve, "Event", Waiting)
-    assert served(monkeypatch) == 0
+    assert served(monkeypatch, "--model", "a+b", "--model-weights", "2,1", "--dtype", "bfloat16", "--low-memory") == 0
     assert "Invert" in answers[0]
+    assert loaded == [("a+b", None, None, "bfloat16", (2.0, 1.0), True)]
+
+
+def test_drawing_options_need_something_that_draws(
+    toy_bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(toy_bundle))
+    assert served(monkeypatch, "--model", "toy", "--steps", "4") == 2
+    assert "--steps is of drawn images, and 'toy' draws none: add --generator" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_sentence(

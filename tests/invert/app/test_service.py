@@ -6,8 +6,10 @@ import json
 import zipfile
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from invert.analysis import Analysis
 from invert.app import views
@@ -15,6 +17,8 @@ from invert.app.limits import Limits
 from invert.app.runs import watched
 from invert.app.service import Row, Service, Upload
 from invert.app.sidecars import distinct, write_zip
+from invert.diffusion.drawing import Drawn
+from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.history import HistoryEntry
 from invert.result import Result
@@ -97,6 +101,16 @@ def test_prompts_are_drawn_once_for_each_seed_and_compared_with_the_picture(serv
     for prompt, images in ((" ", 1), ("w1", 0), ("w1", 4)):
         with pytest.raises(InputError):
             service.draw(prompt, images)
+
+
+def test_images_are_drawn_as_the_command_line_asks_for(service: Service) -> None:
+    asked: list[DrawingOptions] = []
+    fast = Service(service.inverter, service.limits, "a generator", DrawingOptions(steps=4, size="64x64"))
+    blank = Drawn(torch.zeros(3, 8, 8))
+    draw = lambda prompts, seeds, options: asked.append(options) or [blank] * len(seeds)  # noqa: E731
+    fast.generator = SimpleNamespace(draw=draw)  # type: ignore[assignment]
+    fast.draw("w1", images=2)
+    assert asked == [DrawingOptions(steps=4, size="64x64")]
 
 
 def test_without_a_generator_nothing_is_drawn(service: Service) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoPipelineForText2Image
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
+import invert.diffusion.pipelines
 from invert.bundle import ModelBundle
 from invert.diffusion.drawing import BLACK, OVERFLOWED, WITHHELD, Drawn, TextToImage, checked, open_generator
 from invert.diffusion.loading import default_dtype
@@ -24,7 +26,9 @@ from invert.diffusion.roundtrip import RoundTrip
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods.denoiser import load_generator
+from invert.models.clip import Clip
 from invert.models.loading import load_clip
+from invert.models.turns import Turns
 from invert.result import Result
 from tests.invert.diffusion.conftest import run
 from tests.invert.diffusion.families import FAMILIES, small_pipeline
@@ -207,11 +211,52 @@ def test_large_pipelines_are_not_loaded_in_float16(monkeypatch: pytest.MonkeyPat
 
 def test_a_pipeline_takes_the_half_precision_of_the_model(folders: dict[str, Path], picturebook_bundle: ModelBundle) -> None:
     for dtype, wanted in ((torch.bfloat16, torch.bfloat16), (torch.float64, torch.float32)):
-        clip = SimpleNamespace(name="any", device=torch.device("cpu"), dtype=dtype, turns=None)
+        clip = SimpleNamespace(name="any", device=torch.device("cpu"), dtype=dtype, chosen_dtype=None, turns=None)
         generator: Any = load_generator(replace(picturebook_bundle, clip=clip), str(folders["FLUX"]))
         assert generator.pipeline.transformer.dtype == wanted
         (drawn,) = generator.draw(["a fox"], [0], FAST)
         assert drawn.image.dtype == torch.float32 and drawn.problem == ""
+
+
+class OnCard:
+    """A pipeline that only remembers where and as what it was loaded."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype, self.components = dtype, {}
+
+    def __call__(self, prompt: str) -> None:
+        """Draws nothing."""
+
+    def set_progress_bar_config(self, **_: Any) -> None:
+        """Has no bar."""
+
+    def to(self, device: torch.device) -> OnCard:
+        self.place = device
+        return self
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted"),
+    [(None, torch.bfloat16), ("float32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
+)
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_a_chosen_dtype_reaches_a_pipeline_on_a_card(
+    monkeypatch: pytest.MonkeyPatch,
+    folders: dict[str, Path],
+    picturebook_bundle: ModelBundle,
+    chosen: str | None,
+    wanted: torch.dtype,
+    low_memory: bool,
+) -> None:
+    """Without a card: everything is real but the card and what diffusers would put on it."""
+    clip = load_clip("picturebook", "cpu", chosen, turns=Turns() if low_memory else None)
+    monkeypatch.setattr(Clip, "device", torch.device("cuda"))
+    monkeypatch.setattr(invert.diffusion.pipelines, "pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    read = lambda name, torch_dtype, local_files_only: OnCard(torch_dtype)  # noqa: E731
+    monkeypatch.setattr(AutoPipelineForText2Image, "from_pretrained", read)
+    generator: Any = load_generator(replace(picturebook_bundle, clip=clip), str(folders["FLUX"]))
+    assert (generator.pipeline.dtype, generator.pipeline.place) == (wanted, torch.device("cuda"))
 
 
 def test_what_is_wrong_with_an_image_is_told() -> None:
