@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from invert.diffusion.generator import Generator
 from invert.errors import InputError
 from invert.inverter import Inverter
-from tests.invert.diffusion.conftest import long_tokenizer, random_pipeline, run
+from invert.methods.denoiser import obstacle_to_soft_prompts
+from tests.invert.diffusion.conftest import run
+from tests.invert.diffusion.pairs import save_with_clips
 
-WORDS = "a fox owl hat tree red blue house cloud cat dog boat river sun moon star photo of the in".split()  # noqa: SIM905
 QUICK = ("--method", "nearest", "--restarts", 1, "--soft-steps", 2, "--tokens", 3)
-
-
-def clip_of(encoder: Any) -> CLIPModel:
-    """A CLIP whose text encoder is that of a pipeline, and whose image encoder is random."""
-    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision |= {"image_size": 32, "patch_size": 16}
-    config = CLIPConfig(text_config=encoder.config.to_dict(), vision_config=vision, projection_dim=encoder.config.projection_dim)
-    model = CLIPModel(config)
-    model.text_model.load_state_dict(getattr(encoder, "text_model", encoder).state_dict())
-    if hasattr(encoder, "text_projection"):
-        model.text_projection.load_state_dict(encoder.text_projection.state_dict())
-    return model
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The name of the joined CLIPs, and the folder of the SDXL that has their text encoders; few words are trained."""
-    folder = tmp_path_factory.mktemp("sdxl")
-    pipeline = random_pipeline("SDXL")
-    trained = [token for word in WORDS for token in long_tokenizer()(word, add_special_tokens=False)["input_ids"]]
-    names = []
-    for name, encoder in (("l", pipeline.text_encoder), ("g", pipeline.text_encoder_2)):
-        table = encoder.get_input_embeddings().weight
-        kept = torch.zeros(len(table), 1)
-        kept[[*trained, 49406, 49407]] = 1
-        with torch.no_grad():
-            table.mul_(kept)
-        torch.manual_seed(len(name))
-        clip_of(encoder).save_pretrained(folder / name)
-        long_tokenizer().save_pretrained(folder / name)
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder / name)
-        names.append(str(folder / name))
-    pipeline.save_pretrained(folder / "pipeline")
-    return "+".join(names), folder / "pipeline"
+    """The name of the joined CLIPs, and the folder of the SDXL that has their text encoders."""
+    return save_with_clips("SDXL", tmp_path_factory.mktemp("sdxl"))
 
 
 @pytest.fixture
@@ -96,13 +67,18 @@ def test_the_soft_prompt_of_the_pair_conditions_diffusers_sdxl_as_it_was_found(
     assert pipeline("<picture>", num_inference_steps=1, output_type="np").images.shape[0] == 1
 
 
-def test_soft_prompts_of_one_model_are_not_drawn_by_an_sdxl(pair: tuple[str, Path]) -> None:
+def test_soft_prompts_are_drawn_where_model_and_pipeline_have_the_same_text_encoders(
+    pair: tuple[str, Path], generators: dict[str, Generator]
+) -> None:
     name, folder = pair
     one = Inverter.load(name.split("+")[0], device="cpu")
     generator = Generator.load(str(folder), "cpu")
     assert not generator.shares_token_embeddings(one.clip, one.bundle.token_index.token_ids)
+    assert "joined by + as `model`, `sdxl` for SDXL's own" in obstacle_to_soft_prompts(one.bundle, generator)
     both = Inverter.load(name, device="cpu")
     assert generator.shares_token_embeddings(both.clip, both.bundle.token_index.token_ids)
+    assert obstacle_to_soft_prompts(both.bundle, generator) == ""
+    assert "has one text encoder: give the model of that alone" in obstacle_to_soft_prompts(both.bundle, generators["SD 1"])
     with pytest.raises(InputError, match="two text encoders"):
         both.invert(Image.new("RGB", (8, 8)), method="textual-inversion", generator=str(folder))
 

@@ -176,6 +176,26 @@ def of_transformers(folder: Path, kind: str, tokenizer: Callable[[Path], int], p
     return Encoder(load_clip(str(folder), device="cpu"), encode_text, encode_image, folder)
 
 
+def save_clip(folder: Path, positions: int) -> tuple[Any, Any]:
+    """A small CLIPModel of transformers in a folder, with CLIP's own tokenizer and that many positions; model and tokenizer."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    from invert.picturebook.text_encoder import tokenizer
+
+    torch.manual_seed(0)  # transformers takes no generator
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
+    text = {**shape, **ids, "max_position_embeddings": positions}
+    vision = {**shape, "image_size": 32, "patch_size": 16}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
+    words = tokenizer()
+    words.model_max_length = positions
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return model, words
+
+
 def built(family: str, folder: Path) -> Encoder:
     """The small model of a family."""
     from transformers import CLIPImageProcessor, Siglip2ImageProcessor, SiglipImageProcessor

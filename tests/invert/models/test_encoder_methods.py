@@ -22,6 +22,7 @@ from invert.inverter import Inverter
 from invert.methods.labels import LabelTables
 from invert.models.loading import load_clip
 from invert.scorer import PromptScorer
+from tests.invert.models.conftest import save_clip
 
 CORPUS = ("a red fox", "two owls on a branch", "an old house")
 SMALL = InvertConfig(tokens=3, restarts=2, soft_steps=3, max_tokens=5, budget=4000)
@@ -99,21 +100,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 def test_a_clip_of_248_positions_reads_long_prompts(tmp_path) -> None:
     """As LongCLIP is published for transformers: a CLIPModel with a longer table of positions."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-    from invert.picturebook.text_encoder import tokenizer
-
-    torch.manual_seed(0)  # transformers takes no generator
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ids = {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
-    vision = {**shape, "image_size": 32, "patch_size": 16}
-    text = {**shape, **ids, "max_position_embeddings": 248}
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).eval()
-    words = tokenizer()
-    words.model_max_length = 248
-    model.save_pretrained(tmp_path)
-    words.save_pretrained(tmp_path)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    model, words = save_clip(tmp_path, positions=248)
     clip = load_clip(str(tmp_path), device="cpu")
     prompts = ["a red fox on a branch " * 30, "fox " * 400]
     rows = words(prompts, padding="max_length", truncation=True, max_length=248, return_tensors="pt")
