@@ -5,6 +5,9 @@ process of its own, which encodes one picture and then scores and differentiates
 process's high-water mark as Linux counts it, without what it held before a model was loaded (libraries). A run that
 would not fit beside what else runs is left out and says so. LOW_MEMORY_MODELS and LOW_MEMORY_LIMIT (GiB) in the
 environment set which architectures are measured and how much may be taken.
+
+Each peak is kept in `results/runs/low-memory.jsonl` when it is measured, and is not measured again: the large ones want a
+machine with nothing else to do. Without that file, all are.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +35,40 @@ PROMPTS = 32
 
 def run(context: Context) -> dict[str, Any]:
     names = "ViT-B-32" if context.quick else os.environ.get("LOW_MEMORY_MODELS", MODELS)
-    rows = []
+    journal = context.results / "runs" / f"{context.name}.jsonl"
+    known = {} if context.quick or not journal.exists() else {key_of(row): row for row in read(journal)}
     for name in names.split(","):
         for dtype in DTYPES:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "random.safetensors"
-                size = save_random(name, getattr(torch, dtype), file, context.seed)
-                for low in (False, True):
-                    row = {"model": name, "dtype": dtype, "weights_gib": round(size / 2**30, 2), "low_memory": low}
-                    rows.append({**row, **measured(f"{name}/{file}", dtype, low, size)})
-                    print(rows[-1], flush=True)
-    return {"peaks": rows}
+            due = [low for low in (False, True) if (name, dtype, low) not in known]
+            for row in peaks(name, dtype, due, context.seed) if due else ():
+                print(row, flush=True)
+                known[key_of(row)] = row
+                if row["peak_gib"] is not None and not context.quick:
+                    journal.parent.mkdir(parents=True, exist_ok=True)
+                    with journal.open("a") as out:
+                        out.write(json.dumps(row) + "\n")
+    order = [(name, dtype, low) for name in names.split(",") for dtype in DTYPES for low in (False, True)]
+    return {"peaks": [known[key] for key in order]}
+
+
+def read(journal: Path) -> list[dict[str, Any]]:
+    """What was measured before."""
+    return [json.loads(line) for line in journal.read_text().splitlines()]
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, str, bool]:
+    """What a row is measured of."""
+    return row["model"], row["dtype"], row["low_memory"]
+
+
+def peaks(name: str, dtype: str, lows: Sequence[bool], seed: int) -> Iterator[dict[str, Any]]:
+    """A row for each way to load the architecture: whole (False) and with towers in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "random.safetensors"
+        size = save_random(name, getattr(torch, dtype), file, seed)
+        for low in lows:
+            row = {"model": name, "dtype": dtype, "weights_gib": round(size / 2**30, 2), "low_memory": low}
+            yield {**row, **measured(f"{name}/{file}", dtype, low, size)}
 
 
 def save_random(name: str, dtype: torch.dtype, file: Path, seed: int) -> int:

@@ -152,6 +152,10 @@ def generators() -> dict[str, Builder]:
 
         return build
 
+    def pixart_sigma(folder: Path) -> None:
+        small_pipeline("PixArt").save_pretrained(folder)
+        as_sentencepiece(folder / "tokenizer")
+
     def pixart_alpha(folder: Path) -> None:
         from diffusers import PixArtAlphaPipeline
 
@@ -163,9 +167,22 @@ def generators() -> dict[str, Builder]:
         "stabilityai/stable-diffusion-3.5-medium": of("Stable Diffusion 3"),
         "black-forest-labs/FLUX.1-schnell": of("FLUX"),
         "Qwen/Qwen-Image": of("Qwen-Image"),
-        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": of("PixArt"),
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": pixart_sigma,
         BY_HAND: pixart_alpha,
     }
+
+
+def as_sentencepiece(folder: Path) -> None:
+    """Leave a T5's vocabulary as PixArt-Sigma publishes it: the sentencepiece model alone, which other packages have to read."""
+    import sentencepiece
+
+    from tests.invert.diffusion.families import TEXTS
+
+    (folder / "tokenizer.json").unlink()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_prefix=str(folder / "spiece"), vocab_size=60, hard_vocab_limit=False, pad_id=0,
+        eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
 
 
 @dataclass
@@ -259,7 +276,12 @@ def run(one: Try, commands: Path, scratch: Path, hub: Path) -> str:
     inherited |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub), "INVERT_CACHE": str(scratch / "cache")}
     try:
         done = subprocess.run(
-            [commands / one.words[0], *one.words[1:]], cwd=scratch, env=inherited, capture_output=True, text=True, timeout=PATIENCE
+            [commands / one.words[0], *one.words[1:]],
+            cwd=scratch,
+            env=inherited,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
     except subprocess.TimeoutExpired:
         return f"nothing after {PATIENCE} seconds"

@@ -1,0 +1,37 @@
+"""Peaks of memory are kept as they are measured, and what did not fit is tried again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import low_memory
+from experiments.harness.runner import Context
+
+
+def test_what_was_measured_is_kept_and_what_did_not_fit_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, bool]] = []
+    room = {"gib": 1.0}
+
+    def peaks(name: str, dtype: str, lows: Sequence[bool], seed: int) -> Iterator[dict[str, Any]]:
+        for low in lows:
+            asked.append((name, dtype, low))
+            fits = low or room["gib"] > 2
+            yield {"model": name, "dtype": dtype, "low_memory": low, "peak_gib": 1.5 if fits else None}
+
+    monkeypatch.setattr(low_memory, "peaks", peaks)
+    monkeypatch.setenv("LOW_MEMORY_MODELS", "small")
+    first = low_memory.run(Context("low-memory", tmp_path))["peaks"]
+    assert [row["peak_gib"] for row in first] == [None, 1.5, None, 1.5]
+    assert len((tmp_path / "runs" / "low-memory.jsonl").read_text().splitlines()) == 2
+    asked.clear()
+    room["gib"] = 16.0
+    second = low_memory.run(Context("low-memory", tmp_path))["peaks"]
+    assert asked == [("small", "float32", False), ("small", "bfloat16", False)]
+    assert [row["peak_gib"] for row in second] == [1.5] * 4
+    lines = (tmp_path / "runs" / "low-memory.jsonl").read_text().splitlines()
+    assert sorted(map(low_memory.key_of, map(json.loads, lines))) == sorted(map(low_memory.key_of, second))
