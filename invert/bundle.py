@@ -59,6 +59,8 @@ class ModelBundle:
             encoder; None where the corpus's nearest prompts are all that a search starts from.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         examples: draws pictures to try the model on, by name; None where there are none.
+        doubt: says of pictures, unit latents (B, E), why the model may not know what each shows: a sentence, or "" where
+            it does; None where nothing can tell.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ModelBundle:
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     soft_words: bool = True
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
+    doubt: Callable[[Tensor], list[str]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -117,6 +120,11 @@ class ModelBundle:
     def modality_gap(self) -> Tensor | None:
         """Mean text latent minus mean image latent (E,); None where nothing measured it."""
         return None if self.measure_gap is None else self.measure_gap()
+
+    def doubt_of(self, latents: Tensor) -> str:
+        """Why the model knows none of these pictures (B, E), which share a prompt; "" where it knows one of them."""
+        said = [""] if self.doubt is None else self.doubt(latents)
+        return said[0] if all(said) else ""
 
     def evaluator(self) -> Clip:
         """The model that results are judged by, loaded once."""

@@ -31,7 +31,7 @@ from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.turns import Turns
 from invert.result import ConceptWords, Result, SoftToken, tokens_of
-from invert.target import apply_gap_correction, image_latent, subtract_negative, text_latent
+from invert.target import apply_gap_correction, image_latent, image_latents, subtract_negative, text_latent
 
 ImageLike = str | Path | Image.Image
 MOST_TOGETHER = 64  # pictures that are found together: what they need in memory grows with their number
@@ -160,9 +160,8 @@ class Inverter:
     ) -> Result:
         """The one prompt of what several images share: of the mean of their latents. Arguments as for `invert`."""
         settings = replace(config or InvertConfig(), **options)
-        method = get_method(settings.method)
-        callbacks = Callbacks(on_best, on_step, stop)
-        return self._solved(method, [self._of_images(several(images), settings, negative, callbacks)])[0]
+        task = self._of_images(several(images), settings, negative, Callbacks(on_best, on_step, stop))
+        return self._solved(get_method(settings.method), [task])[0]
 
     def distill(
         self,
@@ -238,7 +237,7 @@ class Inverter:
         settings = replace(config or InvertConfig(), caption=None, caption_model=None)
         task = self._of_images([image], settings, negative, Callbacks())
         output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
-        return replace(self._result(task, output), method="embedded")
+        return replace(self._result(task, output), method="embedded", doubt="")  # whoever wrote the prompt knew
 
     # Tasks ------------------------------------------------------------------------------------
 
@@ -248,10 +247,12 @@ class Inverter:
         """The task of one prompt for the images."""
         budget = self._budget(config, callbacks.stop)
         pictures = tuple(load_image(source) for source in images)
-        latent = image_latent(self.clip, pictures)
+        latents = image_latents(self.clip, pictures)
         budget.spend(images=len(pictures))
         captions = self.captioners.said(images, pictures, config)
-        return self._task(self.corrected(latent, config), config, negative, budget, callbacks, pictures, captions)
+        target = self.corrected(torch.nn.functional.normalize(latents.mean(0), dim=0), config)
+        task = self._task(target, config, negative, budget, callbacks, pictures, captions)
+        return replace(task, doubt=self.bundle.doubt_of(latents))
 
     def _budget(self, config: InvertConfig, stop: Callable[[], bool] | None) -> Budget:
         return Budget(config.budget, config.seconds, stop=stop, passes_per_position=self.clip.tower.passes_per_position)
@@ -273,8 +274,8 @@ class Inverter:
         rng = torch.Generator().manual_seed(config.seed)
         history = History(callbacks.on_best, on_step=callbacks.on_step)
         bundle = self.bundle_for(config)
-        told = images, captions, self.languages.rescorer(config, bundle)
-        return InversionTask(bundle, target, config, rng, budget, history, *told)
+        language = self.languages.rescorer(config, bundle)
+        return InversionTask(bundle, target, config, rng, budget, history, images, captions, language)
 
     def _within_context(self, config: InvertConfig) -> InvertConfig:
         """The config as the model's context allows; of many images the first alone notes what was lowered."""
@@ -343,8 +344,7 @@ class Inverter:
             soft_widths=tuple(self.clip.table_widths),
             model_scores=self.clip.exact.model_scores([prompt for prompt, _ in output.prompts], task.target),
             soft_score=output.soft_score,
-            concepts=[
-                ConceptWords(tuple(words[word].text for word, _ in concept.words), concept.share) for concept in output.concepts
-            ],
+            concepts=[ConceptWords(tuple(words[word].text for word, _ in found.words), found.share) for found in output.concepts],
+            doubt=task.doubt,
             interrupted=budget.stopped,
         )

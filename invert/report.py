@@ -147,8 +147,10 @@ def section(entry: Entry) -> str:
     """One image, or several together: what was found for them."""
     pictures = "".join(f'<img alt="" src="{picture(image)}">' for image in entry.pictures)
     found = (prompts(entry.results) if entry.results else "") + (phrases(entry.analysis) if entry.analysis else "")
-    carried = f'<p class="name">carries: {shown(entry.carried)}</p>' if entry.carried else ""
-    return f'<section>{pictures}<div><p class="name">{shown(entry.label)}</p>{carried}{found}</div></section>'
+    notes = [f"carries: {entry.carried}"] if entry.carried else []
+    notes += [entry.results[0].doubt] if entry.results and entry.results[0].doubt else []
+    named = "".join(f'<p class="name">{shown(text)}</p>' for text in (entry.label, *notes))
+    return f"<section>{pictures}<div>{named}{found}</div></section>"
 
 
 def phrases(analysis: Analysis) -> str:

@@ -106,6 +106,7 @@ class Result:
     words: tuple[WordGain, ...] = ()  # where it was asked: what each word of the prompt earned
     soft_widths: tuple[int, ...] = ()  # where several models are joined: the width of each one's part of `soft`
     model_scores: dict[str, dict[str, float]] = field(default_factory=dict)  # there: prompt → model → its own cosine
+    doubt: str = ""  # why the model may not know what the picture shows; "" where it does, or nothing can tell
 
     def reordered(self, order: Sequence[int], tokenize: Callable[[str], list[Token]]) -> Result:
         """This result with its distinct prompts in that order; the first becomes its prompt."""
@@ -148,6 +149,7 @@ class Result:
             **({} if self.judge is None else {"judge": self.judge}),
             **({"captions": [caption.to_json() for caption in self.captions]} if self.captions else {}),
             **({"words": [vars(gain) for gain in self.words]} if self.words else {}),
+            **({"doubt": self.doubt} if self.doubt else {}),
             **({"model_scores": self.model_scores[self.prompt]} if self.prompt in self.model_scores else {}),
             **drawn,
         }

@@ -23,11 +23,16 @@ SMALLEST_REST = 1e-3  # norm of a target after a negative: below it, its directi
 
 
 @torch.no_grad()
-def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
-    """The unit mean (E,) of the images' unit latents; InputError where there is no image."""
+def image_latents(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
+    """The images' unit latents (B, E) float32; InputError where there is no image."""
     if not images:
         raise InputError("there is no image to invert: give one or more")
-    return F.normalize(clip.exact.encode_image(list(images)).float().mean(0), dim=0)
+    return clip.exact.encode_image(list(images)).float()
+
+
+def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
+    """The unit mean (E,) of the images' unit latents; InputError where there is no image."""
+    return F.normalize(image_latents(clip, images).mean(0), dim=0)
 
 
 @torch.no_grad()

@@ -57,7 +57,8 @@ def details(result: Result) -> str:
         f'<span class="{"word" if token.has_word else "none"}">{shown(token.text)}</span>' for token in result.soft_tokens
     )
     parts = [("Other prompts", "prompt<th>cosine", others), ("Concepts of the restarts", "words<th>restarts", concepts)]
-    tables = "".join(f"<h3>{title}</h3>{table(head, rows)}" for title, head, rows in parts if rows)
+    doubt = f'<p class="note" role="status">{shown(result.doubt)}</p>' if result.doubt else ""
+    tables = doubt + "".join(f"<h3>{title}</h3>{table(head, rows)}" for title, head, rows in parts if rows)
     return tables + (f"<h3>Soft prompt <small>struck out: no word is near</small></h3><p>{soft}</p>" if soft else "")
 
 
@@ -88,10 +89,15 @@ def batch(rows: Sequence[Row], total: int) -> str:
     lines = "".join(
         f'<tr class="problem"><td>{shown(row.label)}<td>{shown(row.problem)}'
         if row.result is None
-        else f"<tr><td>{shown(row.label)}<td>{shown(row.result.prompt)}"
+        else f"<tr><td>{shown(row.label)}<td>{shown(row.result.prompt)}{doubted(row.result)}"
         for row in rows
     )
     return f'<p class="note">{len(rows)} of {total}</p>{table("picture<th>prompt", lines)}'
+
+
+def doubted(result: Result) -> str:
+    """Why the model may not know what a picture shows, small below its prompt."""
+    return f"<br><small>{shown(result.doubt)}</small>" if result.doubt else ""
 
 
 def analysis(found: Analysis) -> str:

@@ -106,8 +106,11 @@ def figure(row: dict[str, Any]) -> str:
     score = "" if row["score"] is None else f" · {row['score']:.3f}"
     carried = row.get("embedded")
     embedded = f"<small>carries: {as_html(carried['prompt'])}</small>" if carried and carried["prompt"] != row["prompt"] else ""
+    doubt = f"<small>{as_html(row['doubt'])}</small>" if row.get("doubt") else ""
     small = f"<small>{as_html(row['file_name'])} · {as_html(row['method'])}{score}</small>"
-    return f"<figure>{thumbnail_of(row['path'])}<figcaption>{as_html(row['prompt'])}{embedded}{small}</figcaption></figure>"
+    return (
+        f"<figure>{thumbnail_of(row['path'])}<figcaption>{as_html(row['prompt'])}{embedded}{doubt}{small}</figcaption></figure>"
+    )
 
 
 def thumbnail_of(path: str) -> str:

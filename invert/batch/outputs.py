@@ -19,7 +19,7 @@ from invert.errors import InputError
 from invert.files import whole_output
 
 Row = dict[str, Any]
-COLUMNS = ("file_name", "prompt", "score", "method", "tier", "token_passes", "alternatives", "embedded")
+COLUMNS = ("file_name", "prompt", "score", "method", "tier", "token_passes", "alternatives", "embedded", "doubt")
 ERRORS = "errors.jsonl"
 GROUP = 1_000  # rows of a Parquet group
 
@@ -65,7 +65,7 @@ def write_parquet(rows: Iterable[Row], file: BinaryIO) -> None:
 
     text, number = pa.string(), pa.float64()
     prompts = pa.list_(pa.struct([("prompt", text), ("score", number)]))
-    types = (text, text, number, text, pa.int8(), pa.int64(), prompts, pa.struct([("prompt", text), ("source", text)]))
+    types = (text, text, number, text, pa.int8(), pa.int64(), prompts, pa.struct([("prompt", text), ("source", text)]), text)
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     with pq.ParquetWriter(file, schema) as writer:
         rows = iter(rows)

@@ -90,6 +90,7 @@ class Summary:
         skipped: captioned before there was a run, and not computed.
         left: computed, with a caption or prompt of their own that stayed.
         refused: whose metadata could not be written, and the first one's reason.
+        doubted: computed now, though the model may not know what they show.
     """
 
     total: int
@@ -99,6 +100,7 @@ class Summary:
     skipped: int = 0
     left: int = 0
     refused: tuple[int, str] = (0, "")
+    doubted: int = 0
 
 
 class Run:
@@ -213,6 +215,7 @@ class Run:
         if isinstance(found, Exception):
             return {**known, "error": self.observer.describe(found, read.picture)}
         one = rounded(found)
+        self.summary.doubted += bool(one.doubt)
         return {
             **known,
             "prompt": one.prompt,
@@ -222,6 +225,7 @@ class Run:
             "token_passes": one.token_passes,
             "alternatives": [{"prompt": prompt, "score": score} for prompt, score in one.alternatives],
             "embedded": read.embedded.to_json() if read.embedded is not None else None,
+            "doubt": one.doubt or None,
         }
 
     def is_known_error(self, row: Row) -> bool:

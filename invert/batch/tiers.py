@@ -41,6 +41,7 @@ class Found:
         method: that found it.
         token_passes: positions through the text encoder, forward plus backward.
         alternatives: distinct prompts with their scores, best first, the prompt among them.
+        doubt: why the model may not know what the picture shows; "" where it does, or nothing can tell.
     """
 
     prompt: str
@@ -49,6 +50,7 @@ class Found:
     method: str
     token_passes: int
     alternatives: tuple[tuple[str, float], ...]
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,24 +145,31 @@ class Tiers:
     def _negative_latent(self) -> Tensor | None:
         return None if self.negative is None else self.inverter.negative_latent(self.negative, self.config)
 
-    def targets(self, pixels: Sequence[Tensor]) -> Tensor:
-        """Preprocessed pictures → unit targets (B, E) float32, with the gap corrected and the negative taken off."""
+    def latents(self, pixels: Sequence[Tensor]) -> Tensor:
+        """Preprocessed pictures → their unit latents (B, E) float32."""
+        import torch
+
+        return self.inverter.clip.exact.encode_preprocessed(torch.stack(list(pixels))).float()
+
+    def targets(self, latents: Tensor) -> Tensor:
+        """Unit latents of pictures (B, E) → unit targets, with the gap corrected and the negative taken off."""
         import torch
 
         from invert.target import subtract_negative
 
-        latents = self.inverter.clip.exact.encode_preprocessed(torch.stack(list(pixels))).float()
         rows = [self.inverter.corrected(latent, self.config) for latent in latents]
         if (negative := self._negative_latent) is not None:
             rows = [subtract_negative(row, negative, self.config.negative_weight) for row in rows]
         return torch.stack(rows)
 
     def _retrieved(self, pixels: Sequence[Any]) -> list[Found | Exception]:
-        scores, order = (self.targets(pixels) @ self.corpus.latents.T).topk(min(self.config.top, len(self.corpus.prompts)))
+        latents, doubt = self.latents(pixels), self.inverter.bundle.doubt
+        doubts = [""] * len(latents) if doubt is None else doubt(latents)
+        scores, order = (self.targets(latents) @ self.corpus.latents.T).topk(min(self.config.top, len(self.corpus.prompts)))
         found: list[Found | Exception] = []
-        for row, columns in zip(scores.tolist(), order.tolist(), strict=True):
+        for row, columns, doubted in zip(scores.tolist(), order.tolist(), doubts, strict=True):
             best = tuple((self.corpus.prompts[i], score) for score, i in zip(row, columns, strict=True))
-            found.append(Found(*best[0], tier=1, method=RETRIEVE, token_passes=0, alternatives=best))
+            found.append(Found(*best[0], tier=1, method=RETRIEVE, token_passes=0, alternatives=best, doubt=doubted))
         return found
 
     # Tier 2 -----------------------------------------------------------------------------------
@@ -188,7 +197,7 @@ def found_by(result: Result) -> Found:
     if result.interrupted:
         raise KeyboardInterrupt
     passes = result.forward_tokens + result.backward_tokens
-    return Found(result.prompt, result.score, 2, result.method, passes, tuple(result.alternatives))
+    return Found(result.prompt, result.score, 2, result.method, passes, tuple(result.alternatives), result.doubt)
 
 
 def rounded(found: Found, digits: int = 6) -> Found:

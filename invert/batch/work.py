@@ -39,6 +39,7 @@ TYPES = {
     "token_passes": "int64",
     "error": "string",
     "source": "string",
+    "doubt": "string",
 }
 CHANGED = "changed since it was looked up: start again when it is finished"
 DIGITS = 5  # of a score: further ones depend on the processor
@@ -137,12 +138,12 @@ def solve_shard(shard: Shard, solver: Solver, job: Job) -> tuple[bytes, Report]:
     for sample, found in answered(read_shard(shard, job.columns), solver, job.decoders):
         size += len(sample.content)
         if isinstance(found, str):
-            rows.append((valid(sample.key), "", None, 0, 0, valid(found), valid(shard.source)))
+            rows.append((valid(sample.key), "", None, 0, 0, valid(found), valid(shard.source), None))
             continue
         tokens += found.token_passes
         tiers[str(found.tier)] += 1
-        score = round(found.score, DIGITS)
-        rows.append((valid(sample.key), valid(found.prompt), score, found.tier, found.token_passes, None, valid(shard.source)))
+        numbers = round(found.score, DIGITS), found.tier, found.token_passes
+        rows.append((valid(sample.key), valid(found.prompt), *numbers, None, valid(shard.source), found.doubt or None))
     columns = dict(zip(TYPES, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(TYPES, ())
     content = to_parquet(columns, TYPES, {"invert": job.config})
     report = Report(shard.name, DONE, "", len(rows), len(rows) - tiers.total(), dict(tiers), tokens, size, len(content))

@@ -132,6 +132,8 @@ class Job:
             if results:
                 self.keep(subject, results)
                 self.print_results(subject, results, several)
+                if results[0].doubt:
+                    complain(f"note: {subject.label}: {results[0].doubt}")
                 self.printed += 1
                 if results[-1].interrupted or self.interrupts.received is not None:
                     complain(f"{self.interrupts.word}: the last prompt is the best so far")

@@ -205,6 +205,9 @@ def tell(summary: Summary, settings: RunSettings, pictures: list[Picture]) -> No
         complain(
             f"note: {counted(summary.left)} kept a caption or a prompt of their own: `existing` and `embedded` say otherwise"
         )
+    if summary.doubted:
+        told = f"{counted(summary.doubted)} may show what the model does not know"
+        complain(f"note: {told}: see the column doubt of `formats` jsonl, csv or parquet")
     if summary.refused[0]:
         complain(f"note: {counted(summary.refused[0])} took no metadata; the first: {summary.refused[1]}")
     if settings.out is not None and "metadata" in settings.formats and not all(is_below(p, settings.out) for p in pictures):

@@ -38,6 +38,7 @@ class InversionTask:
             denoise images themselves look at them.
         language: a language model beside the prior, where one was asked for.
         captions: sentences that say what they show, where a captioner was asked.
+        doubt: why the model may not know what they show; "" where it does, or nothing can tell.
     """
 
     bundle: ModelBundle
@@ -49,6 +50,7 @@ class InversionTask:
     images: tuple[Image.Image, ...] = ()
     captions: tuple[str, ...] = ()
     language: Rescorer | None = None
+    doubt: str = ""
 
     @property
     def clip(self) -> Clip:

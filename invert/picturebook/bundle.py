@@ -16,7 +16,7 @@ from invert.corpus import Corpus
 from invert.lexicon import Lexicon
 from invert.methods.labels import LabelTables
 from invert.models.clip import Clip
-from invert.picturebook import models
+from invert.picturebook import doubt, models
 from invert.picturebook.clip import NAME, load_judge
 from invert.picturebook.drawing import examples
 from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
@@ -48,6 +48,7 @@ def load(clip: Clip) -> ModelBundle:
         generator=NAME,
         measure_gap=partial(measure_gap, clip),
         examples=examples,
+        doubt=doubt.sentences if doubt.FILE.exists() else None,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from invert.analysis import Analysis
+from invert.app import views
 from invert.errors import InputError
 from invert.history import HistoryEntry
 from invert.report import Entry, write_report, write_trace
@@ -44,6 +45,12 @@ def test_its_pictures_are_the_image_and_the_curve(tmp_path, picture, found):
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', text)]
     assert images[0].size == (40, 20) and images[0].getpixel((0, 0)) == (255, 0, 0)
     assert images[1].width > 400
+
+
+def test_a_picture_that_the_model_may_not_know_says_so_once(tmp_path, picture, found):
+    doubted = replace(found, doubt="unlike <all>")
+    assert page(tmp_path, [Entry("a.png", [picture], [doubted, found])]).count("unlike &lt;all&gt;") == 1
+    assert views.details(doubted).count("unlike &lt;all&gt;") == 1 and "unlike" not in views.details(found)
 
 
 def test_every_prompt_of_every_method_and_image_is_on_it(tmp_path, picture, found):

@@ -36,7 +36,7 @@ class Widths:
         answer = self.answers.get(width)
         if isinstance(answer, KeyboardInterrupt):
             raise answer
-        if isinstance(answer, Exception):
+        if isinstance(answer, Exception | Found):
             return answer
         prompt = answer or f"a picture of {width} pixels"
         return Found(prompt, width / 100, 1, "widths", 0, ((prompt, width / 100),))

@@ -17,6 +17,7 @@ from invert.batch.delivery import Wanted
 from invert.batch.find import Patterns, find_pictures
 from invert.batch.journal import Journal
 from invert.batch.sidecars import Sidecars, names
+from invert.batch.tiers import Found
 from invert.errors import InputError
 
 CAPTIONS = Wanted(captions=Sidecars())
@@ -39,6 +40,15 @@ def test_every_table_holds_every_picture_in_order(perform, folder, tmp_path):
         assert [row["file_name"] for row in csv.DictReader(file)] == files
     table = pyarrow.parquet.read_table(folder / "prompts.parquet").to_pylist()
     assert table == rows and not (folder / "errors.jsonl").exists()
+
+
+def test_a_picture_that_the_model_may_not_know_is_counted_and_says_so_in_tables_and_gallery(perform, folder, widths):
+    widths.answers[13] = Found("a fox", 0.1, 1, "widths", 0, (("a fox", 0.1),), doubt="unlike all")
+    assert perform(folder, formats=ALL, report=True).doubted == 1
+    rows = lines(folder / "prompts.jsonl")
+    assert [row["doubt"] for row in rows if row["doubt"] is not None] == ["unlike all"]
+    assert pyarrow.parquet.read_table(folder / "prompts.parquet").to_pylist() == rows
+    assert "<small>unlike all</small>" in (folder / "gallery" / "page-00001.html").read_text()
 
 
 def test_datasets_read_metadata_as_an_imagefolder(perform, folder):

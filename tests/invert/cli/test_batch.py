@@ -27,6 +27,14 @@ def test_a_line_a_picture_with_its_path(run, pictures):
     assert done.out.splitlines() == [f"{path}\ta picture of {path.stem} pixels" for path in pictures]
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_picture_that_the_model_may_not_know_is_noted_on_stderr_alone(run, light, pictures, words):
+    light.found = replace(light.found, doubt="unlike all")
+    done = run(pictures[0], *words)
+    assert done.status == 0 and done.sentences == [f"invert: note: {pictures[0]}: unlike all"]
+    assert len(done.out.splitlines()) == 1 and (not words or json.loads(done.out)["doubt"] == "unlike all")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [

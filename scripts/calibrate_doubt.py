@@ -1,0 +1,274 @@
+"""Fit what says when picturebook does not know a picture, to the image tower as it stands; minutes on one core:
+
+    python scripts/calibrate_doubt.py training          # reads and writes invert/picturebook/weights/
+    python scripts/calibrate_doubt.py training --checkpoint training/clip-drawings.ckpt    # of a training that still runs
+
+Run it whenever the CLIP's image tower has changed, with what `make_drawings.py` collected below the folder; the
+photographs of `photographs.py` are downloaded there. Out: `doubt.safetensors` beside the weights (see
+`invert/picturebook/doubt.py`), and `experiments/results/doubt.json`, the shares of pictures that are flagged; of a checkpoint the
+shares alone are printed.
+
+A logistic regression tells latents of pictures with objects of the world (scenes by many hands, and their drawings
+alone on photographs and colors) from those without (pieces of wallpapers that are grounds in training, half of the other
+photographs, faces and pages). Its threshold is where its two shares of errors, on pictures that it was not fitted to,
+come nearest to the LIMITS that both have. Nothing that is reported on is seen before: held-out scenes of another seed, the
+foreign pictures, the other half of the photographs, faces and pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from drawing_sources import CLIP_ART, STAMPS
+from photographs import download, faces, is_tuned_on, pages, photographs, pieces
+from PIL import Image, ImageOps
+from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from training_artwork import ManyHands, unpack
+from training_artwork import photographs as training_grounds
+
+from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, out_of_domain_pictures
+from experiments.harness.runner import RESULTS
+from invert.picturebook import doubt, models
+from invert.picturebook.augment import augment
+from invert.picturebook.clip import ImageTower, normalize, preprocess
+from invert.picturebook.render import render
+from invert.picturebook.world import COLORS, draw_scenes
+
+ROOT = Path(__file__).parent.parent
+REGULARIZATION, FOLDS = 0.01, 3  # scikit-learn's C, of latents with unit spread; parts of which each is left out once
+LIMITS = 0.05, 0.05  # shares that may be wrong: known pictures that are flagged, unknown ones that are not
+SCENES, SCENES_SEED, TUNING_SEED = 3000, 4242, 100
+ALONE = {CLIP_ART: 1200, STAMPS: 1200, "fonts": 1200}  # pictures of single drawings, by who drew them
+UNSEEN_FONT = "emojione-1"  # kept from training, and from the report: how an unknown hand looks
+WALLPAPER_PIECES, PHOTOGRAPH_PIECES, FACE_PIECES = 50, 36, 6  # of each picture
+PAPER = [line for name in ("architecture", "scale", "models") for line in (ROOT / "docs" / f"{name}.md").read_text().split("\n")]
+
+
+@dataclass
+class Pictures:
+    """Pictures of one source: normalized pixels (N, 3, S, S), whether they show a known object, what each was made of."""
+
+    pixels: Tensor
+    known: bool
+    groups: list[str]  # pictures of one group are never on both sides of a fold
+
+
+# Pictures with objects of the world ---------------------------------------------------------------
+
+
+def scenes(hands: ManyHands) -> Pictures:
+    """Training scenes by many hands, half of them on grounds without a name, most of them augmented."""
+    rng, parts = random.Random(SCENES_SEED), []
+    drawn = [
+        replace(s, colors=(), pattern="plain", style="plain") if rng.random() < 0.5 else s
+        for s in draw_scenes(SCENES, SCENES_SEED)
+    ]
+    for start in range(0, SCENES, 500):
+        part = render(drawn[start : start + 500], models.IMAGE_SIZE, jitter=1.0, artwork=hands)
+        parts.append(augment(part, torch.Generator().manual_seed(start)) if start % 1500 else part)
+    return Pictures(normalize(torch.cat(parts)), True, [f"scene {i}" for i in range(SCENES)])
+
+
+def held_out(n: int, seed: int) -> Pictures:
+    """Held-out scenes as the renderer draws them."""
+    return Pictures(
+        normalize(render(draw_scenes(n, seed, "held-out"), models.IMAGE_SIZE)), True, [f"{seed} {i}" for i in range(n)]
+    )
+
+
+def alone(tiles: Tensor, grounds: Tensor, n: int, name: str) -> Pictures:
+    """Drawings one by one, or two side by side, on pieces of photographs and on named colors.
+
+    tiles: (N, 4, h, w) uint8, premultiplied. grounds: (M, 3, S, S) in 0..1.
+    """
+    rng, size, found, groups = random.Random(name), models.IMAGE_SIZE, [], []
+    plain = torch.tensor(list(COLORS.values()))[:, :, None, None].expand(-1, -1, size, size) / 255
+    for _ in range(n):
+        picture = rng.choice(grounds if rng.random() < 0.6 else plain).clone()  # type: ignore[arg-type]
+        two = rng.random() < 0.25
+        for center in (0.27, 0.73) if two else (0.5,):
+            which, side = rng.randrange(len(tiles)), round(size * (rng.uniform(0.34, 0.46) if two else rng.uniform(0.45, 0.85)))
+            tile = F.interpolate(tiles[which][None].float() / 255, (side, side), mode="area")[0]
+            x, y = (round(size * c - side / 2 + rng.uniform(-4, 4)) for c in (center, 0.5))
+            x, y = (min(max(place, 0), size - side) for place in (x, y))
+            part = picture[:, y : y + side, x : x + side]
+            picture[:, y : y + side, x : x + side] = part * (1 - tile[3:]) + tile[:3]
+        found.append(picture)
+        groups.append(f"{name} {which}")
+    return Pictures(normalize(torch.stack(found)), True, groups)
+
+
+def known_pictures(folder: Path) -> dict[str, Pictures]:
+    """What the classifier is to take for known, by source."""
+    drawings = folder / "drawings"
+    grounds = F.interpolate(training_grounds(drawings).float() / 255, (models.IMAGE_SIZE,) * 2, mode="area")
+    found = {"scenes": scenes(ManyHands(drawings, torch.device("cpu"))), "held-out": held_out(400, TUNING_SEED)}
+    fonts = [name for name in sorted(path.stem for path in drawings.glob("*.json")) if name not in ALONE]
+    tiles = {name: atlas(drawings / name) for name in (CLIP_ART, STAMPS)}
+    tiles["fonts"] = torch.cat([atlas(drawings / name)[:300] for name in fonts])
+    tiles[UNSEEN_FONT] = atlas(folder / "kept" / UNSEEN_FONT)
+    return found | {name: alone(t, grounds, ALONE.get(name, 1200), name) for name, t in tiles.items()}
+
+
+def atlas(path: Path) -> Tensor:
+    """The sprites of an atlas (N, 4, 72, 72) uint8."""
+    return unpack(path.with_suffix(".webp"))[: len(json.loads(path.with_suffix(".json").read_text(encoding="utf8")))]
+
+
+# Pictures without ---------------------------------------------------------------------------------
+
+
+def crops(picture: Image.Image, n: int, rng: random.Random, least: float) -> Iterator[Image.Image]:
+    """Square pieces, at least that share of the shorter side; some of them mirrored, some gray."""
+    for _ in range(n):
+        side = max(20, round(min(picture.size) * rng.uniform(least, 1)))
+        x, y = rng.randrange(picture.width - side + 1), rng.randrange(picture.height - side + 1)
+        piece = picture.crop((x, y, x + side, y + side)).resize((models.IMAGE_SIZE,) * 2, Image.Resampling.BICUBIC)
+        piece = ImageOps.mirror(piece) if rng.random() < 0.5 else piece
+        yield ImageOps.grayscale(piece).convert("RGB") if rng.random() < 0.15 else piece
+
+
+def read(named: Iterable[tuple[str, Image.Image]], known: bool = False) -> Pictures:
+    """Pictures with what they were made of, as the model sees them."""
+    rows = [(name, preprocess(image)) for name, image in named]
+    return Pictures(torch.stack([pixels for _, pixels in rows]), known, [name for name, _ in rows])
+
+
+def unknown_pictures(folder: Path) -> dict[str, Pictures]:
+    """What the classifier is to take for unknown, by source: none of it is reported on."""
+    rng = random.Random(9)
+    files = sorted(p for p in (folder / "debian/usr/share/backgrounds").rglob("*") if p.suffix in (".jpg", ".png"))
+    walls = {path.stem: ImageOps.contain(Image.open(path).convert("RGB"), (900, 900)) for path in files}
+    photos = {name: photo for name, photo in photographs(folder / "photographs").items() if is_tuned_on(name)}
+    portraits = {name: face for name, face in faces(folder / "photographs").items() if is_tuned_on(name)}
+    return {
+        "wallpapers": read((name, piece) for name, wall in walls.items() for piece in crops(wall, WALLPAPER_PIECES, rng, 0.15)),
+        "photographs": read(
+            (name, piece)
+            for name, photo in photos.items()
+            for piece in (*[photo] * 4, *crops(photo, PHOTOGRAPH_PIECES, rng, 0.4))  # users give whole ones
+        ),
+        "faces": read((name, piece) for name, face in portraits.items() for piece in (face, *crops(face, FACE_PIECES, rng, 0.7))),
+        "pages": read((name, page) for name, page in pages(PAPER, 500).items() if is_tuned_on(name)),
+    }
+
+
+def reported_pictures(folder: Path) -> dict[str, Pictures]:
+    """What is reported on and was never looked at."""
+    photos = {name: photo for name, photo in photographs(folder / "photographs").items() if not is_tuned_on(name)}
+    foreign = {kind: out_of_domain_pictures(100, kind) for kind in OUT_OF_DOMAIN_FOLDERS}
+    return {
+        "held-out": held_out(200, 0),
+        **{kind: read(((p.name, p.image) for p in found), known=True) for kind, found in foreign.items()},
+        "photographs": read(photos.items()),
+        "pieces of photographs": read((name, piece) for name, photo in photos.items() for piece in pieces(photo, name)),
+        "faces": read((name, face) for name, face in faces(folder / "photographs").items() if not is_tuned_on(name)),
+        "pages of text": read((name, page) for name, page in pages(PAPER, 160).items() if not is_tuned_on(name)),
+    }
+
+
+# The classifier -----------------------------------------------------------------------------------
+
+
+def fit(latents: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """The classifier of unit latents (N, E) by whether they are known (N,) bool, its threshold at even odds."""
+    mean, spread = latents.mean(0), latents.std(0)
+    found = LogisticRegression(C=REGULARIZATION, max_iter=500).fit(((latents - mean) / spread).numpy(), known.numpy())
+    weight = torch.from_numpy(found.coef_[0].astype(np.float32)) / spread  # (E,): of latents as they are
+    return {"weight": weight, "bias": float(found.intercept_[0]) - weight @ mean}
+
+
+def left_out_scores(latents: Tensor, known: Tensor, groups: Sequence[str]) -> Tensor:
+    """Scores (N,) of pictures by classifiers that were fitted to none of their group."""
+    order = list(dict.fromkeys(groups))
+    random.Random(0).shuffle(order)
+    fold_of = {group: i % FOLDS for i, group in enumerate(order)}
+    folds = torch.tensor([fold_of[group] for group in groups])
+    scores = torch.empty(len(latents))
+    for fold in range(FOLDS):
+        scores[folds == fold] = doubt.familiarity(latents[folds == fold], fit(latents[folds != fold], known[folds != fold]))
+    return scores
+
+
+def threshold(scores: dict[str, Tensor], known: dict[str, bool]) -> float:
+    """Where the worst source's share of errors comes nearest to its limit.
+
+    scores: by source. Most of the sources of known pictures are easy, so that the hardest one counts, and so it is with
+    the others.
+    """
+    candidates = torch.cat(list(scores.values())).quantile(torch.linspace(0.001, 0.999, 999))
+    worst = [
+        max(
+            float((found < at).float().mean() / LIMITS[0] if known[source] else (found >= at).float().mean() / LIMITS[1])
+            for source, found in scores.items()
+        )
+        for at in candidates
+    ]
+    return float(candidates[int(np.argmin(worst))])
+
+
+def tower_of(weights: Path, checkpoint: Path | None) -> tuple[ImageTower, dict[str, Tensor]]:
+    """The image tower that is calibrated, and its state dict."""
+    if checkpoint is None:
+        state = models.compact_state(weights / "clip.safetensors")
+    else:
+        state = {key: value.float() for key, value in torch.load(checkpoint, map_location="cpu")["model"].items()}
+    return ImageTower(state), state
+
+
+@torch.no_grad()
+def encode(tower: ImageTower, pixels: Tensor) -> Tensor:
+    """Unit latents (N, E) of normalized pixels."""
+    return torch.cat([F.normalize(tower(part), dim=1) for part in pixels.split(100)])
+
+
+def calibrate(tower: ImageTower, sources: dict[str, Pictures]) -> tuple[dict[str, Tensor], float]:
+    """The classifier with its threshold, and the area under its curve on what it was not fitted to."""
+    latents = {name: encode(tower, source.pixels) for name, source in sources.items()}
+    known = torch.cat([torch.full((len(source.groups),), source.known) for source in sources.values()])
+    everything = torch.cat(list(latents.values()))
+    groups = [f"{name}: {group}" for name, source in sources.items() for group in source.groups]
+    scores = left_out_scores(everything, known, groups)
+    by_source = dict(zip(sources, scores.split([len(source.groups) for source in sources.values()]), strict=True))
+    at = threshold(by_source, {name: source.known for name, source in sources.items()})
+    for name, found in by_source.items():
+        print(f"fitted to others, {name:24} {len(found):5} {(found < at).float().mean():6.1%} flagged", flush=True)
+    classifier = fit(everything, known)
+    return classifier | {"bias": classifier["bias"] - at}, float(roc_auc_score(known.numpy(), scores.numpy()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
+    parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of clip.safetensors, and of what is written")
+    parser.add_argument("--checkpoint", type=Path, help="of train_picturebook.py: print its shares, write nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS / "doubt.json", help="where the shares go")
+    options = parser.parse_args()
+    download(options.folder / "photographs")
+    tower, state = tower_of(options.weights, options.checkpoint)
+    sources = {**known_pictures(options.folder), **unknown_pictures(options.folder)}
+    classifier, area = calibrate(tower, sources)
+    rows = {}
+    for name, source in reported_pictures(options.folder).items():
+        flagged = (doubt.familiarity(encode(tower, source.pixels), classifier) <= 0).float().mean().item()
+        rows[name] = {"pictures": len(source.groups), "known": source.known, "flagged": flagged}
+        print(f"reported: {name:24} {len(source.groups):5} {flagged:6.1%} flagged", flush=True)
+    if options.checkpoint is None:
+        save_file(classifier, options.weights / doubt.FILE.name, {"image tower": doubt.fingerprint(state)})
+        tuned = {"area_under_curve_when_left_out": area, "fitted_to": sum(len(source.groups) for source in sources.values())}
+        options.results.write_text(json.dumps({**tuned, "reported": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
