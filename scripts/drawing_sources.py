@@ -30,20 +30,70 @@ class Font:
     version: str
     kind: str
     licence: str
+    source: str
 
 
 FONTS = (
-    Font("fluent-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "files", "MIT, © Microsoft Corporation"),
-    Font("fluent", "@iconify-json/fluent-emoji", "1.2.7", "icons", "MIT, © Microsoft Corporation"),
-    Font("fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6", "icons", "MIT, © Microsoft Corporation"),
-    Font("openmoji", "@iconify-json/openmoji", "1.2.29", "icons", "CC BY-SA 4.0, the OpenMoji project"),
-    Font("fxemoji", "@iconify-json/fxemoji", "1.2.2", "icons", "Apache 2.0, Mozilla"),
-    Font("noto-blobs", "@iconify-json/noto-v1", "1.2.5", "icons", "Apache 2.0, Google Inc."),
-    Font("emojione-2", "@iconify-json/emojione", "1.2.3", "icons", "CC BY 4.0, EmojiOne 2.3, now EmojiTwo"),
+    Font(
+        "fluent-3d",
+        "@lobehub/fluent-emoji-3d",
+        "1.1.0",
+        "files",
+        "MIT, © Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    Font(
+        "fluent",
+        "@iconify-json/fluent-emoji",
+        "1.2.7",
+        "icons",
+        "MIT, © Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    Font(
+        "fluent-flat",
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "icons",
+        "MIT, © Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    Font("openmoji", "@iconify-json/openmoji", "1.2.29", "icons", "CC BY-SA 4.0, the OpenMoji project", "https://openmoji.org"),
+    Font("fxemoji", "@iconify-json/fxemoji", "1.2.2", "icons", "Apache 2.0, Mozilla", "https://github.com/mozilla/fxemoji"),
+    Font(
+        "noto-blobs",
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "icons",
+        "Apache 2.0, Google Inc.",
+        "https://github.com/googlefonts/noto-emoji",
+    ),
+    Font(
+        "emojione-2",
+        "@iconify-json/emojione",
+        "1.2.3",
+        "icons",
+        "CC BY 4.0, EmojiOne 2.3, now EmojiTwo",
+        "https://github.com/EmojiTwo/emojitwo",
+    ),
 )
 KEPT_FONTS = (  # never trained on
-    Font("twemoji", "@iconify-json/twemoji", "1.2.5", "icons", "CC BY 4.0, Twitter, Inc. and other contributors"),
-    Font("emojione-1", "@iconify-json/emojione-v1", "1.2.3", "icons", "CC BY-SA 4.0, EmojiOne"),
+    Font(
+        "twemoji",
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "icons",
+        "CC BY 4.0, Twitter, Inc. and other contributors",
+        "https://github.com/jdecked/twemoji",
+    ),
+    Font(
+        "emojione-1",
+        "@iconify-json/emojione-v1",
+        "1.2.3",
+        "icons",
+        "CC BY-SA 4.0, EmojiOne",
+        "https://github.com/joypixels/emojione-legacy",
+    ),
 )
 CLIP_ART, STAMPS, CLDR, WALLPAPERS = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core", "mate-backgrounds"
 DEBIAN = {

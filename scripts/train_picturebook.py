@@ -5,10 +5,12 @@
 - pictures: the image tower alone learns to name what it sees, at three quarters of the cost of a step.
 - families: both towers on batches of hard-negative groups, scenes that differ in one thing
   (`invert/picturebook/hard_negatives.py`).
-- drawings: both towers on what many hands drew of the objects, on photographs and other grounds too. First
-  `scripts/make_drawings.py` collects the drawings: fonts (Fluent, OpenMoji, FxEmoji, Noto's blobs, EmojiOne 2), Open Clip
-  Art and Tux Paint's stamps; `scripts/drawing_sources.py` names their licences. Twemoji, EmojiOne 1 and a third of the
-  clip art and stamps are kept for testing.
+- drawings: the CLIP's image tower and the whole judge on what many hands drew of the objects, on photographs and other
+  grounds too. First `scripts/make_drawings.py` collects the drawings, then `scripts/write_attributions.py` writes who made
+  them into invert/picturebook/licences/: Fluent (MIT, © Microsoft), OpenMoji (CC BY-SA 4.0), FxEmoji (Apache 2.0, Mozilla),
+  Noto's blobs (Apache 2.0, Google), EmojiOne 2.3 (CC BY 4.0), the Open Clip Art Library (public domain), Tux Paint's stamps
+  (GPL 2), MATE's backgrounds as grounds (GPL 2 and CC BY-SA 4.0). Twemoji, EmojiOne 1 and a third of the clip art and
+  stamps are kept for testing.
 
 Scenes are sampled by seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
 the CPU (bfloat16 autocast); on CUDA give --workers, which draw the batches ahead.
