@@ -4,7 +4,8 @@ Its lexicon, corpus, grammar and labels are withheld: a bundle is made from its 
 corpus, prior, composed starts) stands beside itself without each part, beside the generic one (whole words of one token),
 and beside peers with the same English words and corpus. The English tables are written for photographs and art in
 general. Rows are kept as they are found, so a run that is stopped goes on. In the environment OPEN_WORLD_PICTURES sets how many
-pictures of each kind are inverted, OPEN_WORLD_SEEDS how often, OPEN_WORLD_METHODS (names with commas) by which methods.
+pictures of each kind are inverted, OPEN_WORLD_SEEDS how often; OPEN_WORLD_METHODS and OPEN_WORLD_KINDS (names with commas)
+choose methods and kinds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 from experiments.ablations import register_variants
-from experiments.compare import BUDGET
+from experiments.compare import BUDGET, chosen_in
 from experiments.harness.bench import Bench
 from experiments.harness.english_variants import CHANGES
 from experiments.harness.held_out_language import mean_perplexity
@@ -71,9 +72,9 @@ def run(context: Context) -> dict[str, Any]:
         found += list(bench.records(chosen, pictures, seeds))
         if context.for_the_repository:
             bench.publish()
-    tables = {kind: by_picture(found, kind) for kind in KINDS}
+    tables = {kind: table for kind in KINDS if (table := by_picture(found, kind))}
     summary = {kind: means(table, context.seed) for kind, table in tables.items()}
-    context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(summary[kind])}" for kind in KINDS))
+    context.path("table.md").write_text("\n".join(f"**{kind} pictures**\n\n{markdown(summary[kind])}" for kind in summary))
     prompts = {name: [r["prompt"] for r in found if r["method"] == name] for name in dict.fromkeys(r["method"] for r in found)}
     return {
         "means": summary,
@@ -96,8 +97,9 @@ def extent(context: Context) -> tuple[list[Picture], int, set[str]]:
         raise InputError(f"OPEN_WORLD_METHODS: unknown {min(wanted - known)!r}: {', '.join(sorted(known))}")
     if WHOLE not in wanted:
         raise InputError(f"OPEN_WORLD_METHODS: add {WHOLE!r}, which the others are compared with")
-    foreign = [picture for kind in OUT_OF_DOMAIN_FOLDERS for picture in out_of_domain_pictures(n, kind)]
-    return scene_pictures(n, context.seed) + foreign, seeds, wanted
+    kinds = chosen_in("OPEN_WORLD_KINDS", KINDS)
+    foreign = [picture for kind in OUT_OF_DOMAIN_FOLDERS if kind in kinds for picture in out_of_domain_pictures(n, kind)]
+    return (scene_pictures(n, context.seed) if "held-out" in kinds else []) + foreign, seeds, wanted
 
 
 def smaller(entry: MethodEntry) -> MethodEntry:

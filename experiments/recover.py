@@ -2,7 +2,9 @@
 
 200 held-out scenes of picturebook: word F1, objects, relation, the judge's similarity beside that of the
 true caption; seconds and token passes per image, warm; and the command from a cold start in a process of
-its own, twice, for its time, its peak memory and its sameness.
+its own, twice, for its time, its peak memory and its sameness. Of the pictures that our renderer did not make, 50 of each
+kind are told apart by kind, with the prompts that `compare` has measured or measures now. RECOVER_SCENES and RECOVER_FOREIGN in
+the environment ask for fewer.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from experiments.compare import entries
+from experiments.harness.bench import Bench
 from experiments.harness.measures import Judge, objects_right, relation_right, word_f1
+from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures
+from experiments.harness.records import RunRecord
 from experiments.harness.runner import Context
-from experiments.harness.statistics import bootstrap_interval
+from experiments.harness.statistics import QUALITY, bootstrap_interval, by_picture, means
 from invert.inverter import Inverter
 from invert.picturebook.grammar import caption
 from invert.picturebook.models import IMAGE_SIZE
@@ -35,7 +42,8 @@ from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes
 from invert.result import Result
 
-SHOWN = 24  # scenes in the picture
+SCENES, FOREIGN = 200, 50  # pictures; of each kind
+SHOWN, SHOWN_OF_EACH, COLUMNS = 24, 12, 6  # scenes in the one picture, pictures of each kind in the other; side by side
 # Run in a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
 COLD = """
 import sys, time
@@ -51,7 +59,8 @@ finally:
 
 def run(context: Context) -> dict[str, Any]:
     """The figures of all scenes, each scene's row, and the picture."""
-    scenes = draw_scenes(SHOWN if context.quick else 200, context.seed, "held-out")
+    n, n_foreign = (2, 2) if context.quick else (number("RECOVER_SCENES", SCENES), number("RECOVER_FOREIGN", FOREIGN))
+    scenes = draw_scenes(n, context.seed, "held-out")
     pictures = render(scenes, IMAGE_SIZE)
     inverter = Inverter.load("picturebook", device=context.device)
     inverter.invert(to_pil_image(pictures[0]), seed=context.seed)  # warm: the tables are made once per model
@@ -60,13 +69,15 @@ def run(context: Context) -> dict[str, Any]:
     judge = Judge(context.device)
     prompts, truths = [result.prompt for result in results], [caption(scene) for scene in scenes]
     judged, true_judged = judge.similarity(prompts, pictures), judge.similarity(truths, pictures)
-    draw(context.path("scenes.png"), pictures[:SHOWN], truths[:SHOWN], prompts[:SHOWN])
+    sheet = "held-out scenes: the truth above, the prompt that invert found below"
+    draw(context.path("scenes.png"), list(map(to_pil_image, pictures[:SHOWN])), truths[:SHOWN], prompts[:SHOWN], sheet)
     return {
         "scenes": len(scenes),
         "measures": measures(scenes, results, judged, true_judged),
         "cost": cost(results),
         "cold_start": cold_start(pictures[0], context.seed, results[0].prompt),
         "same_prompt_twice_in_one_process": again.prompt == results[0].prompt,
+        "foreign": foreign(inverter, judge, n_foreign, context),
         "rows": [
             {
                 "truth": truth,
@@ -80,6 +91,28 @@ def run(context: Context) -> dict[str, Any]:
             for truth, result, scene, mine, true in zip(truths, results, scenes, judged, true_judged, strict=True)
         ],
     }
+
+
+def number(variable: str, most: int) -> int:
+    """How many pictures a variable of the environment asks for."""
+    return min(most, int(os.environ.get(variable, most)))
+
+
+def foreign(inverter: Inverter, judge: Judge, n: int, context: Context) -> dict[str, Any]:
+    """Kind → means with intervals over n pictures that others drew; and their picture."""
+    bench = Bench("compare", inverter, judge, batched=True)
+    found: dict[str, Any] = {}
+    shown: list[Picture] = []
+    records: list[RunRecord] = []
+    for kind in OUT_OF_DOMAIN_FOLDERS:
+        pictures = out_of_domain_pictures(n, kind)
+        of_kind = list(bench.records(entries(["invert"], context.quick), pictures, 1))
+        found[kind] = means(by_picture(of_kind), context.seed, QUALITY)["invert"]
+        shown, records = shown + pictures[:SHOWN_OF_EACH], records + of_kind[:SHOWN_OF_EACH]
+    title = "pictures that others drew (Twemoji, stamps, clip art): the truth above, the prompt that invert found below"
+    images, truths = [picture.image for picture in shown], [picture.truth for picture in shown]
+    draw(context.path("foreign.png"), images, truths, [record["prompt"] for record in records], title)
+    return found
 
 
 def measures(scenes: Sequence[Scene], results: Sequence[Result], judged: Tensor, true_judged: Tensor) -> dict[str, Any]:
@@ -137,17 +170,16 @@ def timed_command(image: Path, seed: int, cache: Path) -> dict[str, Any]:
     return {"prompt": done.stdout.strip(), "seconds": seconds, "peak_mib": peak / 1024}
 
 
-def draw(path: Path, pictures: Tensor, truths: Sequence[str], prompts: Sequence[str]) -> None:
-    """A sheet of scenes, each with its truth and our prompt beneath."""
-    columns = 6
-    rows = -(-len(truths) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 4.9 * rows), layout="constrained")
+def draw(path: Path, images: Sequence[Image.Image], truths: Sequence[str], prompts: Sequence[str], title: str) -> None:
+    """A sheet of pictures, each with its truth and our prompt beneath."""
+    rows = -(-len(truths) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(3.4 * COLUMNS, 4.9 * rows), layout="constrained")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
-    for axis, picture, truth, prompt in zip(axes.flat, pictures, truths, prompts, strict=False):
-        axis.imshow(picture.permute(1, 2, 0).cpu().numpy())
+    for axis, image, truth, prompt in zip(axes.flat, images, truths, prompts, strict=False):
+        axis.imshow(np.asarray(image))
         axis.set_title(textwrap.fill(truth, 34), fontsize=9, color="#555555")
         axis.set_xlabel(textwrap.fill(prompt, 36), fontsize=10)
-    figure.suptitle("held-out scenes: the truth above, the prompt that invert found below", fontsize=14)
+    figure.suptitle(title, fontsize=14)
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -38,9 +38,8 @@ def write_page(
     """Write report.html beside the plots that it embeds."""
     parts = ["<h1>Prompt inversion compared</h1>"]
     for kind, summary in found.items():
-        if summary:
-            parts += [f"<h2>{kind} pictures</h2>", means_table(summary), "<h3>invert minus the other, paired</h3>"]
-            parts.append(differences_table(differences[kind]))
+        parts += [f"<h2>{kind} pictures</h2>", means_table(summary), "<h3>invert minus the other, paired</h3>"]
+        parts.append(differences_table(differences[kind]))
     parts += [f'<img class="plot" alt="{name}" src="{embedded((path.parent / name).read_bytes())}">' for name in PLOTS]
     for kind in found:
         shown = [picture for picture in pictures if picture.kind == kind][:FIRST]

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from experiments import compare, recover
 from experiments.compare import BUDGET, agreement, entries, put_costs
 from experiments.harness import bench as benchmark
 from experiments.harness import records, wall_time
@@ -15,8 +17,10 @@ from experiments.harness.bench import Bench
 from experiments.harness.measures import objects_named, objects_right, relation_right, word_f1
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, out_of_domain_pictures, scene_pictures
 from experiments.harness.records import MethodEntry
+from experiments.harness.runner import Context
 from experiments.harness.statistics import QUALITY, by_picture, means, paired
 from experiments.harness.tables import markdown
+from invert.errors import InputError
 from invert.methods import METHODS
 from invert.picturebook.grammar import parse
 from invert.picturebook.world import held_out
@@ -212,6 +216,34 @@ def test_the_quick_comparison_runs_the_package_once_and_searches_with_half_the_b
     quick = {entry.name: entry for entry in entries(["invert", "interrogator"], quick=True)}
     assert quick["invert"].options["budget"] == BUDGET // 2 and quick["invert"].max_pictures is None
     assert (quick["interrogator"].max_pictures, quick["interrogator"].kinds) == (1, ("held-out",))
+
+
+def extent_of(monkeypatch, tmp_path, **environment: str):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"COMPARE_{name}", value)
+    return compare.extent(Context("compare", tmp_path))
+
+
+def test_a_part_of_the_comparison_is_chosen_by_pictures_kinds_and_methods(monkeypatch, tmp_path):
+    pictures, seeds, chosen = extent_of(
+        monkeypatch, tmp_path, PICTURES="3,2", KINDS="held-out,stamps", METHODS="pez,invert", SEEDS="1"
+    )
+    assert [picture.kind for picture in pictures] == ["held-out"] * 3 + ["stamps"] * 2
+    assert seeds == 1 and [entry.name for entry in chosen] == ["invert", "pez"]
+
+
+def test_an_unknown_kind_of_pictures_is_refused(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="COMPARE_KINDS: unknown 'cartoons'"):
+        extent_of(monkeypatch, tmp_path, PICTURES="1", KINDS="stamps,cartoons")
+
+
+def test_foreign_pictures_are_shown_with_the_prompts_that_the_comparison_keeps(bench, monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(recover, "Bench", lambda name, *_, **__: made.append(name) or bench())
+    found = recover.foreign(Still(), Still(), 2, Context("recover", tmp_path))
+    assert made == ["compare"] and list(found) == list(OUT_OF_DOMAIN_FOLDERS)
+    assert all(row["pictures"] == 2 and row["word_f1"]["mean"] == 0.5 for row in found.values())
+    assert Image.open(tmp_path / "recover-foreign.png").width > 1000
 
 
 @pytest.mark.parametrize(

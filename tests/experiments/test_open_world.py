@@ -113,6 +113,12 @@ def test_unknown_methods_and_a_run_without_ours_are_refused(monkeypatch: pytest.
         open_world.extent(context)
 
 
+def test_a_kind_of_pictures_can_be_run_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPEN_WORLD_KINDS", "clip-art")
+    pictures, _, _ = open_world.extent(Context("open-world", tmp_path, True, 0, torch.device("cpu")))
+    assert [picture.kind for picture in pictures] == ["clip-art"]
+
+
 def test_there_are_pictures_of_every_kind() -> None:
     for kind in OUT_OF_DOMAIN_FOLDERS:
         (picture,) = out_of_domain_pictures(1, kind)
