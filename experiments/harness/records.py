@@ -77,7 +77,8 @@ def revision_of(method: str) -> int:
 @cache
 def weights_of(uses_generator: bool) -> str:
     """Hash of the weights that a method of picturebook reads."""
-    files = [models.WEIGHTS / "clip.safetensors", *(sorted(GENERATOR.rglob("*.safetensors")) if uses_generator else ())]
+    files = [models.WEIGHTS / "clip.safetensors", *([models.SYNONYMS] if models.SYNONYMS.exists() else [])]
+    files += sorted(GENERATOR.rglob("*.safetensors")) if uses_generator else []
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

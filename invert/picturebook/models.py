@@ -1,7 +1,8 @@
 """picturebook's two models: the CLIP that is inverted, and the held-out judge.
 
 Both are real open_clip models (own config, CLIP's 49,408-token tokenizer). The files store fp16
-weights and only the token rows that training touched; the other rows are zero when loaded.
+weights and only the token rows that training touched; the other rows are zero when loaded. Words that mean an
+object of the world and were taught afterwards (`scripts/teach_synonyms.py`) have their rows in a file of their own.
 `export_open_clip` writes what `open_clip.create_model_and_transforms` reads. open_clip is imported where its classes
 are built: `invert.picturebook.clip` reads the CLIP without them.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 TOKENS = WEIGHTS / "tokens.txt"
+SYNONYMS = WEIGHTS / "synonyms.safetensors"  # "tokens" (M,) int32; of each model rows (M, D) fp16 by its name
 VOCAB_SIZE, CONTEXT = 49408, 77
 START_OF_TEXT, END_OF_TEXT = 49406, 49407
 IMAGE_SIZE = 64  # pixels
@@ -90,11 +92,15 @@ def compact_state(path: Path) -> dict[str, Tensor]:
 
 
 def full_state(path: Path) -> dict[str, Tensor]:
-    """The stored weights as a float32 state dict over the whole 49,408-token table."""
+    """The stored weights, and the rows of synonyms beside them, as a float32 state dict over the whole 49,408-token table."""
     state = compact_state(path)
     rows = state[TOKEN_TABLE]
     table = torch.zeros(VOCAB_SIZE, rows.shape[1])
     table[list(trained_token_ids())] = rows
+    taught = path.with_name(SYNONYMS.name)
+    if taught.exists():
+        synonyms = load_file(taught)
+        table[synonyms["tokens"].long()] = synonyms[path.stem].float()
     return {**state, TOKEN_TABLE: table}
 
 
