@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from clustering import Chunks, KMeans, Shards
 
@@ -13,6 +16,7 @@ RNG = np.random.default_rng(5)
 X = np.concatenate([RNG.normal(0, 1, (400, 3)), RNG.normal(8, 1, (300, 3)), RNG.normal(-8, 1, (200, 3))]).astype("f4")
 X = X[RNG.permutation(len(X))]
 WEIGHTS = RNG.integers(0, 4, len(X)) * 0.5
+FAR = torch.full((3, 3), 1e3) + torch.arange(3)[:, None]  # as a start: all but one cluster are empty
 
 
 @pytest.fixture
@@ -78,40 +82,48 @@ def test_what_is_no_shard_is_named(tmp_path):
 
 WORKER = """
 import sys
-import numpy as np, torch
-import torch.distributed as dist
-from clustering import KMeans, Shards
-folder, rank = sys.argv[1], int(sys.argv[2])
+import torch
+from tests.clustering.test_shards import fitted_by
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-shards = Shards(folder + "/shards", rows=77, group="world")
-weights = np.load(folder + "/weights.npy")
-own = weights[:350] if rank == 0 else weights[350:]
-far = torch.full((3, 3), 1e3) + torch.arange(3)[:, None]  # all but one cluster start empty
-out = {}
-for name, model, sample_weight in (("plain", KMeans(3), None), ("weighted", KMeans(3), own), ("far", KMeans(3, init=far), None)):
-    model.fit(shards, sample_weight=sample_weight)
-    out[name] = model.cluster_centers_, model.labels_, model.inertia_, model.n_iter_
-torch.save(out, f"{folder}/{rank}.pt")
-dist.destroy_process_group()
+torch.save(fitted_by(1, sys.argv[1]), f"{sys.argv[1]}/1.pt")
 """
+
+
+def fitted_by(rank, folder):
+    """What one of two processes finds."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(minutes=10)
+    )
+    try:
+        shards = Shards(f"{folder}/shards", rows=77, group="world")
+        own = WEIGHTS[:350] if rank == 0 else WEIGHTS[350:]
+        out = {}
+        for name, model, weights in (
+            ("plain", KMeans(3), None),
+            ("weighted", KMeans(3), own),
+            ("far", KMeans(3, init=FAR), None),
+        ):
+            model.fit(shards, sample_weight=weights)
+            out[name] = model.cluster_centers_, model.labels_, model.inertia_, model.n_iter_
+    finally:
+        dist.destroy_process_group()
+    return out
 
 
 def test_two_processes_find_the_centers_of_one(tmp_path):
     (tmp_path / "shards").mkdir()
     for number, part in enumerate(np.split(X, [100, 350, 600])):
         np.save(tmp_path / "shards" / f"{number}.npy", part)
-    np.save(tmp_path / "weights.npy", WEIGHTS)
     command = [sys.executable, "-c", WORKER, str(tmp_path)]
-    started = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
-    for process in started:
-        assert process.wait(600) == 0, process.communicate()[1]
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    far = torch.full((3, 3), 1e3) + torch.arange(3)[:, None]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as other:
+        first = fitted_by(0, tmp_path)  # the other one is this process
+        said = other.communicate()[1]
+    assert other.returncode == 0, said
+    second = torch.load(tmp_path / "1.pt")
     for name, model, weights in (
         ("plain", KMeans(3), None),
         ("weighted", KMeans(3), WEIGHTS),
-        ("far", KMeans(3, init=far), None),
+        ("far", KMeans(3, init=FAR), None),
     ):
         model.fit(Shards(tmp_path / "shards"), sample_weight=weights)
         assert torch.equal(first[name][0], second[name][0])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,8 +81,14 @@ def random_open_clip(**shape: Any) -> Any:
     return rough(CLIP(**open_clip_config(**shape)))
 
 
+@cache
+def open_clip_tokenizer() -> Any:
+    """CLIP's own, which pads to all 77 positions."""
+    return open_clip.get_tokenizer("ViT-B-32")
+
+
 def with_open_clip(name: str, model: Any) -> Adapted:
-    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    tokenizer = open_clip_tokenizer()
     return Adapted(
         load_clip(name, device="cpu"),
         lambda prompts: model.encode_text(tokenizer(prompts), normalize=True),
@@ -126,13 +134,18 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture(scope="session")
 def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
-    """open_clip's whole ViT-B-32, random, through a checkpoint file."""
+    """open_clip's ViT-B-32 at its full width, random and three layers deep, through a checkpoint file."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    config = open_clip.get_model_config("ViT-B-32") or {}
+    config["vision_cfg"]["layers"] = config["text_cfg"]["layers"] = 3
+    (folder / "ViT-B-32-shallow.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "ViT-B-32-shallow.json")
     torch.manual_seed(0)
-    model = rough(open_clip.create_model("ViT-B-32"))
-    path = tmp_path_factory.mktemp("checkpoints") / "random.pt"
+    model = rough(open_clip.create_model("ViT-B-32-shallow"))
+    path = folder / "random.pt"
     torch.save(model.state_dict(), path)
-    adapted = with_open_clip(f"ViT-B-32/{path}", model)
-    path.unlink()  # 600 MB
+    adapted = with_open_clip(f"ViT-B-32-shallow/{path}", model)
+    path.unlink()  # 300 MB
     return adapted
 
 
@@ -153,7 +166,7 @@ def transformers_clip(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    encode = open_clip.get_tokenizer("ViT-B-32")  # pads to all 77 positions
+    encode = open_clip_tokenizer()
 
     def encode_text(prompts: list[str]) -> Tensor:
         pooled = model.text_model(input_ids=encode(prompts)).pooler_output

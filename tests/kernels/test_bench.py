@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import partial
 from itertools import groupby
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from kernels import timing
+from kernels import timing, tune
 from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
 from kernels.checks import CHECKS, name_of
 from kernels.tiles import label_tile, power_of_two, rows_each
@@ -24,13 +23,13 @@ from kernels.tune import SHAPES, candidates
 CPU = torch.device("cpu")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "kernels.bench", *arguments], capture_output=True, text=True)
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     ran = run("32", "8x16x4", "--backends", "einsum,numba", "--budget", "0.1", "--json", str(tmp_path / "bench.json"))
-    assert ran.returncode == 0, ran.stderr
+    assert ran.exit_code == 0, ran.output
     assert "GFLOP/s" in ran.stdout and "einsum" in ran.stdout
     found = json.loads((tmp_path / "bench.json").read_text())
     assert [(row["backend"], row["m"], row["k"], row["n"]) for row in found["rows"]] == [
@@ -52,7 +51,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_end_with_status_2_and_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
-    ran = CliRunner().invoke(app, arguments)
+    ran = run(*arguments)
     assert ran.exit_code == 2
     assert sentence in " ".join(ran.output.replace("│", " ").split())
 
@@ -60,7 +59,7 @@ def test_bad_arguments_end_with_status_2_and_one_sentence(arguments: tuple[str, 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the checks run for minutes: python -m kernels.bench --check")
 def test_without_a_gpu_the_checks_name_what_only_a_gpu_can_show() -> None:
     ran = run("--check")
-    assert ran.returncode == 2
+    assert ran.exit_code == 2
     assert all(name_of(check) in ran.stdout for check in CHECKS)
 
 
@@ -78,13 +77,18 @@ def test_tiles_fit_the_card_and_the_problem() -> None:
     assert [rows_each(n, 132) for n in (100, 2_000_000, 8_000_000, 10**9)] == [128, 256, 1024, 1024]
 
 
-def test_tuning_needs_a_gpu_and_names_every_candidate_once() -> None:
+def test_tuning_needs_a_gpu_and_names_every_candidate_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for shape in SHAPES:
         found = [json.dumps(candidate) for candidate in candidates(shape)]
         assert len(found) == len(set(found)) > 5
     if not torch.cuda.is_available():
-        ran = subprocess.run([sys.executable, "-m", "kernels.tune"], capture_output=True, text=True)
-        assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "no CUDA device" in ran.stderr
+        monkeypatch.setattr(sys, "argv", ["kernels.tune"])
+        with pytest.raises(SystemExit) as end:
+            tune.main()
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.count("\n") == 1 and "no CUDA device" in said
 
 
 def test_rates_and_shares_follow_from_seconds() -> None:

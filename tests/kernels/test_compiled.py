@@ -47,8 +47,15 @@ def assembled(ptx: str, folder: Path, registers: int, target: str = "sm_90") -> 
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("a_along", "b_along"), [("k", "side"), ("side", "k")])
+@pytest.mark.parametrize(
+    ("dtype", "a_along", "b_along"),
+    [
+        ("float32", "k", "side"),
+        ("float64", "side", "k"),
+        pytest.param("float32", "side", "k", marks=pytest.mark.long),
+        pytest.param("float64", "k", "side", marks=pytest.mark.long),
+    ],
+)
 def test_register_blocks_stay_in_registers_two_blocks_to_a_multiprocessor(
     dtype: str, a_along: str, b_along: str, tmp_path: Path
 ) -> None:
@@ -76,7 +83,12 @@ def skinny_report(dtype: str, kernel: Any, wide: bool, warps: int, blocks: int, 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "columns"), [("float32", 1), ("float32", 10), ("float64", 4), ("bfloat16", 10), ("float16", 3)]
+    ("dtype", "columns"),
+    [
+        ("float32", 10),
+        ("bfloat16", 10),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("float32", 1), ("float64", 4), ("float16", 3))),
+    ],
 )
 def test_the_narrow_product_reads_16_bytes_at_a_time_and_keeps_its_sums_in_registers(
     dtype: str, columns: int, tmp_path: Path
@@ -89,7 +101,9 @@ def test_the_narrow_product_reads_16_bytes_at_a_time_and_keeps_its_sums_in_regis
     assert ".local" not in ptx and "0 bytes spill stores, 0 bytes spill loads" in report
 
 
-@pytest.mark.parametrize(("dtype", "rows"), [("float32", 10), ("float64", 4), ("bfloat16", 10)])
+@pytest.mark.parametrize(
+    ("dtype", "rows"), [("float32", 10), ("bfloat16", 10), pytest.param("float64", 4, marks=pytest.mark.long)]
+)
 def test_the_wide_product_has_several_loads_under_way_and_keeps_its_sums_in_registers(
     dtype: str, rows: int, tmp_path: Path
 ) -> None:
@@ -142,7 +156,10 @@ def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: st
     assert ".local" not in ptx
 
 
-@pytest.mark.parametrize(("number", "features"), [("fp16", 128), ("bf16", 1024), ("fp32", 64), ("fp32", 512)])
+@pytest.mark.parametrize(
+    ("number", "features"),
+    [("fp16", 128), ("fp32", 64), *(pytest.param(*case, marks=pytest.mark.long) for case in (("bf16", 1024), ("fp32", 512)))],
+)
 def test_labels_use_hopper_s_tensor_cores_and_nothing_but_labels_is_stored(number: str, features: int) -> None:
     tile = tiles.label_tile(features, 1024, 4 if number == "fp32" else 2)
     pointers = dict.fromkeys(("x", "high", "low"), f"*{number}")
@@ -158,7 +175,7 @@ def test_labels_use_hopper_s_tensor_cores_and_nothing_but_labels_is_stored(numbe
     assert len(re.findall(r"st\.global", ptx)) == 1
 
 
-@pytest.mark.parametrize(("k", "features"), [(8, 2), (8, 1), (4, 4)])
+@pytest.mark.parametrize(("k", "features"), [(8, 2), *(pytest.param(*case, marks=pytest.mark.long) for case in ((8, 1), (4, 4)))])
 def test_sums_of_few_clusters_stay_in_registers(k: int, features: int, tmp_path: Path) -> None:
     block, warps, _ = tiles.FEW
     pointers = dict.fromkeys(("x", "weights", "centers", "partial", "masses"), "*fp32") | {"state": "*i32", "limit": "fp32"}

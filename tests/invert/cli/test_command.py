@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from invert.picturebook.world import draw_scenes
 from invert.rounds import Round
 
 QUICK = ("--restarts", "1", "--soft-steps", "2", "--budget", "3000")
+# What the bundled model's prompts are found without; sympy stands for torch's compiler, which torch.optim and torchvision import.
+SLOW = {"open_clip", "torchvision", "transformers", "huggingface_hub", "torch._dynamo", "sympy", "sklearn", "matplotlib"}
 
 
 @dataclass(frozen=True)
@@ -34,16 +39,11 @@ class Done:
     err: str
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    return Inverter.load("picturebook", device="cpu")
-
-
 @pytest.fixture
-def run(monkeypatch, capsys, loaded):
+def run(monkeypatch, capsys, inverter):
     """run("image.png", "--json") → Done, in this process, with the bundled model loaded once for all tests."""
     load = Inverter.load
-    monkeypatch.setattr(Inverter, "load", lambda model, *rest: loaded if model == "picturebook" else load(model, *rest))
+    monkeypatch.setattr(Inverter, "load", lambda model, *rest: inverter if model == "picturebook" else load(model, *rest))
 
     def command(*words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["invert", *map(str, words)])
@@ -64,12 +64,48 @@ def images(tmp_path) -> list[Path]:
     return paths
 
 
-def test_the_installed_command_prints_the_prompt_and_nothing_else_and_the_same_one_again(run, images):
-    command = [Path(sys.executable).with_name("invert"), str(images[0]), *QUICK]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1 and done.stdout.strip()
-    assert run(images[0], *QUICK).out == done.stdout
+IMPORTED = "import time:"  # how lines of PYTHONPROFILEIMPORTTIME begin
+
+
+def imports(said: Path) -> set[str]:
+    """The modules that a process has said to import."""
+    return {line.rpartition("|")[2].strip() for line in said.read_text().splitlines() if line.startswith(IMPORTED)}
+
+
+def opened_by(process: subprocess.Popen[str], pipe: Path) -> int:
+    """The end of a named pipe that is written into, once the process reads the other one."""
+    while process.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads it yet
+            time.sleep(0.01)
+    raise AssertionError("it ended before it read the pipe")
+
+
+@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_the_installed_command_prints_the_prompt_that_it_prints_here_and_keeps_what_is_done_at_a_signal(
+    run, images, tmp_path, number, status, word
+):
+    """A process as a terminal starts it, without the slow imports; its second picture never comes."""
+    pipe, page, said = tmp_path / "never.png", tmp_path / "page.html", tmp_path / "stderr"
+    os.mkfifo(pipe)
+    command = [Path(sys.executable).with_name("invert"), images[0], pipe, "--report", page, *QUICK]
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with (
+        said.open("w") as err,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True, env=environment) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        writing = opened_by(process, pipe)
+        imported = imports(said)  # for the prompt; the page's curves take more
+        process.send_signal(number)
+        rest = process.stdout.read()
+    os.close(writing)
+    sentences = [line for line in said.read_text().splitlines() if not line.startswith(IMPORTED)]
+    assert process.returncode == status and sentences == [f"invert: {word} after 1 of the images"]
+    assert line == f"{images[0]}\t{run(images[0], *QUICK).out}" and rest == "" and page.read_text().count("<section>") == 1
+    assert "torch" in imported and not imported & SLOW
 
 
 def test_an_unknown_method_is_told_before_the_model_is_loaded(run, monkeypatch):
@@ -162,10 +198,10 @@ def test_a_picture_is_fetched_once_however_many_look_at_it(run, images, tmp_path
     assert done.status == 0 and asked == ["/a.png"]
 
 
-def test_the_soft_prompt_is_saved_as_diffusers_reads_it(run, images, tmp_path, loaded):
+def test_the_soft_prompt_is_saved_as_diffusers_reads_it(run, images, tmp_path, inverter):
     assert run(images[0], "--embedding", tmp_path / "a.safetensors", "--polish-steps", 0, "--tokens", 5, *QUICK).status == 0
     (rows,) = load_file(tmp_path / "a.safetensors").values()
-    soft = loaded.invert(str(images[0]), tokens=5, restarts=1, soft_steps=2, budget=3000).soft
+    soft = inverter.invert(str(images[0]), tokens=5, restarts=1, soft_steps=2, budget=3000).soft
     assert torch.equal(rows, soft.float())
 
 
