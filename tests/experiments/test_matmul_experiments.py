@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from experiments.harness import runner
 from experiments.harness.memory_traffic import H200, L1, LINE, SECTOR, WARP, count, loads_of, traffic
 from experiments.matmul_blocks import BLOCKS, THREAD_MS
 from experiments.matmul_ladder import speed_ups
@@ -89,9 +88,7 @@ def test_speed_ups_compare_neighbors_on_the_largest_size_of_both() -> None:
 
 
 def test_the_model_ranks_the_thread_s_blocks_as_the_thread_measured_them(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments", "run", "matmul-blocks", "--results", str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-    assert ran.returncode == 0, ran.stderr
+    runner.run("matmul-blocks", False, 0, torch.device("cpu"), tmp_path)
     found = json.loads((tmp_path / "matmul-blocks.json").read_text())
     assert (tmp_path / "matmul-blocks-blocks.png").stat().st_size > 10_000
     assert len(found["rows"]) == 2 * (len(BLOCKS) + 1)

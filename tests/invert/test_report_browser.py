@@ -26,18 +26,21 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this mac
 # Quiet and offline; a browser that is run as root refuses its own sandbox.
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 PROMPT = "a lobster to the left of a palm tree on a dotted teal and black background " * 4
-# The page stands in a frame of a device's width, and what the browser made of it is written into the title.
-FRAME = """<!doctype html><title></title><iframe style="border:0;height:900px;width:{width}px" srcdoc="{page}"></iframe>
+WIDTHS = (360, 1200)  # of a phone and of a wide screen, in CSS pixels
+# The page stands in a frame of each width, and what the browser made of them is written into the title.
+FRAME = '<iframe style="border:0;height:900px;width:{width}px" srcdoc="{page}"></iframe>'
+FRAMES = """<!doctype html><title></title>{frames}
 <script>onload = () => {{
-  const inner = document.querySelector("iframe").contentDocument, pictures = [...inner.images];
-  const seen = pictures.filter(x => x.checkVisibility());
-  document.title = JSON.stringify({{
-    scroll: inner.documentElement.scrollWidth,
-    broken: pictures.filter(x => !x.naturalWidth).length,
-    seen: seen.length,
-    narrowest: Math.min(...seen.map(x => x.getBoundingClientRect().width)),
-    text: inner.defaultView.getComputedStyle(inner.querySelector(".prompt")).color,
-  }})
+  document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {{
+    const inner = frame.contentDocument, pictures = [...inner.images], seen = pictures.filter(x => x.checkVisibility());
+    return {{
+      scroll: inner.documentElement.scrollWidth,
+      broken: pictures.filter(x => !x.naturalWidth).length,
+      seen: seen.length,
+      narrowest: Math.min(...seen.map(x => x.getBoundingClientRect().width)),
+      text: inner.defaultView.getComputedStyle(inner.querySelector(".prompt")).color,
+    }}
+  }}))
 }}</script>"""
 
 
@@ -74,27 +77,33 @@ def page(tmp_path_factory: pytest.TempPathFactory, found: Result) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def laid_out(page: str, width: int, folder: Path, *flags: str) -> Layout:
-    (folder / "frame.html").write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")
-    profile = f"--user-data-dir={folder / 'profile'}"
-    command = [str(BROWSER), *FLAGS, profile, *flags, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom"]
+def laid_out(page: str, scheme: int, folder: Path) -> dict[int, Layout]:
+    """Width → layout, under a preferred color scheme: 0 is dark, 1 light."""
+    frames = "".join(FRAME.format(width=width, page=html.escape(page)) for width in WIDTHS)
+    (folder / "frame.html").write_text(FRAMES.format(frames=frames), encoding="utf-8")
+    flags = (f"--user-data-dir={folder / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}")
+    command = [str(BROWSER), *FLAGS, *flags, "--window-size=1400,1000", "--virtual-time-budget=10000", "--dump-dom"]
     done = subprocess.run([*command, str(folder / "frame.html")], capture_output=True, text=True, check=True)
     found = re.search(r"<title>(.*?)</title>", done.stdout)
     assert found, done.stderr
-    return Layout(**json.loads(html.unescape(found[1])))
+    return {width: Layout(**layout) for width, layout in zip(WIDTHS, json.loads(html.unescape(found[1])), strict=True)}
 
 
-@pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_is_wider_than_the_screen_and_every_picture_is_seen(page: str, width: int, tmp_path: Path) -> None:
-    layout = laid_out(page, width, tmp_path)
+@pytest.fixture(scope="module")
+def light(page: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Layout]:
+    return laid_out(page, 1, tmp_path_factory.mktemp("light"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_the_screen_and_every_picture_is_seen(light: dict[int, Layout], width: int) -> None:
+    layout = light[width]
     assert layout.scroll <= width
     assert layout.broken == 0
     assert layout.seen == 1 + 3 * 4  # the picture, and the four of both methods and of the soft prompt
     assert layout.narrowest >= 100
 
 
-def test_the_text_is_light_on_dark_where_that_is_preferred(page: str, tmp_path: Path) -> None:
-    light = laid_out(page, 1200, tmp_path, "--blink-settings=preferredColorScheme=1")
-    dark = laid_out(page, 1200, tmp_path, "--blink-settings=preferredColorScheme=0")
-    brightness = [sum(map(int, re.findall(r"\d+", layout.text)[:3])) for layout in (light, dark)]
+def test_the_text_is_light_on_dark_where_that_is_preferred(page: str, light: dict[int, Layout], tmp_path: Path) -> None:
+    dark = laid_out(page, 0, tmp_path)
+    brightness = [sum(map(int, re.findall(r"\d+", found[1200].text)[:3])) for found in (light, dark)]
     assert brightness[0] < 100 and brightness[1] > 600

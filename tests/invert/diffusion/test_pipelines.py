@@ -82,7 +82,9 @@ def test_guidance_and_steps_matter(opened: dict[str, Any], family: str) -> None:
     assert not torch.equal(drawn(), drawn(guidance=9.0))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["FLUX", *(pytest.param(other, marks=pytest.mark.long) for other in FAMILIES if other != "FLUX")]
+)
 def test_the_command_draws_the_prompt_and_says_that_the_soft_one_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
     folders: dict[str, Path],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from invert.picturebook import models
 from invert.picturebook.bundle import CORPUS_SEED, captions
 from invert.picturebook.bundle import labels as picturebook_labels
 from invert.picturebook.grammar import content_words, lexicon
+from invert.result import Result
 from invert.target import image_latent
 
 MODES = ("fast", "classic", "best", "negative")
@@ -37,17 +40,22 @@ def small_world(inverter):
     return Inverter(bundle)
 
 
+@pytest.fixture(scope="module")
+def inverted(small_world, pictures) -> Callable[[int, str], Result]:
+    """The result of a method on the n-th picture, found once."""
+    return cache(lambda n, method: small_world.invert(pictures[n], method=method, target="raw"))
+
+
 def name_of(mode: str, lite: bool) -> str:
     return "interrogator" + "-lite" * lite + ("" if mode == "best" else f"-{mode}")
 
 
+@pytest.mark.parametrize("picture", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("mode", MODES)
-def test_our_writing_of_the_method_gives_the_prompts_of_the_package(small_world, pictures, mode):
-    for picture in pictures[:2]:
-        package = small_world.invert(picture, method=name_of(mode, False), target="raw")
-        lite = small_world.invert(picture, method=name_of(mode, True), target="raw")
-        assert lite.prompt == package.prompt
-        assert lite.score == pytest.approx(package.score, abs=1e-5)
+def test_our_writing_of_the_method_gives_the_prompts_of_the_package(inverted, mode, picture):
+    package, lite = (inverted(picture, name_of(mode, lite)) for lite in (False, True))
+    assert lite.prompt == package.prompt
+    assert lite.score == pytest.approx(package.score, abs=1e-5)
 
 
 def test_a_corpus_of_the_users_is_where_its_caption_comes_from(small_world, pictures):
@@ -55,9 +63,8 @@ def test_a_corpus_of_the_users_is_where_its_caption_comes_from(small_world, pict
     assert small_world.invert(pictures[0], method="interrogator-fast", corpus=own).prompt.startswith(own)
 
 
-def test_the_lite_method_runs_fewer_positions_than_the_package(small_world, pictures):
-    package = small_world.invert(pictures[0], method="interrogator", target="raw")
-    lite = small_world.invert(pictures[0], method="interrogator-lite", target="raw")
+def test_the_lite_method_runs_fewer_positions_than_the_package(inverted):
+    package, lite = inverted(0, "interrogator"), inverted(0, "interrogator-lite")
     assert lite.forward_tokens * 5 < package.forward_tokens
 
 
