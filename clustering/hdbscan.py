@@ -22,7 +22,7 @@ from clustering.neighbors import NearestNeighbors
 from clustering.params import choice, integer, real, threads_of
 from clustering.persistence import Persistent
 
-ALGORITHMS = ("auto", "brute", "kd_tree")
+ALGORITHMS = ("auto", "brute", "kd_tree", "ball_tree", "groups")
 FEW_POINTS = 10_000  # up to which every pair is looked at, in scikit-learn's order
 TREE_FEATURES = 16  # up to which a k-d tree prunes enough to pay
 
@@ -37,7 +37,9 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         cluster_selection_epsilon: clusters that are born at a smaller distance are merged into what they came from.
         max_cluster_size: larger clusters are split with "eom"; None: no limit.
         metric: "euclidean" or "cosine".
-        algorithm: "brute" looks at every pair, "kd_tree" at few of them; "auto" chooses. Both are exact.
+        algorithm: "brute" looks at every pair, "kd_tree" at few of them, "groups" at every pair by matrix products, for many
+            points of many features; "ball_tree", which scikit-learn has for these, is another name for it. "auto" chooses. All
+            are exact.
         cluster_selection_method: "eom" (excess of mass: the most persistent clusters) or "leaf" (the smallest).
         allow_single_cluster: whether all points may be one cluster.
         n_jobs: threads in main memory; None: as many as torch may use, −1: one a core.
@@ -48,8 +50,8 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         outlier_scores_: (N,) float64 (GLOSH), towards 1 for outliers.
         n_features_in_: D.
 
-    Labels are scikit-learn's where every pair is looked at; where edges of the tree are equally long, "kd_tree" may
-    take another of them and label a point at the rim otherwise.
+    Labels are scikit-learn's with "brute" ("auto" up to 10,000 points); where edges of the tree are equally long, the
+    others may take another of them and label a point at the rim otherwise.
 
     Raises:
         ValueError: NaN or infinity, fewer points than min_samples, and parameters out of range.
@@ -135,17 +137,25 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
 
     def _hierarchy(self, points: Tensor, least: int) -> tuple[Tensor, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Core distances (N,) and the edges of the spanning tree."""
-        from clustering import kdtree
-        from clustering.exact import nearest_in_tree
         from clustering.spanning import spanning_tree
 
-        auto_tree = len(points) > FEW_POINTS and points.device.type == "cpu" and points.shape[1] <= TREE_FEATURES
-        if self.algorithm == "kd_tree" or (self.algorithm == "auto" and auto_tree):
-            if points.device.type != "cpu":
-                raise ValueError(f"algorithm 'kd_tree' searches in main memory, the points are on {points.device}: use brute")
+        way, in_memory = self.algorithm, points.device.type == "cpu"
+        if way == "auto":
+            many = len(points) > FEW_POINTS and in_memory
+            way = "brute" if not many else "kd_tree" if points.shape[1] <= TREE_FEATURES else "groups"
+        if way != "brute" and not in_memory:
+            raise ValueError(f"algorithm {way!r} searches in main memory, the points are on {points.device}: use brute")
+        if way == "kd_tree":
+            from clustering import kdtree
+            from clustering.exact import nearest_in_tree
+
             tree = kdtree.build(points.numpy())
             core = nearest_in_tree(tree, points, least)[0][:, -1].sqrt()
             return core, spanning_tree(points, core, tree)
+        if way in ("groups", "ball_tree"):
+            from clustering.spanning_groups import spanning_tree_of_groups
+
+            return spanning_tree_of_groups(points, least)
         search = NearestNeighbors(least).fit(points)
         core = search._search(points, least)[0][:, -1].sqrt()
         return core, spanning_tree(points, core, None)

@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import HDBSCAN
 from clustering.spanning import prim_on_device, spanning_tree
+from clustering.spanning_groups import spanning_tree_of_groups
 
 TEST_DATA = StandardScaler().fit_transform(make_blobs(n_samples=200, random_state=10)[0])  # scikit-learn's own
 
@@ -82,6 +83,51 @@ def test_both_ways_find_trees_of_the_same_edges(seed, least):
     np.testing.assert_allclose(lengths[0], lengths[1])
     on_device = prim_on_device(points, core)[2]
     np.testing.assert_allclose(np.sort(on_device), np.sort(spanning_tree(points, core, None)[2]))
+
+
+def many_features(kind):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(600, 24)) + rng.normal(size=(5, 24))[rng.integers(5, size=600)] * 2
+    x[:40] = rng.uniform(-6, 6, (40, 24))
+    if kind == "curved":  # few dimensions, as embeddings have
+        x = np.tanh(rng.random((600, 2)) @ rng.normal(size=(2, 24)) * 3)
+    if kind == "copies":
+        x[100:400] = x[rng.integers(100, 110, 300)]
+    if kind == "far apart":  # float32 cannot tell what is near within such a cluster
+        x[::2] += 1e6
+    return x.astype(np.float32 if kind == "float32" else np.float64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("float64", 1), ("float64", 6), ("float32", 6), ("curved", 1), ("copies", 6), ("far apart", 6)]
+)
+def test_groups_find_a_tree_as_short_and_scikit_learns_labels(kind, least, monkeypatch):
+    monkeypatch.setattr("clustering.groups.GROUP_POINTS", 64)
+    x = many_features(kind)
+    points = torch.from_numpy(x)
+    core, (start, end, weight) = spanning_tree_of_groups(points, least)
+    np.testing.assert_allclose(core, HDBSCAN(algorithm="brute")._hierarchy(points, least)[0], rtol=1e-12)
+    np.testing.assert_allclose(np.sort(weight), np.sort(spanning_tree(points, core, None)[2]), rtol=1e-12)
+    lengths = np.linalg.norm(x[start].astype(float) - x[end], axis=1)
+    np.testing.assert_allclose(weight, np.maximum(lengths, np.maximum(core[start], core[end])))
+    ours = HDBSCAN(12, least, algorithm="groups").fit(x)
+    theirs = sklearn.cluster.HDBSCAN(12, least, copy=True).fit(x)
+    assert adjusted_rand_score(ours.labels_, theirs.labels_) > (0.95 if kind == "copies" else 0.999)
+    assert np.array_equal(HDBSCAN(12, least, algorithm="ball_tree").fit(x).labels_, ours.labels_)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_groups_take_few_points(n):
+    x = torch.arange(3.0 * n).reshape(n, 3).square()
+    core, (_, _, weight) = spanning_tree_of_groups(x, 1)
+    assert core.tolist() == [0.0] * n
+    np.testing.assert_allclose(np.sort(weight), np.sort((x[1:] - x[:-1]).double().norm(dim=1)))
+
+
+def test_many_points_of_many_features_are_grouped_without_being_asked(monkeypatch):
+    monkeypatch.setattr("clustering.hdbscan.FEW_POINTS", 500)
+    x = many_features("float32")
+    assert np.array_equal(HDBSCAN(12).fit(x).labels_, HDBSCAN(12, algorithm="groups").fit(x).labels_)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
