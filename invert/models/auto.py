@@ -44,15 +44,17 @@ def check_kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) 
         raise InputError(f"the model {name!r}, of type {kind!r}, {otherwise}")
 
 
-def load_pair(called: str, folder: Path, model_class: Any, other_class: Any, device: torch.device) -> tuple[Any, Any]:
-    """The model on its device, and its processor or tokenizer. Float32 on processors, float16 on GPUs.
+def load_pair(
+    called: str, folder: Path, model_class: Any, other_class: Any, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[Any, Any]:
+    """The model on its device, and its processor or tokenizer.
 
-    called: what messages call it, as in "the captioner 'hf:NAME'".
+    called: what messages call it, as in "the captioner 'hf:NAME'". dtype: None for float32 on processors, float16 on GPUs.
 
     Raises:
         InputError: it is damaged or incomplete.
     """
-    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     try:
         with quiet():
             other = other_class.from_pretrained(str(folder), local_files_only=True)

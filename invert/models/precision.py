@@ -31,3 +31,9 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
 def at_least_float32(x: Tensor) -> Tensor:
     """x in float32, or as it is where it has more; differentiable."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; elsewhere they take longer than those of float32."""
+    known = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(supported() for supported in known if supported is not None)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from invert.lexicon import Lexicon, Prompt
 
 
+MOST_LEARNED = 32_768  # prompts of a corpus that a prior is learned from: its tables would outgrow memory
+
+
 class Prior(Protocol):
     """log p of prompts over a lexicon. All logarithms are natural."""
 
@@ -53,10 +56,11 @@ class Prior(Protocol):
 
 
 def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
-    """The class n-gram prior of the corpus; the uniform one where it teaches none."""
+    """The class n-gram prior of the corpus, of a long one of a sample; the uniform one where it teaches none."""
+    from invert.corpus import spread
     from invert.prior.class_ngram import ClassNgramPrior
     from invert.prior.uniform import UniformPrior
 
     if corpus.prompts and corpus.teaches_prior:
-        return ClassNgramPrior(corpus.prompts, lexicon)
+        return ClassNgramPrior(spread(corpus.prompts, MOST_LEARNED), lexicon)
     return UniformPrior(lexicon)

@@ -3,7 +3,7 @@
 A search scores thousands of prompts, and a language model is as large as the text encoder. So the bundle's own prior judges
 all of them, and the model the best few of each round, as speech recognition rescores an n-best list (Chow and Schwartz,
 1989), and the words that may follow at each slot of the prompts in hand. What texts have in common at their beginning
-is run once and kept as KV cache.
+is run once (`invert.prior.text_tree`), where the model takes a mask that says what each token sees.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from torch import Tensor
 from invert.errors import InputError
 from invert.models.auto import check_kind, folder_of, load_pair
 from invert.models.checks import SAMPLES, check_vocabulary
+from invert.models.precision import multiplies_bfloat16
+from invert.prior.text_tree import Row, TextTree, trees
 
-ROWS = 32  # texts that go through the model at once
-LEAST_SHARED = 3  # tokens at the beginning of texts that are worth a run of their own
+MOST_NODES = 256  # tokens that go through the model at once
 MOST_KNOWN = 200_000  # texts whose log p is kept
+TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.1, torch.float16: 0.05}  # relative, of logits by a tree and one by one
+TRIED = ("a photo of a dog", "a photo of two cats on a table", "an oil painting of a dog")  # as a tree, and one by one
 ENDS = (".", "\n")  # what ends a sentence beside the end-of-text token
 
 
@@ -50,14 +53,21 @@ class CausalLanguageModel:
         marks = [self.encode(mark) for mark in ENDS]
         ends = {ids[0] for ids in marks if len(ids) == 1} | {tokenizer.eos_token_id}
         self.ends = torch.tensor(sorted(ends - {None, unknown}), device=model.device)
-        taken = inspect.signature(model.forward).parameters  # newer versions of transformers call it otherwise
-        self.cache_name = "cache" if "cache" in taken else "past_key_values"
         self._known: dict[str, float] = {}
+        self.reads_trees = self._reads_trees()
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def first_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The first token of each text, -1 where it has none."""
+        return [ids[0] if ids else -1 for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    def _row(self, text: str) -> Row:
+        """What the model reads of a text: one token at least."""
+        return (*self.begin, *self.encode(text)) or (0,)
 
     @torch.inference_mode()
     def log_probs(self, texts: Sequence[str]) -> Tensor:
@@ -66,82 +76,83 @@ class CausalLanguageModel:
         if len(self._known) + len(fresh) > MOST_KNOWN:
             self._known.clear()
             fresh = list(dict.fromkeys(texts))
-        rows = {text: (*self.begin, *self.encode(text)) for text in fresh}
-        for group in shared_beginnings(sorted(fresh, key=rows.__getitem__), rows):
-            self._known.update(zip(group, self._run([rows[text] for text in group]), strict=True))
+        rows = {text: self._row(text) for text in fresh}
+        fresh.sort(key=rows.__getitem__)
+        found: list[float] = []
+        for tree in trees([rows[text] for text in fresh], MOST_NODES):
+            logits = self._logits(tree)
+            totals = logits.logsumexp(1)
+            log_p, last = tree.sums(logits, totals), [path[-1] for path in tree.paths]
+            if len(self.ends):
+                log_p += (logits[last][:, self.ends].logsumexp(1) - totals[last]).double().cpu()
+            found += log_p.tolist()
+        self._known.update(zip(fresh, found, strict=True))
         return torch.tensor([self._known[text] for text in texts], dtype=torch.float64)
 
-    def _run(self, rows: list[tuple[int, ...]]) -> list[float]:
-        """log p of rows of ids; their common beginning is run once."""
-        shared = min(common_length(rows), min(map(len, rows)) - 1)  # at least one token is left to run
-        if len(rows) == 1 or shared < LEAST_SHARED:
-            return self._scored(rows, None, 0, torch.empty(0)).tolist()
-        prefix = torch.tensor([rows[0][:shared]], device=self.model.device)
-        output = self.model(prefix, use_cache=True)
-        self.positions += shared
-        log_p: Tensor = output.logits[0].float().log_softmax(-1)  # (shared, V)
-        inside = log_p[:-1].gather(1, prefix[0, 1:, None]).sum()
-        cache = getattr(output, self.cache_name if self.cache_name in output else "past_key_values")
-        cache.batch_repeat_interleave(len(rows))
-        scores: list[float] = (inside + self._scored(rows, cache, shared, log_p[-1])).tolist()
-        return scores
+    @torch.inference_mode()
+    def next_log_probs(self, prompts: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Of each prompt, given as L words, log p (L + 1, V) float32 of every token behind its first 0 to L words.
 
-    def _scored(self, rows: list[tuple[int, ...]], cache: Any, shared: int, before: Tensor) -> Tensor:
-        """(N,) log p of what lies behind `shared` tokens, whose next-token log p (V,) is `before`."""
-        device, longest = self.model.device, max(map(len, rows)) - shared
-        ids = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
-        lengths = torch.tensor([len(row) - shared for row in rows], device=device)
-        for i, row in enumerate(rows):
-            ids[i, : len(row) - shared] = torch.tensor(row[shared:], device=device)
-        real = torch.arange(longest, device=device) < lengths[:, None]
-        seen = torch.cat([torch.ones(len(rows), shared, dtype=torch.long, device=device), real.long()], 1)
-        output = self.model(ids, attention_mask=seen, use_cache=cache is not None, **{self.cache_name: cache})
+        On the model's device. Zeros for no words where the model knows no beginning of a text.
+        """
+        rows = [self._row(" ".join(words)) for words in prompts]
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        found: dict[int, Tensor] = {}
+        for tree in trees([rows[i] for i in order], MOST_NODES):
+            log_p = self._logits(tree).log_softmax(1)
+            for path in tree.paths:
+                i = order[len(found)]
+                ends = [len(self.begin) + len(self.encode(" ".join(prompts[i][:n]))) - 1 for n in range(len(prompts[i]) + 1)]
+                at = torch.tensor(ends, device=log_p.device)
+                found[i] = log_p[[path[max(0, end)] for end in ends]] * (at >= 0)[:, None]
+        return [found[i] for i in range(len(rows))]
+
+    def _logits(self, tree: TextTree) -> Tensor:
+        """(M, V) float32: of the token behind each node."""
+        device = self.model.device
+        if not self.reads_trees:
+            return self._logits_one_by_one(tree)
+        self.positions += len(tree)
+        hidden = torch.finfo(self.model.dtype).min
+        mask = torch.zeros(len(tree), len(tree)).masked_fill(~tree.ancestors, hidden).to(device, self.model.dtype)
+        ids, depths = (torch.tensor([values], device=device) for values in (tree.ids, tree.depths))
+        output = self.model(ids, attention_mask=mask[None, None], position_ids=depths, use_cache=False)
+        logits: Tensor = output.logits[0].float()
+        return logits
+
+    def _logits_one_by_one(self, tree: TextTree) -> Tensor:
+        """The same from a batch of whole texts."""
+        device = self.model.device
+        lengths = torch.tensor([len(row) for row in tree.rows])
+        ids = torch.tensor([[*row, *[0] * (int(lengths.max()) - len(row))] for row in tree.rows])
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
         self.positions += ids.numel()
-        log_p: Tensor = output.logits.float().log_softmax(-1)  # (N, longest, V)
-        steps = log_p[:, :-1].gather(2, ids[:, 1:, None])[..., 0].masked_fill(~real[:, 1:], 0).sum(1)
-        if shared:
-            steps = steps + before[ids[:, 0]]
-        if not len(self.ends):
-            return steps
-        last = log_p[torch.arange(len(rows), device=device), lengths - 1]
-        return steps + last[:, self.ends].logsumexp(1)
+        output = self.model(ids.to(device), attention_mask=real.long().to(device), use_cache=False)
+        logits: Tensor = output.logits[tree.places].float()
+        return logits
 
     @torch.inference_mode()
-    def next_log_probs(self, words: Sequence[str], slots: Sequence[int]) -> Tensor:
-        """(S, V) float32: log p of every token behind the first `slot` words of a prompt; on the model's device.
-
-        Zeros for slot 0 where the model knows no beginning of a text.
-        """
-        row = (*self.begin, *self.encode(" ".join(words)))
-        places = [len(self.begin) + len(self.encode(" ".join(words[:slot]))) - 1 for slot in slots]
-        output = self.model(torch.tensor([row], device=self.model.device))
-        log_p: Tensor = output.logits[0].float().log_softmax(-1)
-        self.positions += len(row)
-        found = log_p[torch.tensor([max(place, 0) for place in places], device=log_p.device)]
-        return found * (torch.tensor(places, device=log_p.device) >= 0)[:, None]
-
-
-def common_length(rows: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all rows have in common at their beginning."""
-    first, last = min(rows), max(rows)  # of sorted rows these differ first
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    def _reads_trees(self) -> bool:
+        """Whether the model takes a mask of its own for every token and computes the same by it; some kinds do not."""
+        if not {"attention_mask", "position_ids"} <= set(inspect.signature(self.model.forward).parameters):
+            return False
+        tree = TextTree([self._row(text) for text in TRIED])
+        self.reads_trees = True
+        expected = self._logits_one_by_one(tree)
+        try:
+            found = self._logits(tree)
+        except Exception:  # whatever a kind of model raises that has no use for such a mask
+            return False
+        finally:
+            self.positions = 0
+        spread = (expected - expected.mean(0)).norm()
+        return bool((found - expected).norm() <= TOLERANCE.get(self.model.dtype, 0.01) * spread)
 
 
-def shared_beginnings(texts: Sequence[str], rows: dict[str, tuple[int, ...]]) -> list[list[str]]:
-    """Texts, sorted by their rows, in groups of at most ROWS: those of a like beginning together, and then the rest."""
-    groups: list[list[str]] = []
-    for text in texts:
-        head = rows[text][:LEAST_SHARED]
-        if groups and len(groups[-1]) < ROWS and rows[groups[-1][0]][:LEAST_SHARED] == head:
-            groups[-1].append(text)
-        else:
-            groups.append([text])
-    small = [text for group in groups if len(group) < LEAST_SHARED for text in group]  # cheaper padded than each alone
-    return [group for group in groups if len(group) >= LEAST_SHARED] + [small[i : i + ROWS] for i in range(0, len(small), ROWS)]
-
-
-def load_language_model(name: str, device: torch.device) -> CausalLanguageModel:
+def load_language_model(name: str, device: torch.device, dtype: torch.dtype | None = None) -> CausalLanguageModel:
     """The language model of a folder, or of "hf:NAME" on the hub.
+
+    dtype: None for bfloat16 on processors that multiply it, else float32 there, and float16 on GPUs.
 
     Raises:
         InputError: it cannot be reached or read, or is of another kind.
@@ -152,4 +163,6 @@ def load_language_model(name: str, device: torch.device) -> CausalLanguageModel:
     folder = folder_of(name, "language")
     check_kind(name, folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "is no causal language model: give one such as hf:gpt2")
     classes = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
-    return CausalLanguageModel(name, *load_pair(f"the language model {name!r}", folder, *classes, device))
+    if dtype is None and device.type == "cpu" and multiplies_bfloat16():
+        dtype = torch.bfloat16
+    return CausalLanguageModel(name, *load_pair(f"the language model {name!r}", folder, *classes, device, dtype))

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from invert.found import Pool
     from invert.search import Search
 
-RESCORED = 48  # prompts that the model judges at once
-SETTLED = 12  # best prompts that must all have been judged
-PASSES = 4  # times that it judges in one round, at most
+RESCORED = 24  # prompts that the model judges at once
+SETTLED = 8  # best prompts that must all have been judged
+PASSES = 3  # times that it judges in one round, at most
 SAMPLES = 48  # prompts of the corpus that tell what is usual
 SENTENCES = ("a photo of a dog on a beach", "an oil painting of two boats in a harbor", "a small red house under a cloudy sky")
 
@@ -42,7 +42,7 @@ class Rescorer:
         self.per_token = float(model.log_probs(usual).sum()) / max(1, tokens)  # a token of the text encoder
         texts = [word.text for word in lexicon.words]
         # (2, W): the model's first token of each word, where it begins a prompt and behind a space; -1 for none
-        firsts = [[(model.encode(lead + text) or [-1])[0] for text in texts] for lead in ("", " ")]
+        firsts = [model.first_tokens([lead + text for text in texts]) for lead in ("", " ")]
         self.first_tokens = torch.tensor(firsts, device=model.model.device)
 
     def rescore(self, search: Search, pool: Pool) -> None:
@@ -68,11 +68,13 @@ class Rescorer:
         """The bundle's prior with the model's words among those that it proposes."""
         return Proposing(base, self, search)
 
-    def word_log_probs(self, words: Sequence[str], slots: Sequence[int]) -> Tensor:
-        """(S, W) float32 on the CPU: log p of each word's first token behind the first `slot` words of a prompt."""
-        log_p = self.model.next_log_probs(words, slots)
-        first = self.first_tokens[[0 if slot == 0 else 1 for slot in slots]]  # (S, W)
-        return log_p.gather(1, first.clamp(min=0)).masked_fill(first < 0, log_p.min()).cpu()
+    def word_log_probs(self, prompts: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Of each prompt, given as L words, log p (L + 1, W) float32 on the CPU of each word's first token at each slot."""
+        found = []
+        for log_p in self.model.next_log_probs(prompts):
+            first = self.first_tokens[[0] + [1] * (len(log_p) - 1)]  # (L + 1, W)
+            found.append(log_p.gather(1, first.clamp(min=0)).masked_fill(first < 0, log_p.min()).cpu())
+        return found
 
 
 class Proposing:
@@ -106,6 +108,6 @@ class Proposing:
         missing = [words for words in dict.fromkeys(texts) if words not in self._told]
         if missing:
             self._told = {words: told for words, told in self._told.items() if words in texts}
-            self._told |= {words: self.rescorer.word_log_probs(words, range(len(words) + 1)) for words in missing}
+            self._told |= dict(zip(missing, self.rescorer.word_log_probs(missing), strict=True))
         self.search.scorer.budget.language_tokens += self.rescorer.model.positions - before
         return torch.stack([self._told[texts[i]][at] for i, at in zip(prompt.tolist(), slot.tolist(), strict=True)])

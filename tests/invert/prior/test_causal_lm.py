@@ -16,8 +16,9 @@ from invert.bundle import ModelBundle
 from invert.corpus import Corpus
 from invert.errors import InputError
 from invert.inverter import Inverter
-from invert.prior.causal_lm import CausalLanguageModel, common_length, load_language_model, shared_beginnings
+from invert.prior.causal_lm import CausalLanguageModel, load_language_model
 from invert.prior.rescoring import Rescorer
+from invert.prior.text_tree import TextTree, trees
 
 FAST = {"soft_steps": 2, "restarts": 1, "tokens": 4, "max_tokens": 6, "seed": 0}
 
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def language(folder: Path) -> CausalLanguageModel:
-    return load_language_model(str(folder), torch.device("cpu"))
+    return load_language_model(str(folder), torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +82,56 @@ def test_log_p_in_batches_with_shared_beginnings_is_that_of_each_text_alone(lang
     assert language.positions - before == spent  # what is known is not run again
 
 
-def test_common_beginnings() -> None:
-    assert common_length([(1, 2, 3), (1, 2), (1, 2, 4)]) == 2
-    rows = {"a": (1, 2, 3, 4), "b": (1, 2, 3, 5), "c": (1, 2, 3, 6), "d": (9,)}
-    assert shared_beginnings(sorted(rows, key=rows.__getitem__), rows) == [["a", "b", "c"], ["d"]]
+class WithoutTrees(torch.nn.Module):
+    """A language model that takes no mask of its own for every token: by its arguments, or because it ignores one."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.device, self.dtype = model, model.device, model.dtype
+
+    def get_output_embeddings(self) -> Any:
+        return self.model.get_output_embeddings()
+
+    def forward(self, ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> Any:
+        return self.model(ids, attention_mask=attention_mask, use_cache=use_cache)
+
+
+class Ignoring(WithoutTrees):
+    def forward(self, ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool, position_ids: Any = None) -> Any:
+        return self.model(ids, attention_mask=attention_mask if attention_mask.ndim == 2 else None, use_cache=use_cache)
+
+
+@pytest.mark.parametrize("kind", [WithoutTrees, Ignoring])
+def test_a_model_that_takes_no_tree_is_found_out_and_reads_texts_one_by_one(language: CausalLanguageModel, kind: Any) -> None:
+    other = CausalLanguageModel("other", kind(language.model), language.tokenizer)
+    assert language.reads_trees and not other.reads_trees and other.positions == 0
+    texts = ["w1 w2 w3", "w1 w2 w4", "w5"]
+    torch.testing.assert_close(other.log_probs(texts), language.log_probs(texts), atol=1e-4, rtol=1e-4)
+    for found, expected in zip(other.next_log_probs([["w1", "w2"]]), language.next_log_probs([["w1", "w2"]]), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_texts_are_trees_of_their_beginnings() -> None:
+    rows = [(1, 2), (1, 2, 3), (1, 2, 4, 5), (6, 2)]
+    tree = TextTree(rows)
+    assert [[tree.ids[node] for node in path] for path in tree.paths] == [list(row) for row in rows]
+    assert len(tree) == 7 and tree.ancestors.sum(1).tolist() == [depth + 1 for depth in tree.depths]
+    parts = list(trees(rows, 5))
+    assert [row for part in parts for row in part.rows] == rows and [len(part) for part in parts] == [5, 2]
+
+
+def test_in_bfloat16_texts_are_about_as_likely(folder: Path, language: CausalLanguageModel) -> None:
+    texts = ["w1 w2 w3", "w4 w1"]
+    half = load_language_model(str(folder), torch.device("cpu"), torch.bfloat16).log_probs(texts)
+    torch.testing.assert_close(half, language.log_probs(texts), atol=0.3, rtol=0.05)
 
 
 def test_a_model_that_learned_to_count_proposes_the_next_number(language: CausalLanguageModel, toy: ModelBundle) -> None:
     assert language.log_probs(["w1 w2 w3 w4"])[0] > language.log_probs(["w1 w4 w3 w2"])[0] + 3
-    words = Rescorer(language, toy, 1.0).word_log_probs(["w1", "w2"], [0, 1, 2])
+    (words,) = Rescorer(language, toy, 1.0).word_log_probs([["w1", "w2"]])
     assert words.shape == (3, len(toy.lexicon)) and bool(words.isfinite().all())
-    alone = language.next_log_probs(["w1", "w2"], [2])[0]
-    assert float(words[2, 7]) == pytest.approx(float(alone[language.encode(" w7")[0]]), abs=1e-5)
+    (alone,) = language.next_log_probs([["w1", "w2"]])
+    assert float(words[2, 7]) == pytest.approx(float(alone[2, language.encode(" w7")[0]]), abs=1e-5)
 
 
 def test_with_the_model_alone_prompts_are_such_as_it_expects(language: CausalLanguageModel, toy: ModelBundle) -> None:
