@@ -18,7 +18,7 @@ from invert.bundle import ModelBundle
 from invert.config import SearchConfig, SoftConfig
 from invert.errors import InputError
 from invert.found import Pool
-from invert.lexicon import Lexicon, Prompt, contains_phrase, word_ids
+from invert.lexicon import Lexicon, Prompt, contains_phrase, token_count, word_ids
 from invert.methods.captioned import shortened_captions
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import soft_prompts_together, soft_steps
@@ -141,7 +141,7 @@ def searching(
     search = Search(task.bundle, task.scorer(), task.history, settings, *rules)
     search.anchors = tuple(task.bundle.lexicon.words[word].text for word in sparse)
     if needed and not search.allowed(needed):
-        raise InputError("the required words do not fit into one prompt: require fewer, or raise `max_tokens`")
+        raise InputError(too_long(needed, task.clip.max_prompt_tokens))
     chosen = different_templates_first(retrieved[len(captions) :], task.bundle.lexicon)
     if task.bundle.compose is not None:
         composed = task.bundle.compose(search, task.target)
@@ -151,6 +151,14 @@ def searching(
     pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
     short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
     return replace(output(task, stage, search, pool), shortened=short)
+
+
+def too_long(needed: Prompt, most: int) -> str:
+    """Why the required words make no prompt of a model that reads so many tokens."""
+    n = token_count(needed)
+    if n > most:
+        return f"the required words are {n} tokens, and this model reads {most}: require fewer"
+    return "the required words do not fit into one prompt: require fewer, or raise `max_tokens`"
 
 
 def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: Pool) -> InversionOutput:
@@ -169,8 +177,8 @@ def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: P
 
 
 def prepare(bundle: ModelBundle) -> None:
-    """Encode the corpus."""
-    _ = bundle.encoded_corpus
+    """Encode the corpus, and the words that starts are composed of."""
+    bundle.encode()
 
 
 def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:

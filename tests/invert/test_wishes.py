@@ -8,7 +8,9 @@ from invert.bundle import ModelBundle, generic_bundle
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.inverter import Inverter
+from invert.lexicon import Word
 from invert.methods.configs import GcgConfig, PezConfig
+from invert.methods.invert import too_long
 from invert.picturebook.bundle import FUNCTION_WORDS
 from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
@@ -184,3 +186,8 @@ def test_retrieval_leaves_out_what_holds_a_banned_word(inverter):
 def test_a_foreign_model_draws_with_no_generator_unless_it_is_named(picturebook, pictures):
     with pytest.raises(InputError, match="'picturebook' brings no generator: give one as `generator`"):
         Inverter(generic_bundle(picturebook)).invert(pictures[0], method="ph2p")
+
+
+def test_required_words_beyond_the_models_context_are_counted():
+    words = tuple(Word(f"w{i}", (i,)) for i in range(9))
+    assert too_long(words, 8) == "the required words are 9 tokens, and this model reads 8: require fewer"
