@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from invert.corpus import EncodedCorpus
 from invert.encoding import encode_prompts
 from invert.errors import InputError
+from invert.latents import LatentTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,10 +107,10 @@ def encode_tables(clip: Clip, tables: PhraseTables) -> EncodedTables:
     phrases = tuple(dict.fromkeys(phrase for table in tables.values() for phrase in table))
     if not phrases:
         return {}
-    _, latents = encode_prompts(clip, phrases)
+    latents = encode_prompts(clip, phrases)[1].tensor()
     index_of = {phrase: i for i, phrase in enumerate(phrases)}
     return {
-        category: EncodedCorpus(tuple(table), latents[[index_of[phrase] for phrase in table]])
+        category: EncodedCorpus(tuple(table), LatentTable.of(latents[[index_of[phrase] for phrase in table]]))
         for category, table in tables.items()
         if table
     }

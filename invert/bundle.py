@@ -7,7 +7,9 @@ as a function from a `Clip` to a `ModelBundle`.
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from torch import Tensor
 
 from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
-from invert.encoding import encode_prompts
+from invert.encoding import Exhausted, encode_prompts, never, until
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.tokenizer import next_encoder
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from invert.search import Search
     from invert.together import Steps
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 GAP_PROMPTS = 256  # words that the mean text latent is taken from, at most
 DEFAULT_BUNDLE = "generic"  # of models that bring none
@@ -58,6 +61,7 @@ class ModelBundle:
             has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
             encoder; None where the corpus's nearest prompts are all that a search starts from.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
+        encode_words: encodes what `compose` looks up, within so many seconds, as `encode` does; None where there is nothing.
         examples: draws pictures to try the model on, by name; None where there are none.
         doubt: says of pictures, unit latents (B, E), why the model may not know what each shows: a sentence, or "" where
             it does; None where nothing can tell.
@@ -75,6 +79,7 @@ class ModelBundle:
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     soft_words: bool = True
+    encode_words: Callable[[float | None], tuple[int, int]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
     doubt: Callable[[Tensor], list[str]] | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -92,7 +97,7 @@ class ModelBundle:
     @cached_property
     def word_latents(self) -> Tensor:
         """(W, E) float32: unit latent of each word of the lexicon as a prompt of its own, on the model's device."""
-        return encode_prompts(self.clip, [word.text for word in self.lexicon.words])[1]
+        return encode_prompts(self.clip, [word.text for word in self.lexicon.words])[1].tensor()
 
     @cached_property
     def encoded_corpus(self) -> EncodedCorpus:
@@ -103,7 +108,7 @@ class ModelBundle:
         """
         return encode_corpus(self.clip, self.corpus.prompts)
 
-    def corpus_within(self, exhausted: Callable[[], bool]) -> EncodedCorpus:
+    def corpus_within(self, exhausted: Exhausted) -> EncodedCorpus:
         """`encoded_corpus`, but only as much of it as is encoded before time is up.
 
         Raises:
@@ -112,9 +117,31 @@ class ModelBundle:
         if "encoded_corpus" in self.__dict__:
             return self.encoded_corpus
         found = encode_corpus(self.clip, self.corpus.prompts, exhausted)
-        if len(found.prompts) == len(self.corpus.prompts):
+        n, of = len(found.prompts), len(self.corpus.prompts)
+        if n == of:
             self.__dict__["encoded_corpus"] = found
+        else:
+            log.warning("time was up when %s of %s prompts of the corpus were encoded: the rest is left out", f"{n:,}", f"{of:,}")
         return found
+
+    def encode(self, seconds: float | None = None, words: bool = True) -> tuple[int, int]:
+        """Encode ahead of the first search what searches look up: how many texts are encoded now, and of how many.
+
+        What lies on disk from before counts, and what is encoded here is kept there.
+
+        Args:
+            seconds: to spend on it, the most useful texts first; what is not reached then is left out of this bundle's
+                searches until this is called again. None: all of them, however long that takes.
+            words: those that starts are composed of, too, and not the corpus alone.
+        """
+        began = time.perf_counter()
+        done, total = self.encode_words(seconds) if words and self.encode_words is not None else (0, 0)
+        n = len(self.corpus.prompts)
+        known = self.__dict__.get("encoded_corpus")
+        if n and (known is None or len(known.prompts) < n):
+            up = never if seconds is None else until(began + seconds)
+            known = self.__dict__["encoded_corpus"] = encode_corpus(self.clip, self.corpus.prompts, up)
+        return done + (len(known.prompts) if known else 0), total + n
 
     @cached_property
     def modality_gap(self) -> Tensor | None:
@@ -160,7 +187,11 @@ class ModelBundle:
         changes: dict[str, Any] = {}
         banned = tuple(ban)
         if corpus is not None:
-            changes |= {"corpus": Corpus(as_prompts(corpus)), "compose": None}  # starts come from these prompts then
+            changes |= {
+                "corpus": Corpus(as_prompts(corpus)),
+                "compose": None,
+                "encode_words": None,
+            }  # starts come from these prompts then
         if banned:
             changes["lexicon"] = self.lexicon.without(banned)
         if gap_images is not None:

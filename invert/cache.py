@@ -71,8 +71,8 @@ def read_arrays(file: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def keep_arrays(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the arrays for the next start; a note in the log where that cannot be."""
+def keep_arrays(file: Path, arrays: dict[str, np.ndarray]) -> bool:
+    """Write the arrays for the next start, and say whether they are there; a note in the log where that cannot be."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -82,6 +82,8 @@ def keep_arrays(file: Path, arrays: dict[str, np.ndarray]) -> None:
         write_file(file, buffer.getvalue())
     except OSError as error:
         note_unwritable(str(file.parent), error.strerror or str(error))
+        return False
+    return True
 
 
 @cache

@@ -5,13 +5,14 @@ A corpus is encoded once per model and kept on disk, as the token index is; no i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from invert.corpus_file import read_corpus as read_corpus
-from invert.encoding import encode_prompts
+from invert.encoding import Exhausted, encode_prompts, never
 from invert.errors import InputError
+from invert.latents import LatentTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,24 +36,35 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus:
-    """Prompts and their unit latents (N, E) float32 on the model's device."""
+    """Prompts and their unit latents (N, E), on the model's device or on disk."""
 
     prompts: tuple[str, ...]
-    latents: Tensor
+    latents: LatentTable
 
     def nearest(self, target: Tensor, k: int) -> list[tuple[str, float]]:
         """The k prompts nearest to the unit target (E,), each with its cosine, best first."""
-        scores, order = (self.latents @ target).topk(min(k, len(self.prompts)))
-        return [(self.prompts[i], score) for score, i in zip(scores.tolist(), order.tolist(), strict=True)]
+        return self.nearest_to_each(target[None], k)[0]
+
+    def nearest_to_each(self, targets: Tensor, k: int) -> list[list[tuple[str, float]]]:
+        """`nearest` of each of the unit targets (B, E)."""
+        scores, order = self.latents.nearest(targets, k)
+        return [
+            [(self.prompts[i], score) for score, i in zip(*row, strict=True)]
+            for row in zip(scores.tolist(), order.tolist(), strict=True)
+        ]
+
+    def of(self, chosen: Sequence[int]) -> EncodedCorpus:
+        """Those of ascending indices."""
+        return EncodedCorpus(tuple(self.prompts[i] for i in chosen), self.latents.of_rows(chosen))
 
 
-def encode_corpus(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool] = lambda: False) -> EncodedCorpus:
+def encode_corpus(clip: Clip, prompts: Sequence[str], exhausted: Exhausted = never) -> EncodedCorpus:
     """The prompts with their latents, read back from disk where the model encoded them before.
 
     Args:
         clip: the model.
         prompts: at least one.
-        exhausted: whether time is up; the prompts that were not reached are then left out.
+        exhausted: whether time is up; prompts that are neither on disk nor reached are then left out.
 
     Raises:
         InputError: there are no prompts.
@@ -60,9 +72,15 @@ def encode_corpus(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bo
     if not prompts:
         raise InputError("this model comes without prompts to start from: give a `corpus`")
     indices, latents = encode_prompts(clip, prompts, exhausted)
-    return EncodedCorpus(tuple(prompts[i] for i in indices), latents)
+    whole = len(indices) == len(prompts)
+    return EncodedCorpus(tuple(prompts) if whole else tuple(prompts[i] for i in indices), latents)
 
 
 def as_prompts(lines: Iterable[str]) -> tuple[str, ...]:
     """Lines → distinct prompts in lower case, blank ones left out."""
     return tuple(dict.fromkeys(line.strip().lower() for line in lines if line.strip()))
+
+
+def spread(prompts: Sequence[str], n: int) -> Sequence[str]:
+    """At most n of the prompts, from all parts of the list alike."""
+    return prompts if len(prompts) <= n else [prompts[i * len(prompts) // n] for i in range(n)]

@@ -1,19 +1,27 @@
-"""Many prompts → their unit latents, in chunks that are kept on disk each, within a limit of time.
+"""Many prompts → their unit latents, a few hundred at a time, each few hundred kept on disk in half precision.
 
-A corpus may have a million prompts. What was encoded before a run's time was up is used for it, and what is
-whole on disk is not encoded again at the next one. Progress goes to the log.
+A corpus may have a million prompts, and a large tower takes a minute for a few thousand. So whatever was encoded stays: a
+run that is stopped, or whose time is up, has lost nothing, the next one goes on, and a list that grew is encoded where it
+is new. What begins alike is run once. Whoever shows progress asks for it by `reporting`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from invert.cache import cache_folder, keep_arrays, read_arrays
+from invert.latents import LatentTable, Part
+from invert.together import latents_of_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,65 +29,119 @@ if TYPE_CHECKING:
     from invert.models.clip import Clip
 
 log = logging.getLogger(__name__)
-CHUNK = 16_384  # prompts of one file
-BATCH = 256  # prompts between two looks at the clock: as many as `Clip.encode_text` runs at once
+CHUNK = 256  # prompts of one file, between two looks at the clock
+MOST_IN_MEMORY = 131_072  # prompts of a list whose latents are held in memory; of longer ones they stay in the files
+LOGGED = 16_384  # prompts between two lines of the log
 GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples spread evenly
 
+Exhausted = Callable[[], bool]
+Report = Callable[[int, int], None]  # prompts of a list that are encoded, and all
+_report: ContextVar[Report | None] = ContextVar("report", default=None)
 
-def encode_prompts(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool] = lambda: False) -> tuple[list[int], Tensor]:
-    """Indices (n) of the prompts that were encoded, ascending, and their unit latents (n, E) float32 on the model's device.
 
-    All of them, unless time is up: then those that were reached, one batch at least.
+def never() -> bool:
+    """Time is never up."""
+    return False
+
+
+def until(moment: float) -> Exhausted:
+    """Time is up at that moment of `time.perf_counter`."""
+    return lambda: time.perf_counter() >= moment
+
+
+@contextmanager
+def reporting(report: Report) -> Iterator[None]:
+    """Within the context `report` is told how far each list is encoded, unless all of it lies on disk."""
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive prompts of a list, the index of the first, and the file that their latents are kept in."""
+
+    clip: Clip
+    begin: int
+    prompts: Sequence[str]
+    file: Path
+
+    def on_disk(self) -> Tensor | None:
+        """Latents (n, E) float16 on the CPU; None where no whole file of them is there."""
+        arrays = read_arrays(self.file)
+        if arrays is None or set(arrays) != {"latents"}:
+            return None
+        latents = arrays["latents"]
+        return torch.from_numpy(latents) if latents.dtype == "float16" and len(latents) == len(self.prompts) else None
+
+    def encoded(self) -> tuple[Tensor, bool]:
+        """The latents computed, and whether they are kept on disk now."""
+        latents = encode(self.clip, self.prompts).half().cpu()
+        return latents, keep_arrays(self.file, {"latents": latents.numpy()})
+
+    def read(self) -> Tensor:
+        """The latents from the file, or computed where it is gone."""
+        found = self.on_disk()
+        return self.encoded()[0] if found is None else found
+
+
+def encode_prompts(
+    clip: Clip, prompts: Sequence[str], exhausted: Exhausted = never, in_order: bool = False
+) -> tuple[list[int], LatentTable]:
+    """Indices (n) of the prompts that were encoded, ascending, and their unit latents (n, E).
+
+    All of them, unless time is up: then those that lie on disk and those that were reached, one chunk at least.
+
+    Args:
+        clip: the model.
+        prompts: at least one.
+        exhausted: whether time is up.
+        in_order: begin with the first prompts; otherwise chunks come spread over the list, so that no kind is left out.
     """
-    indices: list[int] = []
-    parts: list[Tensor] = []
-    for start in range(0, len(prompts), CHUNK):
-        chunk = prompts[start : start + CHUNK]
-        found, latents = _encoded_chunk(clip, chunk, exhausted)
-        indices += [start + i for i in found]
-        parts.append(latents)
-        if len(prompts) > CHUNK:
-            log.info("encoded %s of %s prompts of the corpus", f"{len(indices):,}", f"{len(prompts):,}")
-        if exhausted() or len(found) < len(chunk):
+    chunks = list(chunks_of(clip, prompts))
+    parts: dict[int, Part] = {}
+    for i, chunk in enumerate(chunks):
+        if len(prompts) > MOST_IN_MEMORY:
+            if chunk.file.exists():
+                parts[i] = chunk.read
+        elif (latents := chunk.on_disk()) is not None:
+            parts[i] = latents
+    missing = [i for i in range(len(chunks)) if i not in parts]
+    missing.sort(key=lambda i: i if in_order else i * GOLDEN_RATIO % 1)
+    done = sum(len(chunks[i].prompts) for i in parts)
+    report = _report.get()
+    for i in missing:
+        if parts and exhausted():
             break
-    if len(indices) < len(prompts):
-        log.warning(
-            "time was up when %s of %s prompts of the corpus were encoded: the rest is left out", len(indices), len(prompts)
-        )
-    return indices, torch.cat(parts)
+        if report is not None:
+            report(done, len(prompts))
+        latents, kept = chunks[i].encoded()
+        parts[i] = chunks[i].read if kept and len(prompts) > MOST_IN_MEMORY else latents
+        done += len(chunks[i].prompts)
+        if done // LOGGED > (done - CHUNK) // LOGGED:
+            log.info("encoded %s of %s prompts", f"{done:,}", f"{len(prompts):,}")
+    if report is not None and missing:
+        report(done, len(prompts))
+    order = sorted(parts)
+    indices = [chunks[i].begin + k for i in order for k in range(len(chunks[i].prompts))]
+    return indices, LatentTable([parts[i] for i in order], [len(chunks[i].prompts) for i in order], clip.device)
 
 
-def _encoded_chunk(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool]) -> tuple[list[int], Tensor]:
-    """The same for one chunk, from its file where that is there."""
-    file = cache_folder() / f"{_digest(clip, prompts)}.corpus.npz"
-    arrays = read_arrays(file)
-    if arrays is not None and set(arrays) == {"latents"} and len(arrays["latents"]) == len(prompts):
-        return list(range(len(prompts))), torch.from_numpy(arrays["latents"]).to(clip.device)
-    found, latents = _encode(clip, prompts, exhausted)
-    if len(found) == len(prompts):
-        keep_arrays(file, {"latents": latents.cpu().numpy()})
-    return found, latents
+def chunks_of(clip: Clip, prompts: Sequence[str]) -> Iterator[Chunk]:
+    """The prompts in chunks, each with its file."""
+    folder = cache_folder() / "latents" / clip.fingerprint
+    for begin in range(0, len(prompts), CHUNK):
+        part = prompts[begin : begin + CHUNK]
+        name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:16]
+        yield Chunk(clip, begin, part, folder / f"{name}.npz")
 
 
-def _encode(clip: Clip, prompts: Sequence[str], exhausted: Callable[[], bool]) -> tuple[list[int], Tensor]:
-    """Prompts of like length together, and short and long batches in turn: what is left out is of no one kind."""
-    lengths = [min(len(clip.tokenizer.encode(prompt)), clip.max_prompt_tokens) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: lengths[i])
-    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-    found: list[int] = []
-    parts: list[Tensor] = []
-    for number in sorted(range(len(batches)), key=lambda i: i * GOLDEN_RATIO % 1):
-        found += batches[number]
-        parts.append(clip.encode_text([prompts[i] for i in batches[number]]).float())
-        if exhausted():
-            break
-    ascending = torch.tensor(found, device=parts[0].device).argsort()
-    return sorted(found), torch.cat(parts)[ascending]
-
-
-def _digest(clip: Clip, prompts: Sequence[str]) -> str:
-    """Of what the latents depend on: the prompts, and the model and its precision, as seen in a few of their latents."""
-    probe = clip.encode_text(prompts[:4]).float().cpu()
-    seen = (probe * 1e4).round().int().numpy().tobytes()
-    precision = b"" if clip.dtype == torch.float32 else str(clip.dtype).encode()
-    return hashlib.sha256("\n".join(prompts).encode() + seen + precision).hexdigest()[:16]
+@torch.no_grad()
+def encode(clip: Clip, prompts: Sequence[str]) -> Tensor:
+    """Unit latents (n, E) float32 of prompts; what they have in common at their beginning is run once."""
+    if not clip.tower.shares_prefixes:
+        return clip.encode_text(prompts).float()
+    ids, eot = clip.tokenize(prompts)
+    return latents_of_rows(clip, ids.cpu(), eot.cpu())

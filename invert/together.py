@@ -107,7 +107,22 @@ def cosines(clip: Clip, questions: Sequence[Scores]) -> list[Tensor]:
 
 
 def cosines_of_rows(clip: Clip, ids: Tensor, eot: Tensor, targets: Tensor) -> Tensor:
-    """(N,) on the model's device; prompts whose rows are rounded up to one length go through the tower together."""
+    """(N,) on the model's device."""
+    order, latents = encoded_rows(clip, ids, eot)
+    parts = [(part * targets[chosen.to(clip.device)]).sum(-1) for chosen, part in zip(order, latents, strict=True)]
+    found = torch.empty(len(eot), device=clip.device)
+    found[torch.cat(order).to(clip.device)] = torch.cat(parts)
+    return found
+
+
+def latents_of_rows(clip: Clip, ids: Tensor, eot: Tensor) -> Tensor:
+    """Unit latents (N, E) float32 on the model's device; ids, eot: as in `Scores`."""
+    order, latents = encoded_rows(clip, ids, eot)
+    return torch.cat(latents)[torch.cat(order).argsort().to(clip.device)]
+
+
+def encoded_rows(clip: Clip, ids: Tensor, eot: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Which prompts went through the tower together, and their unit latents: those whose rows are rounded up to one length."""
     kinds = row_lengths(clip, eot)
     order, parts = [], []
     for length in kinds.unique().tolist():
@@ -116,11 +131,9 @@ def cosines_of_rows(clip: Clip, ids: Tensor, eot: Tensor, targets: Tensor) -> Te
         rows, ends = rows.to(clip.device), eot[chosen].to(clip.device)
         shares = clip.tower.shares_prefixes
         latents = encode_sharing(clip.tower, rows, ends) if shares else clip.tower.encode(clip.embed(rows), ends)
-        parts.append((F.normalize(latents.float(), dim=-1) * targets[chosen.to(clip.device)]).sum(-1))
+        parts.append(F.normalize(latents.float(), dim=-1))
         order.append(chosen)
-    found = torch.empty(len(eot), device=clip.device)
-    found[torch.cat(order).to(clip.device)] = torch.cat(parts)
-    return found
+    return order, parts
 
 
 def gradients(clip: Clip, questions: Sequence[Slopes]) -> list[tuple[Tensor, Tensor]]:

@@ -38,12 +38,12 @@ class Ungrounded(Composer):
 
 def not_composed(bundle: ModelBundle) -> ModelBundle:
     """It starts from the nearest prompts of the corpus."""
-    return replace(bundle, compose=None)
+    return replace(bundle, compose=None, encode_words=None)
 
 
 def without_corpus(bundle: ModelBundle) -> ModelBundle:
     """It has no prompts to start from, and the prior that they teach all the same."""
-    return replace(bundle, corpus=Corpus(MUTE), compose=None, learn_prior=lambda corpus, lexicon: bundle.prior)
+    return replace(bundle, corpus=Corpus(MUTE), compose=None, encode_words=None, learn_prior=lambda corpus, lexicon: bundle.prior)
 
 
 def without_phrases(bundle: ModelBundle) -> ModelBundle:
@@ -55,8 +55,8 @@ def without_phrases(bundle: ModelBundle) -> ModelBundle:
 def without_grounds(bundle: ModelBundle) -> ModelBundle:
     """Every sentence about a background left out, of the corpus, of what it teaches, and of the composed starts."""
     kept = tuple(text for text in bundle.corpus.prompts if GROUND not in text.split())
-    writer = PromptWriter(trained_words(bundle.clip))
-    return replace(bundle, corpus=Corpus(kept), compose=Ungrounded(bundle.clip, writer).prompts)
+    composer = Ungrounded(bundle.clip, PromptWriter(trained_words(bundle.clip)))
+    return replace(bundle, corpus=Corpus(kept), compose=composer.prompts, encode_words=composer.encode)
 
 
 def with_own_lists(bundle: ModelBundle) -> ModelBundle:

@@ -165,10 +165,9 @@ class Tiers:
     def _retrieved(self, pixels: Sequence[Any]) -> list[Found | Exception]:
         latents, doubt = self.latents(pixels), self.inverter.bundle.doubt
         doubts = [""] * len(latents) if doubt is None else doubt(latents)
-        scores, order = (self.targets(latents) @ self.corpus.latents.T).topk(min(self.config.top, len(self.corpus.prompts)))
         found: list[Found | Exception] = []
-        for row, columns, doubted in zip(scores.tolist(), order.tolist(), doubts, strict=True):
-            best = tuple((self.corpus.prompts[i], score) for score, i in zip(row, columns, strict=True))
+        for nearest, doubted in zip(self.corpus.nearest_to_each(self.targets(latents), self.config.top), doubts, strict=True):
+            best = tuple(nearest)
             found.append(Found(*best[0], tier=1, method=RETRIEVE, token_passes=0, alternatives=best, doubt=doubted))
         return found
 

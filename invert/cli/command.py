@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Sequence
@@ -101,6 +102,8 @@ def check(options: Options, outputs: Outputs) -> InvertConfig:
         raise InputError("`text` is empty: give the prompt to shorten")
     if options.text is not None and options.caption is not None:
         raise InputError("`caption` says what a picture shows, and `text` has none: leave one of them out")
+    if not 0 < options.encode_seconds < math.inf:
+        raise InputError(f"`encode_seconds` is {options.encode_seconds}: give more than 0 (`invert encode` takes all the time)")
     check_analysis(options)
     check_text(options)
     methods = (options.method, *listed(options.compare or ""))

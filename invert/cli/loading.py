@@ -15,10 +15,11 @@ from invert.cli.options import Options, SearchOptions, drawing_options, listed, 
 from invert.cli.outputs import Outputs
 from invert.cli.polishing import polishing, with_soft_prompt
 from invert.cli.sources import expanded
-from invert.cli.terminal import complain, progress
+from invert.cli.terminal import bar, complain, progress
 from invert.config import InvertConfig
 from invert.diffusion.options import DrawingOptions
 from invert.diffusion.pseudo_tokens import check_models
+from invert.encoding import reporting
 from invert.errors import InputError
 from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
@@ -59,6 +60,7 @@ def prepare(
     polisher = polishing(options, inverter.bundle, outputs)
     config = with_soft_prompt(config, outputs, polisher)
     load_helpers(inverter, config, others)
+    encode_ahead(inverter, config, (options.method, *others), options.encode_seconds)
     check_embedding(inverter.clip, outputs)
     judge = loaded_judge(inverter, options.judge) if others or outputs.draws or options.judge is not None else None
     wanted = drawing_options(options)
@@ -102,6 +104,23 @@ def load_helpers(inverter: Inverter, config: InvertConfig, others: Sequence[str]
     if config.caption is not None:
         with progress(f"loading {config.caption}"):
             inverter.captioners.captioner(config)
+
+
+def encode_ahead(inverter: Inverter, config: InvertConfig, methods: Sequence[str], seconds: float | None) -> None:
+    """Encode the words and prompts that the methods look up, with a bar, and say what is missing where time is up.
+
+    seconds: to spend on it; None for as long as it takes.
+    """
+    if not any("corpus" in get_method(method).options for method in methods) or (config.corpus and config.seconds is not None):
+        return  # a corpus of the user's counts against the seconds of the search
+    bundle = inverter.bundle_for(config)
+    with bar(f"encoding for {inverter.clip.name}") as show, reporting(show):
+        done, total = bundle.encode(seconds, words="invert" in methods)
+    if done < total:
+        complain(
+            f"note: {done:,} of the {total:,} words and prompts of this bundle are encoded for {inverter.clip.name!r}, and "
+            "looked up. They are kept, and the next run goes on; `invert encode` with the same options encodes them all"
+        )
 
 
 def check_embedding(clip: Clip, outputs: Outputs) -> None:

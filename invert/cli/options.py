@@ -23,6 +23,7 @@ from invert.models.names import DTYPES
 
 DEFAULT = InvertConfig()
 SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."
+ENCODE_SECONDS = 40.0  # so that a first prompt comes in less than two minutes, on two cores and a ViT-L-14
 EMBEDDED = ("use", "show", "ignore")  # what becomes of a prompt that a picture carries
 TARGETS = ("raw", "empty", "gap")
 
@@ -143,6 +144,10 @@ class Options(SearchOptions):
     phrases: Annotated[
         str | None, typer.Option(help="More phrases for --analyze: a file a category, one a line, or a folder of such files.")
     ] = None
+    encode_seconds: Annotated[
+        float,
+        typer.Option(help="Seconds to spend at most, before the first picture, on encoding words and prompts once a model."),
+    ] = ENCODE_SECONDS
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False
     trace: Annotated[Path | None, typer.Option(help="Draw the curves and which prompts won when into this PNG.")] = None
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None

@@ -183,11 +183,12 @@ def load(options: RunOptions, config: InvertConfig, plan: TierPlan, interrupts: 
     """The model, when a picture needs it."""
     with interrupts.while_importing():
         from invert.batch.tiers import Tiers
-        from invert.cli.loading import load_helpers, loaded, negative_of
+        from invert.cli.loading import encode_ahead, load_helpers, loaded, negative_of
 
     negative = negative_of(options.negative)
     inverter = loaded(options)
     load_helpers(inverter, config)
+    encode_ahead(inverter, config, (options.method,), None)
     return Tiers(inverter, config, plan, negative)
 
 

@@ -20,6 +20,7 @@ class SubCommand(NamedTuple):
 
 
 SUBCOMMANDS = {
+    "encode": SubCommand("invert.cli.encode:command", "words and prompts for a model, once, resumable", "a table"),
     "run": SubCommand("invert.cli.run:run_command", "captions and tables for folders of pictures, resumable", "a prompt"),
     "serve": SubCommand("invert.cli.serve:command", "a page and an HTTP API over one model", "a page"),
     "shards": SubCommand("invert.cli.shards:shards_command", "tars and Parquet files, on any number of machines", "a shard"),

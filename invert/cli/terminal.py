@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from invert.cli.flags import translated
@@ -104,3 +104,22 @@ def progress(text: str) -> Iterator[Any]:
 
     with Console(stderr=True, highlight=False).status(as_text(text)) as line:
         yield line
+
+
+@contextlib.contextmanager
+def bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of what is done and of all there is, which shows both as a bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        tasks: dict[int, Any] = {}  # of lists by their lengths
+
+        def show(done: int, total: int) -> None:
+            if total not in tasks:
+                tasks[total] = shown.add_task(escaped(text, encoding_of(sys.stderr)), total=total)
+            shown.update(tasks[total], completed=done)
+
+        yield show

@@ -6,14 +6,16 @@ tokens that it met are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from invert.bundle import ModelBundle
-from invert.corpus import Corpus
+from invert.corpus import Corpus, spread
 from invert.english.categories import ADJECTIVE_TABLES, category
 from invert.english.compose import Composer
 from invert.english.corpus import PromptWriter
 from invert.english.tables import entries, phrases
+from invert.english.token_ids import KnownIds
 from invert.errors import InputError
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
 from invert.models.clip import Clip
@@ -33,35 +35,38 @@ def load(clip: Clip) -> ModelBundle:
     Raises:
         InputError: the model met no English noun in training.
     """
-    knows = trained_words(clip)
+    known, encode_next = KnownIds(clip.tokenizer.encode), next_encoder(clip.tokenizer)
+    known_next = None if encode_next is None else KnownIds(encode_next)
+    knows = trained_words(clip, known)
     writer = PromptWriter(knows)
     if not writer.nouns:
         raise InputError(f'the model {clip.name!r} met no English noun in training: use `bundle` "generic"')
+    composer = Composer(clip, writer)
     texts = [*ENGLISH_FUNCTION_WORDS, *(entry.text for entry in entries()), *style_phrases()]
+    lexicon = Lexicon.of_texts(filter(knows, texts), ENGLISH_FUNCTION_WORDS, known, encode_next=known_next)
+    for ids in filter(None, (known, known_next)):
+        ids.keep()
     return ModelBundle(
         name=NAME,
         clip=clip,
-        lexicon=Lexicon.of_texts(
-            filter(knows, texts),
-            ENGLISH_FUNCTION_WORDS,
-            clip.tokenizer.encode,
-            encode_next=next_encoder(clip.tokenizer),
-        ),
+        lexicon=replace(lexicon, encode=clip.tokenizer.encode, encode_next=encode_next),
         corpus=Corpus(writer.prompts(CORPUS_SIZE)),
         learn_prior=learn_prior,
-        compose=Composer(clip, writer).prompts,
+        compose=composer.prompts,
+        encode_words=composer.encode,
         soft_words=False,  # they earn nothing here: experiments/results/open-world-soft-words.json
     )
 
 
-def trained_words(clip: Clip) -> Callable[[str], bool]:
-    """Tells whether the model has met every token of a text in training."""
+def trained_words(clip: Clip, encode: Callable[[str], Sequence[int]] | None = None) -> Callable[[str], bool]:
+    """Tells whether the model has met every token of a text in training. encode: its tokenizer's, or what knows its ids."""
+    encode = encode or clip.tokenizer.encode
     trained = clip.token_embeddings.any(1).tolist()
     known: dict[str, bool] = {}
 
     def knows(text: str) -> bool:
         if text not in known:
-            ids = clip.tokenizer.encode(text)
+            ids = encode(text)
             known[text] = bool(ids) and all(trained[token] for token in ids)
         return known[text]
 
@@ -78,4 +83,4 @@ def style_phrases() -> list[str]:
 
 def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
     """The class n-gram of English classes."""
-    return CategoryNgramPrior(corpus.prompts[:PRIOR_SIZE], lexicon, category)
+    return CategoryNgramPrior(spread(corpus.prompts, PRIOR_SIZE), lexicon, category)

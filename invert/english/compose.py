@@ -8,6 +8,7 @@ few best descriptions so far (beam search over slots). Prompts are judged by the
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +16,10 @@ from typing import Any
 
 from torch import Tensor
 
-from invert.encoding import encode_prompts
+from invert.encoding import encode_prompts, never, until
 from invert.english.corpus import PromptWriter, with_article
 from invert.english.tables import Entry, entries
+from invert.latents import LatentTable
 from invert.lexicon import Prompt
 from invert.models.clip import Clip
 from invert.search import Search
@@ -30,6 +32,7 @@ N_RETRIED = 160  # nouns tried in the best descriptions, once the rest of them s
 N_MODIFIERS = 40  # adjectives and participles tried before a noun, those nearest to the target
 MODIFIER_KINDS = ("adj", "ing", "past")
 MIN_MODIFIER_ZIPF = 3.2
+SHARE_OF_NOUNS, SHARE_OF_WORDS = 0.5, 0.65  # of the time for encoding: until when nouns, and until when all words
 BATCH = 128  # descriptions scored before the budget is looked at
 
 
@@ -78,21 +81,45 @@ class Composer:
             found.setdefault(str(noun.plural) if many else noun.text, []).append(i)
         return found
 
-    @cached_property
-    def noun_latents(self) -> Tensor:
-        """(N, E): each noun in a short prompt of its own."""
-        prompts = [f"a picture of {self.text(Description(i))}" for i in range(len(self.nouns))]
-        return encode_prompts(self.clip, prompts)[1]
+    @property
+    def noun_prompts(self) -> list[str]:
+        """Each noun in a short prompt of its own."""
+        return [f"a picture of {self.text(Description(i))}" for i in range(len(self.nouns))]
+
+    @property
+    def modifier_prompts(self) -> list[str]:
+        """Each modifier before a noun that says nothing."""
+        return [f"a picture of {with_article(f'{text} thing')}" for text in self.modifiers]
+
+    def encode(self, seconds: float | None = None) -> tuple[int, int]:
+        """Encode nouns and modifiers, the most frequent first, as `ModelBundle.encode` has it."""
+        began, total, known = time.perf_counter(), len(self.nouns) + len(self.modifiers), self.__dict__
+        if sum(len(known[name][0]) for name in ("noun_latents", "modifier_latents") if name in known) < total:
+            up = [never if seconds is None else until(began + seconds * share) for share in (SHARE_OF_NOUNS, SHARE_OF_WORDS)]
+            self.noun_latents = encode_prompts(self.clip, self.noun_prompts, up[0], in_order=True)
+            if self.modifiers:
+                self.modifier_latents = encode_prompts(self.clip, self.modifier_prompts, up[1], in_order=True)
+        return len(self.noun_latents[0]) + (len(self.modifier_latents[0]) if self.modifiers else 0), total
 
     @cached_property
-    def modifier_latents(self) -> Tensor:
-        """(M, E): each modifier before a noun that says nothing."""
-        prompts = [f"a picture of {with_article(f'{text} thing')}" for text in self.modifiers]
-        return encode_prompts(self.clip, prompts)[1]
+    def noun_latents(self) -> tuple[list[int], LatentTable]:
+        """The nouns that are encoded, by their indices, and their latents (N, E)."""
+        return encode_prompts(self.clip, self.noun_prompts, in_order=True)
+
+    @cached_property
+    def modifier_latents(self) -> tuple[list[int], LatentTable]:
+        """The modifiers that are encoded, by their indices, and their latents (M, E)."""
+        return encode_prompts(self.clip, self.modifier_prompts, in_order=True)
+
+    @staticmethod
+    def nearest(known: tuple[list[int], LatentTable], target: Tensor, k: int) -> list[int]:
+        """Of texts with latents the indices of the k nearest to the target (E,), nearest first."""
+        indices, latents = known
+        return [indices[row] for row in latents.nearest(target[None], k)[1][0].tolist()]
 
     def prompts(self, search: Search, target: Tensor) -> Steps[list[Prompt]]:
         """Descriptions of the target (E,), best first, as prompts of the search's lexicon, step by step."""
-        nearest = (self.noun_latents @ target).topk(min(N_RETRIED, len(self.nouns))).indices.tolist()
+        nearest = self.nearest(self.noun_latents, target, N_RETRIED)
         anchors = [i for text in search.anchors for i in self.numbers.get(text, ())]
         nearest = list(dict.fromkeys([*anchors, *nearest]))
         run = _Beam(self, search)
@@ -102,7 +129,7 @@ class Composer:
         yield from self._frame(run)
         yield from self._nouns(run, nearest[:N_NOUNS])
         if self.modifiers:
-            best = (self.modifier_latents @ target).topk(min(N_MODIFIERS, len(self.modifiers))).indices.tolist()
+            best = self.nearest(self.modifier_latents, target, N_MODIFIERS)
             words = ["", *(self.modifiers[i] for i in best), *(self.nouns[i][0].text for i in nearest[:N_ANCHORS])]
             yield from run.vary("modifier", words, width=2)
             yield from run.vary("other_modifier", words, lambda d: d.other is not None, width=2)

@@ -44,7 +44,7 @@ def without_banned(corpus: EncodedCorpus, bundle: ModelBundle, banned: Sequence[
     kept = [i for i, text in enumerate(corpus.prompts) if not contains_phrase(bundle.lexicon.segment(text), tuple(banned))]
     if not kept:
         raise InputError("every prompt of the corpus holds a banned word: drop some of `ban`, or give another `corpus`")
-    return EncodedCorpus(tuple(corpus.prompts[i] for i in kept), corpus.latents[kept])
+    return corpus.of(kept)
 
 
 def prepare(bundle: ModelBundle) -> None:

@@ -161,6 +161,14 @@ def test_a_corpus_is_encoded_as_far_as_time_allows_and_kept_once_it_is_whole(pic
     assert len(whole.prompts) == 600 and own.encoded_corpus is whole is own.corpus_within(lambda: True)
 
 
+def test_a_corpus_is_encoded_ahead_in_stages(picturebook_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    prompts = [f"a fox above {n} houses" for n in range(600)]
+    own = picturebook_bundle.with_(corpus=prompts)
+    assert own.encode(seconds=1e-9) == (256, 600) and len(own.corpus_within(lambda: False).prompts) == 256
+    assert own.encode() == (600, 600) and own.encoded_corpus.prompts == own.corpus.prompts
+
+
 def test_an_empty_corpus_is_nothing_to_start_from(toy):
     with pytest.raises(InputError, match="comes without prompts to start from: give a `corpus`"):
         _ = toy.encoded_corpus

@@ -38,7 +38,7 @@ class QuickInverter:
 
     def __init__(self, real: Inverter) -> None:
         self.clip, self.bundle = real.clip, real.bundle
-        self.analyze = real.analyze
+        self.analyze, self.bundle_for = real.analyze, real.bundle_for
         config = InvertConfig(restarts=1, soft_steps=1, seconds=2.0, tokens=4)
         self._found: Result = real.invert(Image.new("RGB", (64, 64), "teal"), config)
 

@@ -53,7 +53,11 @@ class LightInverter:
     def __init__(self, found: Result) -> None:
         tokenizer = BytePairTokenizer(list, str, str, 0, 1)
         self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,), turns=None)
-        self.bundle = SimpleNamespace(generator=None)  # so that nothing is polished
+        self.bundle = SimpleNamespace(
+            name="light", generator=None, soft_words=True, encode=self.encode
+        )  # without a generator nothing is polished
+        self.encoded: Any = (7, 7)
+        self.encodings: list[tuple[float | None, bool]] = []
         self.found, self.calls = found, 0
         self.answers: dict[int, Any] = {}
 
@@ -75,6 +79,15 @@ class LightInverter:
             raise answer
         tables = {"sizes": (answer, "many pixels", "few pixels"), **phrases}
         return Analysis({category: [(phrase, 0.5) for phrase in table[:top]] for category, table in tables.items()}, "light")
+
+    def bundle_for(self, config: Any) -> Any:
+        return self.bundle
+
+    def encode(self, seconds: float | None, words: bool) -> tuple[int, int]:
+        self.encodings.append((seconds, words))
+        if isinstance(self.encoded, BaseException):
+            raise self.encoded
+        return self.encoded
 
     def distill(self, text: str, config: Any, **more: Any) -> Result:
         return self.invert_joint([Image.new("RGB", (len(text), 1))], config, **more)

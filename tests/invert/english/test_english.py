@@ -21,6 +21,7 @@ from invert.english import bundle as english
 from invert.english.categories import category
 from invert.english.corpus import PromptWriter, with_article
 from invert.english.tables import entries, phrases
+from invert.english.token_ids import KnownIds
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
@@ -145,6 +146,34 @@ def test_a_soft_prompt_that_is_to_be_saved_is_made():
     assert with_soft_prompt(InvertConfig(soft_steps=3), saving, None).soft_steps == 3
     assert with_soft_prompt(InvertConfig(), replace(saving, embedding=None), None).soft_steps is None
     assert with_soft_prompt(InvertConfig(), saving, object()).soft_steps is None  # words are polished, and none is needed
+
+
+def test_with_the_most_frequent_words_encoded_it_finds_a_prompt_all_the_same(picturebook, pictures, monkeypatch, tmp_path):
+    monkeypatch.setattr(english, "CORPUS_SIZE", 600)
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    bundle = english.load(picturebook)
+    done, total = bundle.encode(seconds=1e-9)
+    composer = bundle.compose.__self__
+    assert composer.noun_latents[0] == list(range(256)) and 256 <= done < total
+    assert Inverter(bundle).invert(pictures[0], budget=1_500, restarts=1, soft_steps=2).prompt
+    assert bundle.encode() == (total, total) and len(composer.noun_latents[0]) == len(composer.nouns)
+
+
+def test_token_ids_are_read_back_where_the_tokenizer_is_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    asked = []
+
+    def encode(text):
+        asked.append(text)
+        return [len(text), 7]
+
+    first = KnownIds(encode)
+    assert first("a fox") == first("a fox") == (5, 7) and asked.count("a fox") == 1
+    first.keep()
+    assert KnownIds(encode)("a fox") == (5, 7) and asked.count("a fox") == 1
+    assert KnownIds(lambda text: [len(text)])("a fox") == (5,)  # another tokenizer
+    first.file.write_bytes(b"no table")
+    assert KnownIds(encode)("a fox") == (5, 7) and asked.count("a fox") == 2
 
 
 def test_nothing_of_the_bundled_world_is_imported():
