@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clustering.arrays import compute_dtype, sum_dtype
-from clustering.lloyd import CHUNK_BYTES, Totals, assign, means_of, segment_totals
+from clustering.lloyd import CHUNK_BYTES, Totals, assign, inertia, means_of, segment_totals
 from clustering.pairwise import distance_chunks, squares_of
-from clustering.runs import Descent, Run, inertia
+from clustering.runs import Descent, Run
 
 SLACK = 0.01  # of N / K, by which sizes may differ from it
 SMOOTH_ROUNDS = 60  # of the smooth prices that a run begins with

@@ -16,12 +16,10 @@ from torch.nn.functional import normalize
 
 from clustering.arrays import (
     FLOATS,
-    as_floats,
-    check_tensor,
     compute_dtype,
-    match_features,
     native,
     read_centers,
+    read_points,
     read_weights,
     squarable,
     sum_dtype,
@@ -55,7 +53,7 @@ def is_batch(x: Any) -> bool:
 def read_batch(estimator: Any, x: Any, reset: bool = False) -> Tensor:
     """Problems (B, N, D) as a floating-point tensor; sets or compares n_features_in_ as `arrays.read_points` does."""
     if isinstance(x, Tensor):
-        points = x.detach()
+        points = x
     else:
         from sklearn.utils import check_array
 
@@ -64,9 +62,7 @@ def read_batch(estimator: Any, x: Any, reset: bool = False) -> Tensor:
         raise ValueError(f"fitted on a batch of problems: pass points of shape (B, N, D), not {tuple(points.shape)}")
     if 0 in points.shape:
         raise ValueError(f"expected at least one problem, point and feature, got shape {tuple(points.shape)}")
-    check_tensor(points.reshape(-1, points.shape[2]))
-    match_features(estimator, points.shape[2], reset)
-    return as_floats(points)
+    return read_points(estimator, points.reshape(-1, points.shape[2]), reset).reshape(points.shape)
 
 
 def read_batch_weights(weights: Any, points: Tensor, signed: bool = False) -> Tensor | None:

@@ -18,11 +18,11 @@ from torch.nn.functional import normalize
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.centroids import INITS, CentroidModel
 from clustering.kmeans import scaled
-from clustering.lloyd import assign
+from clustering.lloyd import assign, inertia
 from clustering.params import bad_parameter, choice, generator_on, integer, real
 from clustering.passes import make_pass
 from clustering.progress import progress
-from clustering.runs import Descent, inertia, mean_variance
+from clustering.runs import Descent, mean_variance
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 ALGORITHMS = ("lloyd", "elkan")

@@ -7,6 +7,7 @@ them, and only where they cross is the point scored anew. Source: Hamerly, "Maki
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from clustering.pairwise import distances
 from clustering.simd_tile import TILE, lower_two_scores
 
 GROUP = TILE.centers
+BLOCK_ROWS = 1 << 12  # compared with their centers at a time: they stay in the cache
 NOTHING = 1e-12  # of all weight: what rounding may leave in a cluster whose weighted points have gone
 
 
@@ -144,12 +146,17 @@ class BoundedPass(LloydPass):
         return Totals(sums, counts.where(counts > NOTHING * counts.sum(), 0))
 
     def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        nearest = torch.empty(len(self.points), dtype=centers.dtype)
+        for part, _, squares in self.labeled_blocks(centers):
+            nearest[part] = squares
+        return torch.from_numpy(self.labels).long(), nearest
+
+    def labeled_blocks(self, centers: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         self._advance(centers.contiguous().numpy())
-        labels = torch.from_numpy(self.labels).long()
-        nearest = torch.empty(len(labels), dtype=centers.dtype)
-        for rows, own, out in zip(self.x.split(1 << 12), labels.split(1 << 12), nearest.split(1 << 12), strict=True):
-            torch.sum((rows - centers[own]).square_(), 1, out=out)
-        return labels, nearest
+        for first in range(0, len(self.points), BLOCK_ROWS):
+            part = slice(first, first + BLOCK_ROWS)
+            own = torch.from_numpy(self.labels[part]).long()
+            yield part, own, (self.x[part] - centers[own]).square_().sum(1)
 
     def _advance(self, centers: np.ndarray) -> None:
         """Bring labels, bounds and sums to these centers."""

@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clustering.arrays import read_centers, read_points, read_weights, squarable, to_input_type
-from clustering.lloyd import assign
+from clustering.lloyd import assign, inertia
 from clustering.pairwise import distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, integer
 from clustering.persistence import Persistent
-from clustering.runs import inertia
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
 

@@ -21,6 +21,7 @@ from kernels.registry import unavailable_reason
 
 WORTH_COMPILING = 1 << 20  # multiplications below which loading compiled code costs more than it saves
 CHUNK_BYTES = 1 << 25  # of points converted or copied at a time
+LABELED_ROWS = 1 << 18  # whose squared distances are held at a time, in main memory
 
 
 class Totals(NamedTuple):
@@ -48,6 +49,21 @@ class LloydPass:
     def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (N,) and squared distances (N,)."""
         return assign(self.x, centers)
+
+    def label(self, centers: Tensor) -> tuple[Tensor, float]:
+        """Labels (N,) and the weighted sum of squared distances, of which only a block is held at a time."""
+        labels, loss = torch.empty(len(self.x), dtype=torch.int64, device=self.x.device), 0.0
+        for part, own, nearest in self.labeled_blocks(centers):
+            labels[part] = own
+            loss += inertia(nearest, None if self.weights is None else self.weights[part])
+        return labels, loss
+
+    def labeled_blocks(self, centers: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Blocks of rows with their labels and squared distances; on a device, which has buffers for all, one block."""
+        rows = LABELED_ROWS if self.x.device.type == "cpu" else len(self.x)
+        for first in range(0, len(self.x), rows):
+            part = slice(first, first + rows)
+            yield part, *assign(self.x[part], centers)
 
 
 def assign(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,6 +154,12 @@ def segment_totals(x: Tensor, labels: Tensor, k: int, weights: Tensor | None) ->
             counts += torch.segment_reduce(weigh, "sum", lengths=lengths, axis=0, unsafe=True)
         sums += torch.segment_reduce(some, "sum", lengths=lengths, axis=0, unsafe=True)
     return Totals(sums, counts)
+
+
+def inertia(nearest: Tensor, weights: Tensor | None) -> float:
+    """Weighted sum of squared distances (N,), added up in float64."""
+    wide = sum_dtype(nearest.device)
+    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))
 
 
 def means_of(found: Totals, centers: Tensor) -> Tensor:

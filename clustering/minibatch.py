@@ -15,10 +15,10 @@ from torch.nn.functional import normalize
 
 from clustering.arrays import read_points, read_weights, squarable, sum_dtype, to_input_type
 from clustering.centroids import CentroidModel
-from clustering.lloyd import accumulate, assign
+from clustering.lloyd import accumulate, assign, inertia
 from clustering.params import generator_on, integer, real
 from clustering.progress import progress
-from clustering.runs import inertia, mean_variance
+from clustering.runs import mean_variance
 
 
 class MiniBatchKMeans(CentroidModel):

@@ -92,15 +92,15 @@ class Descent(NamedTuple):
         centers, loss, first = centers.to(dtype), 0.0, 0
         labels = torch.empty(0, dtype=torch.int64) if rows is None else torch.empty(rows, dtype=torch.int64, device=start.device)
         for one in passes:
-            own, nearest = one.assign(centers.to(start.dtype))
+            own, own_loss = one.label(centers.to(start.dtype))
             if rows is None:
                 labels = own
             else:  # written in place: a list of parts would hold them twice
                 labels[first : first + len(own)] = own
                 first += len(own)
-            loss += inertia(nearest, one.weights)
-        own_loss = torch.tensor(loss, dtype=sum_dtype(start.device), device=start.device)
-        return Run(centers, labels, float(workers_of(passes).total(own_loss)), iterations)
+            loss += own_loss
+        lost = torch.tensor(loss, dtype=sum_dtype(start.device), device=start.device)
+        return Run(centers, labels, float(workers_of(passes).total(lost)), iterations)
 
 
 def k_means(points: Tensor, n_clusters: int, n_init: int = 1, random_state: int = 0) -> Run:
@@ -187,9 +187,3 @@ def mean_variance(points: Iterable[Tensor], workers: Workers | None = None) -> f
         sums = sums + own_sums + more * moved
         count += more
     return float((squares / count - (sums / count).square()).clamp_(min=0).mean())
-
-
-def inertia(nearest: Tensor, weights: Tensor | None) -> float:
-    """Weighted sum of squared distances (N,), added up in float64."""
-    wide = sum_dtype(nearest.device)
-    return float(nearest.sum(dtype=wide) if weights is None else torch.dot(nearest.to(wide), weights.to(wide)))

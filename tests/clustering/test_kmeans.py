@@ -285,3 +285,19 @@ def test_kmeans_plusplus_never_starts_from_a_point_without_weight():
             start = KMeans(8, init=init, random_state=seed)._start(x, weights, torch.Generator().manual_seed(seed))
             assert bool((start % 10 == 0).all())
             assert len(start.unique()) == 8
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(900, 2, 3), (3000, 16, 40)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_and_inertia_come_block_by_block_as_they_would_at_once(n, d, k, weighted, monkeypatch):
+    monkeypatch.setattr("clustering.lloyd.LABELED_ROWS", 128)
+    monkeypatch.setattr("clustering.bounded.BLOCK_ROWS", 128)
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(0))
+    weights = torch.rand(n, dtype=torch.float64) if weighted else None
+    one = make_pass(x, weights, k)
+    labels, loss = one.label(x[:k])
+    nearest = torch.cdist(x.double(), x[:k].double()).square()
+    assert torch.equal(labels, nearest.argmin(1)) and torch.equal(one.assign(x[:k])[0], labels)
+    least = nearest.amin(1)
+    torch.testing.assert_close(one.assign(x[:k])[1].double(), least, rtol=1e-4, atol=1e-4)
+    assert loss == pytest.approx(float(least.sum() if weights is None else least @ weights), rel=1e-5)
