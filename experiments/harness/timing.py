@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from kernels.timing import interleaved_time
 
@@ -39,6 +41,41 @@ def median_seconds(call: Call, repeats: int, device: torch.device = CPU) -> floa
 def interleaved_seconds(calls: Mapping[str, Call], repeats: int, device: torch.device = CPU) -> dict[str, float]:
     """Median seconds of each call, after one that is not measured; all are called in turn, `repeats` times."""
     return interleaved_time(calls, device, budget=math.inf, most=repeats)
+
+
+class Cost(NamedTuple):
+    """What a call took: on the wall, and of processors, which does not depend on what else the machine does."""
+
+    seconds: float
+    processor_seconds: float
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold torch, and every library with threads of its own, to one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cost(call: Call) -> Cost:
+    """Of one call, on processors."""
+    began, worked = time.perf_counter(), time.process_time()
+    call()
+    return Cost(time.perf_counter() - began, time.process_time() - worked)
+
+
+def costs_in_turns(calls: Mapping[str, Call], repeats: int) -> dict[str, Cost]:
+    """Medians of each call's wall and processor seconds; all are called in turn, `repeats` times."""
+    found: dict[str, list[Cost]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            found[name].append(cost(call))
+    return {name: Cost(*(median(column) for column in zip(*costs, strict=True))) for name, costs in found.items()}
 
 
 def growth_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:

@@ -1,5 +1,6 @@
 """The clustering experiments' own arithmetic: data, exponents, and the plain versions that ours are compared with."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from sklearn.datasets import make_moons
 from typer.testing import CliRunner
 
-from experiments import clustering_gallery, kmeans_100m, kmeans_gpu
+from experiments import clustering_gallery, density_vs_sklearn, kmeans_100m, kmeans_gpu
 from experiments.__main__ import app
+from experiments.harness.kept import Kept
 from experiments.harness.lesson import lesson
-from experiments.harness.timing import growth_exponent
+from experiments.harness.runner import Context
+from experiments.harness.timing import Cost, costs_in_turns, growth_exponent, one_thread
 from experiments.homework import K, plain_dbscan, plain_lsh, recall
 from experiments.kmeans_vs_sklearn import Problem, faiss_kmeans, ours, scikit_learn
 from experiments.meanshift_nearest import BANDWIDTH, all_pairs_step, extrapolate, mask_step
@@ -100,3 +103,46 @@ def test_a_hundred_million_points_are_written_shard_by_shard_where_there_is_room
     monkeypatch.setattr(kmeans_100m.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     ran = CliRunner().invoke(app, ["run", "kmeans-100m", "--quick", "--results", str(tmp_path / "results")])
     assert ran.exit_code == 2 and "TMPDIR" in ran.stderr
+
+
+def test_who_would_not_end_in_time_is_run_on_parts_and_extrapolated():
+    asked = []
+
+    def fit(n):
+        asked.append(n)
+        return Cost(2e-6 * n**2, 1e-6 * n**2)
+
+    parts = density_vs_sklearn.grow(fit, 64_000, 100.0)
+    assert asked == list(parts) == [1000, 2000, 4000, 8000]
+    assert density_vs_sklearn.expected(parts, 64_000, "processor_seconds") == pytest.approx(64_000**2 * 1e-6)
+    assert density_vs_sklearn.expected(parts, 8000, "seconds") == pytest.approx(128)
+    assert list(density_vs_sklearn.grow(fit, 4000, 100.0)) == [1000, 2000, 4000]
+
+
+@pytest.mark.parametrize("name", ["DBSCAN", "HDBSCAN"])
+def test_density_estimators_are_compared_on_the_same_clusters(name):
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        row = density_vs_sklearn.compare(name, 1000, 3, 0)
+    assert {"scikit-learn"} <= set(row["times_faster"]) <= {"scikit-learn", "hdbscan"}
+    assert row["repeats"] == 5 and not row["extrapolated_from"]
+    assert min(row["agreement"].values()) > 0.9
+
+
+def test_a_broken_off_experiment_goes_on_where_it_was(tmp_path):
+    context = Context("long", tmp_path, seed=1)
+    asked = []
+
+    def measure():
+        asked.append(len(asked))
+        return {"found": asked[-1]}
+
+    assert [Kept(context).row(name, measure)["found"] for name in ("a", "b", "a")] == [0, 1, 0]
+    assert Kept(Context("long", tmp_path, seed=2)).rows == {}
+    Kept(context).finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_costs_are_medians_of_wall_and_processor_seconds():
+    found = costs_in_turns({"sleeping": lambda: time.sleep(0.02), "nothing": lambda: None}, 3)
+    assert found["sleeping"].seconds >= 0.02 > found["sleeping"].processor_seconds
