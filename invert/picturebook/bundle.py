@@ -48,7 +48,7 @@ def load(clip: Clip) -> ModelBundle:
         generator=NAME,
         measure_gap=partial(measure_gap, clip),
         examples=examples,
-        doubt=doubt.sentences if doubt.FILE.exists() else None,
+        doubt=doubt.sentences if clip.name == NAME and doubt.FILE.exists() else None,  # of this image tower's latents alone
     )
 
 
