@@ -37,7 +37,7 @@ from invert.picturebook.hard_negatives import portraits
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scene, objects
 
-STEPS, BATCH, SEED = 300, 192, 0
+STEPS, BATCH, SEED = 120, 128, 0
 RATE = 0.1  # of Adam, in standard deviations of the rows that are there
 STATES = 1.0  # weight of the hidden states' squared distance beside the latents' cosine
 
