@@ -155,7 +155,11 @@ def _keep(file: Path, listed: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            write_file(file, listed.encode())
+            try:
+                write_file(file, listed.encode())
+            except FileNotFoundError:  # a run that has just ended removed the folder, which was empty
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_file(file, listed.encode())
     except OSError as error:
         raise InputError(f"cannot write {file}: {error.strerror}; choose another `out`") from error
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from invert.batch.locks import Lock, acquire, publish
 from invert.batch.parquet import ColumnError, to_parquet
 from invert.batch.readers import Columns, Sample, read_shard
-from invert.batch.shards import ENDING, Shard
+from invert.batch.shards import ENDING, PLAN_FOLDER, Shard
 from invert.batch.tiers import Found
 from invert.errors import InputError
 
@@ -42,6 +42,7 @@ TYPES = {
     "doubt": "string",
 }
 CHANGED = "changed since it was looked up: start again when it is finished"
+SWEPT = 5  # times that the folder of locks may vanish under a run, as other runs end
 DIGITS = 5  # of a score: further ones depend on the processor
 
 
@@ -107,10 +108,8 @@ def run_shard(shard: Shard, solver: Solver, job: Job) -> Report:
     Raises:
         InputError: the output folder takes nothing more, or a column is not there: no other shard can be done either.
     """
-    locks = Path(job.out) / LOCKS
     with _writing(job):
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = acquire(locks / f"{job.output(shard).name}.lock")
+        lock = _locked(Path(job.out) / LOCKS / f"{job.output(shard).name}.lock")
     if lock is None:
         return Report(shard.name, HELD)
     with lock:
@@ -118,6 +117,16 @@ def run_shard(shard: Shard, solver: Solver, job: Job) -> Report:
         if report.status == DONE:
             _tidy(shard, job)
         return report
+
+
+def _locked(path: Path) -> Lock | None:
+    """The lock, its folder made anew where a run that has just ended removed it."""
+    for _ in range(SWEPT):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return acquire(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return acquire(path)
 
 
 @contextlib.contextmanager
@@ -259,7 +268,10 @@ def _tidy(shard: Shard, job: Job) -> None:
 
 
 def sweep(shards: Iterable[Shard], job: Job) -> None:
-    """Remove what done shards leave: results of an earlier state of their input, and locks of those killed at the end."""
+    """Remove what done shards leave: results of an earlier state of their input, and locks of those killed at the end.
+
+    The folders of locks and lists go where nothing is in them: then nobody is at work here.
+    """
     out = Path(job.out)
     with contextlib.suppress(OSError):
         names = set(os.listdir(out))
@@ -274,6 +286,9 @@ def sweep(shards: Iterable[Shard], job: Job) -> None:
             if lock is not None:
                 with lock:
                     _tidy(by_lock[name], job)
+    for name in (LOCKS, PLAN_FOLDER):
+        with contextlib.suppress(OSError):
+            (out / name).rmdir()
 
 
 def _log(report: Report, shard: Shard, job: Job) -> None:

@@ -20,7 +20,7 @@ from invert.cli.terminal import OutputError, as_text, complain, progress, say
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.escape import escaped
-from invert.history import labeled
+from invert.history import HistoryEntry, labeled
 from invert.images import load_image, thumbnail
 from invert.images.addresses import download, is_address
 from invert.images.embedded import EmbeddedPrompt, read_embedded
@@ -193,16 +193,23 @@ class Job:
         config = replace(self.config, method=method, method_config=self.settings.get(method))
         metric = get_method(method).metric
         with progress(f"inverting {subject.label}") as line:
+            best = ""
 
             def on_best(prompt: str, objective: float) -> None:
-                line.update(as_text(f"{labeled(objective, metric)}  {prompt}"))
+                nonlocal best
+                best = f"{labeled(objective, metric)}  {prompt}"
+                line.update(as_text(best))
 
+            def on_step(step: HistoryEntry) -> None:
+                line.update(as_text(f"{step.stage} {step.step + 1}  {best}"))
+
+            follow: dict[str, Any] = {"on_best": on_best, "on_step": on_step}
             if not subject.pictures:
-                return self.inverter.distill(subject.text, config, negative=self.negative, on_best=on_best)
+                return self.inverter.distill(subject.text, config, negative=self.negative, **follow)
             if subject.embedded is not None and self.outputs.embedded == "use" and method == self.methods[0]:
                 result = self.inverter.rate(subject.embedded.prompt, subject.pictures[0], config, negative=self.negative)
             else:
-                result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, on_best=on_best)
+                result = self.inverter.invert_joint(subject.pictures, config, negative=self.negative, **follow)
             if result.interrupted:
                 return result
             polishing = self.polishing if method == self.methods[0] else None

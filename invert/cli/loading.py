@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from invert.cli.outputs import Outputs
 from invert.cli.polishing import polishing, with_soft_prompt
 from invert.cli.sources import expanded
 from invert.cli.terminal import bar, complain, progress
-from invert.config import InvertConfig
+from invert.config import InvertConfig, MethodConfig
 from invert.diffusion.options import DrawingOptions
 from invert.diffusion.pseudo_tokens import check_models
 from invert.encoding import reporting
@@ -67,10 +68,21 @@ def prepare(
     drawing = round_trip(config, inverter, judge, options.generate or COMPARED, wanted) if outputs.draws and judge else None
     settings = parse_settings(options.settings or ())
     methods = (options.method, *others)
+    note_steps(methods, config, settings)
     job = Job(config, methods, inverter, outputs, interrupts, negative, judge, drawing, settings, polisher)
     if options.text is not None:
         return job, [Subject("the text", [], options.text)]
     return job, read_subjects(groups, job)
+
+
+def note_steps(methods: Sequence[str], config: InvertConfig, settings: Mapping[str, MethodConfig]) -> None:
+    """Say which methods take as many steps as they were published with, where nothing limits them: that can be long."""
+    if config.budget is not None or config.seconds is not None:
+        return
+    for name in methods:
+        own = get_method(name).config_of(replace(config, method=name, method_config=settings.get(name)))
+        if (steps := getattr(own, "steps", None)) is not None:
+            complain(f"note: {name} takes all of its {steps:,} steps: `budget` or `seconds` ends it earlier")
 
 
 def negative_of(negative: str | None) -> Image.Image | str | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from invert.config import TextualInversionConfig
 from invert.diffusion.denoising import Denoising
 from invert.diffusion.generator import Generator
+from invert.diffusion.polish import spread_of_tokens
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def learn(
     denoising = Denoising(generator, images)
     table = generator.text_encoders[0].get_input_embeddings().weight
     embeddings = start.detach().to(table.device, torch.float32).clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([embeddings], lr=settings.lr * float(table[table.any(1)].float().std()))
+    optimizer = torch.optim.Adam([embeddings], lr=settings.lr * spread_of_tokens(generator))
     losses: list[float] = []
     for step in range(settings.steps):
         batch = denoising.sample_noise(settings.n_samples, settings.timestep_fraction, rng)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from invert.errors import InputError
+from invert.extras import require
 
 SUPPORTED = (
     "give a CLIP, SigLIP, CLIPA, MobileCLIP or MetaCLIP 2 with a text transformer of its own, "
@@ -38,6 +39,14 @@ def read_config(name: str, file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{file.name} of the model {name!r} holds no settings: download it again")
     return config
+
+
+def check_sentencepiece(name: str, folder: Path) -> None:
+    """MissingExtraError where the tokenizer is a sentencepiece model and nothing here reads one."""
+    settings = folder / "tokenizer_config.json"
+    wanted = read_config(name, settings).get("tokenizer_class") if settings.is_file() else None
+    if wanted == "SiglipTokenizer" or (not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model"))):
+        require("sentencepiece", f"the tokenizer of {name!r}")
 
 
 def check_files(name: str, folder: Path, choices: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> None:

@@ -15,12 +15,12 @@ from open_clip.pretrained import download_pretrained_from_url
 from torchvision.transforms import InterpolationMode, Resize
 
 from invert.errors import InputError
-from invert.extras import require
 from invert.models.bidirectional import BidirectionalTower
 from invert.models.checks import (
     SAMPLES,
     check_files,
     check_finite,
+    check_sentencepiece,
     check_tokenizer,
     check_vocabulary,
     read_config,
@@ -193,8 +193,7 @@ def load_tokenizer(name: str, text: dict[str, Any], folder: Path | None) -> Any:
         check_files(name, folder, [("tokenizer", tuple((file,) for file in TOKENIZERS))])
     if text.get("tokenizer_mode"):
         options["tokenizer_mode"] = text["tokenizer_mode"]
-    if not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model")):
-        require("sentencepiece", f"the tokenizer of {name!r}")
+    check_sentencepiece(name, folder)
     try:
         with quiet():
             return open_clip.tokenizer.HFTokenizer(str(folder), context_length=context, **options)

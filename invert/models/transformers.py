@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from invert.errors import InputError
-from invert.extras import require
 from invert.models.bidirectional import BidirectionalTower
 from invert.models.checks import (
     SAMPLES,
     check_files,
     check_finite,
+    check_sentencepiece,
     check_tokenizer,
     check_vocabulary,
     read_config,
@@ -82,14 +82,6 @@ def _in_turns(name: str, folder: Path, at: Placement, model_class: Any, tokenize
     adapt = partial(from_transformers, name, model, tokenizer, processor)
     of_images = ("vision_model.", "visual_projection.")
     return read_clip(model, Checkpoint(name, files), at, adapt, lambda key: key.startswith(of_images))
-
-
-def check_sentencepiece(name: str, folder: Path) -> None:
-    """MissingExtraError where the tokenizer is a sentencepiece model and nothing here reads one."""
-    settings = folder / "tokenizer_config.json"
-    wanted = read_config(name, settings).get("tokenizer_class") if settings.is_file() else None
-    if wanted == "SiglipTokenizer" or (not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model"))):
-        require("sentencepiece", f"the tokenizer of {name!r}")
 
 
 def _read(name: str, part: str, kind: Any, folder: Path, **options: Any) -> Any:

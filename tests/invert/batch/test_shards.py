@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from experiments.harness.stub_solver import StubSolver
 from invert.batch import locks, work
-from invert.batch.locks import acquire
-from invert.batch.shards import parse_part, plan
+from invert.batch.locks import Lock, acquire
+from invert.batch.shards import PLAN_FOLDER, parse_part, plan
 from invert.batch.tiers import Found
 from invert.batch.work import DONE, FAILED, HELD, Job, attempt, run_shard, sweep
 from invert.errors import InputError
@@ -164,6 +165,38 @@ def test_who_is_killed_after_publishing_leaves_a_lock_that_is_swept_away(tars: l
     with acquire(alive) or pytest.fail():
         sweep(shards, job)
         assert os.listdir(out / work.LOCKS) == [alive.name]
+    sweep(shards, job)
+    assert not (out / work.LOCKS).exists()  # nobody is at work any more
+
+
+def test_a_folder_that_another_run_removed_as_it_ended_is_made_again(
+    tars: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    removed: list[bool] = []
+
+    def after_a_sweep(path: Path) -> Lock | None:
+        if not removed:
+            sweep([], Job(str(out), "other"))
+            removed.append(not path.parent.exists())
+        return acquire(path)
+
+    monkeypatch.setattr(work, "acquire", after_a_sweep)
+    (shard,) = plan([str(tars[0])], out)
+    assert attempt(shard, StubSolver(), Job(str(out), "c")).status == DONE and removed == [True]
+
+
+def test_lists_of_pictures_that_are_done_leave_no_folder(tmp_path: Path) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (4, 4), "red").save(folder / "a.png")
+    (shard,) = plan([str(folder)], out)
+    job = Job(str(out), "c")
+    sweep([shard], job)
+    assert (out / PLAN_FOLDER).exists()  # it is still to be done
+    assert attempt(shard, StubSolver(), job).status == DONE
+    sweep([shard], job)
+    assert not (out / PLAN_FOLDER).exists() and not (out / work.LOCKS).exists() and len(files(out)) == 1
 
 
 # Errors -----------------------------------------------------------------------------------------

@@ -210,6 +210,13 @@ def test_compare_prints_a_row_for_every_method(run, images):
     assert all(name in done.out for name in ("invert", "nearest", "retrieve", "token passes"))
 
 
+def test_a_method_with_a_number_of_steps_says_so_where_nothing_limits_it(run, images):
+    words = (images[0], "--method", "pez", "--set", "pez.steps=2", "--tokens", 3)
+    note = "note: pez takes all of its 2 steps: --budget or --seconds ends it earlier"
+    assert note in run(*words).err
+    assert "note" not in run(*words, "--budget", 30).err
+
+
 def test_trace_and_report_are_written(run, images, tmp_path):
     trace, report = tmp_path / "trace.png", tmp_path / "page.html"
     assert run(images[0], "--trace", trace, "--report", report, *QUICK).status == 0
