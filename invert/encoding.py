@@ -24,6 +24,7 @@ from invert.latents import LatentTable, Part
 from invert.together import latents_of_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from invert.models.clip import Clip
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 CHUNK = 256  # prompts of one file, between two looks at the clock
 MOST_IN_MEMORY = 131_072  # prompts of a list whose latents are held in memory; of longer ones they stay in the files
 LOGGED = 16_384  # prompts between two lines of the log
+UNIT = 0.02  # by which the length of a latent in half precision may differ from 1
 GOLDEN_RATIO = 0.6180339887498949  # the fractions of its multiples spread evenly
 
 Exhausted = Callable[[], bool]
@@ -73,8 +75,7 @@ class Chunk:
         arrays = read_arrays(self.file)
         if arrays is None or set(arrays) != {"latents"}:
             return None
-        latents = arrays["latents"]
-        return torch.from_numpy(latents) if latents.dtype == "float16" and len(latents) == len(self.prompts) else None
+        return unit_latents(arrays["latents"], len(self.prompts))
 
     def encoded(self) -> tuple[Tensor, bool]:
         """The latents computed, and whether they are kept on disk now."""
@@ -85,6 +86,15 @@ class Chunk:
         """The latents from the file, or computed where it is gone."""
         found = self.on_disk()
         return self.encoded()[0] if found is None else found
+
+
+def unit_latents(array: np.ndarray, n: int) -> Tensor | None:
+    """An array of n unit latents (n, E) float16 as a tensor; None where it is none."""
+    if array.dtype != "float16" or array.ndim != 2 or len(array) != n:
+        return None
+    latents = torch.from_numpy(array)
+    lengths = latents.float().norm(dim=1)
+    return latents if bool(((lengths - 1).abs() < UNIT).all()) else None  # nor where one is not finite
 
 
 def encode_prompts(

@@ -43,6 +43,7 @@ class Checkpoint:
         """
         self.name = name
         self.where: dict[str, tuple[Path, str]] = {}
+        self.states = {file: state_of(file) for file in files}
         for file in files:
             stored = list(self._mapped(file))
             names = dict(zip(stored, stored, strict=True)) if renamed is None else renamed(stored)
@@ -52,9 +53,12 @@ class Checkpoint:
         """Copies of the tensors, on the device; floats in the type wanted.
 
         Raises:
-            InputError: one of them is missing or damaged.
+            InputError: one of them is missing or damaged, or a file is not what it was: its towers would be of two models.
         """
         wanted = list(names)
+        for file, state in self.states.items():
+            if state_of(file) != state:
+                raise InputError(f"the weights of {self.name!r} have changed while they were in use ({file.name}): start again")
         missing = sorted(set(wanted) - self.where.keys())
         if missing:
             raise self._damaged(missing[0])
@@ -85,6 +89,15 @@ class Checkpoint:
 
     def _damaged(self, key: str) -> InputError:
         return InputError(f"the weights of {self.name!r} are damaged or incomplete ({key}): download the model again")
+
+
+def state_of(file: Path) -> tuple[int, int, int]:
+    """What tells a file from another one under its name; zeros where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0, 0
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class PartialModel:

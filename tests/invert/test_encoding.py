@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,6 +46,14 @@ def test_what_is_on_disk_is_not_encoded_again_and_damage_is_found(picturebook, e
     files[0].write_bytes(content[:-500] + bytes(500))
     assert torch.equal(encode_prompts(picturebook, PROMPTS)[1].tensor(), first)
     assert len(encoded) == N_CHUNKS + 1 and files[0].read_bytes() == content
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:, :3], lambda x: x[:, 0], np.float32, lambda x: x * np.float16(np.nan), np.sum])
+def test_a_chunk_that_holds_no_latents_of_this_model_is_encoded_again(picturebook, encoded, tmp_path, change):
+    first = encode_prompts(picturebook, PROMPTS[:8])[1].tensor()
+    (file,) = files_in(tmp_path)
+    np.savez(file, latents=change(np.load(file)["latents"]))
+    assert torch.equal(encode_prompts(picturebook, PROMPTS[:8])[1].tensor(), first) and len(encoded) == 2
 
 
 def test_a_list_that_grew_is_encoded_where_it_is_new(picturebook, encoded):

@@ -286,6 +286,7 @@ OPTIONS: tuple[Callable[[np.random.Generator, Line, Path], None], ...] = (
     wrong_option("--polish-steps", "-1", *ODD_NUMBERS),
     switch_option("--json"),
     switch_option("--together"),
+    switch_option("--low-memory"),
     compare_option,
     corpus_option,
 )

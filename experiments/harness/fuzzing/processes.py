@@ -88,10 +88,20 @@ def interrupted(here: Path) -> str | None:
     return expect(Done(running.returncode, out, err), 130 if running.returncode else 0)
 
 
+def in_little_memory(here: Path) -> str | None:
+    """With one tower in memory at a time the prompt is the same."""
+    words = [picture_in(here), "--budget", "20000"]
+    whole, turns = process(words), process([*words, "--low-memory"])
+    if whole.out != turns.out:
+        return f"{turns.out!r} in little memory, {whole.out!r} without"
+    return expect(whole, 0, 1) or expect(turns, 0, 1)
+
+
 PROCESSES: tuple[tuple[str, Callable[[Path], str | None]], ...] = (
     ("help", helped),
     ("no home, no cache", inverted),
     ("standard input", piped),
     ("a cache that is damaged between two runs", damaged_cache),
     ("Ctrl-C", interrupted),
+    ("little memory", in_little_memory),
 )

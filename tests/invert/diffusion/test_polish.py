@@ -17,7 +17,6 @@ from invert.diffusion.polish import Descent, polish, rows_of_prompt, whole_conte
 from invert.diffusion.pseudo_tokens import save_pseudo_tokens
 from invert.errors import InputError
 from invert.models.loading import load_clip
-from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
 
@@ -85,28 +84,34 @@ pipeline = StableDiffusionPipeline.from_pretrained(folder)
 pipeline.set_progress_bar_config(disable=True)
 for i, file in enumerate(files):
     pipeline.load_textual_inversion(file, token=f"<picture{i}>")
-prompts = [f"<picture{i}>" for i in range(len(files))]
-seeds = [torch.Generator().manual_seed(7) for _ in files]
+prompts = [f"<picture{i}>" for i in range(len(files)) for _ in (7, 8)]
+seeds = [torch.Generator().manual_seed(seed) for _ in files for seed in (7, 8)]
 images = pipeline(prompts, num_inference_steps=12, guidance_scale=2.0, generator=seeds, output_type="pt").images
 torch.save(images, out)
 """
+# Held-out scenes of draw 78, by number, with what `invert` found: a word of each is wrong.
+FOUND = {
+    0: "a metro train on a dotted purple and green background",
+    4: "a pixel art picture of a bathtub to the left of a school on a checkered gray and white background",
+    7: "a white astronaut on a white background",
+    10: "a pixel art picture of a flag of switzerland on a striped red and purple background",
+    13: "a black and white picture of a ballpoint pen to the left of a skunk on a striped black and gray background",
+}
 
 
 @pytest.mark.long
-def test_diffusers_loads_the_file_elsewhere_and_draws_the_picture_better_than_words(tmp_path: Path) -> None:
+def test_diffusers_loads_the_file_elsewhere_and_draws_the_pictures_better_than_the_words_that_were_found(tmp_path: Path) -> None:
     generator, judge = Generator.load("picturebook", "cpu"), load_clip("picturebook-judge", device="cpu")
-    scenes = [scene for scene in draw_scenes(60, 77, "held-out") if scene.colors and " on a" in caption(scene)][:5]
-    words = [caption(scene).split(" on a")[0] for scene in scenes]  # a prompt that misses the background
-    pixels = render(scenes, 64)
-    brief, files = PolishConfig(steps=6, n_samples=12, n_held_out=8, check_every=6), []
-    for i, (picture, prompt) in enumerate(zip(to_pil(pixels), words, strict=True)):
-        found = polish(generator, [picture], rows_of_prompt(generator, prompt), rng(), brief)
+    scenes = draw_scenes(max(FOUND) + 1, 78, "held-out")
+    pixels, files = render([scenes[i] for i in FOUND], 64), []
+    for i, (picture, prompt) in enumerate(zip(to_pil(pixels), FOUND.values(), strict=True)):
+        found = polish(generator, [picture], rows_of_prompt(generator, prompt), rng())
         files.append(tmp_path / f"{i}.safetensors")
         save_pseudo_tokens(found.embeddings, files[-1])
     generator.pipeline.save_pretrained(tmp_path / "pipeline")
     command = [sys.executable, "-c", FRESH_PROCESS, tmp_path / "pipeline", tmp_path / "drawn.pt", *files]
     subprocess.run([*map(str, command)], check=True, capture_output=True)
     polished = judge.encode_image(torch.load(tmp_path / "drawn.pt").float())
-    in_words = judge.encode_image(generator.generate(words, seeds=[7])[:, 0])
-    target = judge.encode_image(pixels)
-    assert (polished * target).sum() > (in_words * target).sum() + 0.3
+    in_words = judge.encode_image(generator.generate(list(FOUND.values()), seeds=[7, 8]).flatten(0, 1))
+    target = judge.encode_image(pixels).repeat_interleave(2, 0)
+    assert (polished * target).sum(1).mean() >= (in_words * target).sum(1).mean()

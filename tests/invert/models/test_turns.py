@@ -166,3 +166,14 @@ def test_open_clips_factory_still_knows_what_is_asked_of_it() -> None:
     with torch.device("meta"):
         model, _, _ = open_clip.create_model_and_transforms("ViT-bigG-14", load_weights=False, device="meta")
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_weights_that_change_between_two_turns_are_refused(small: Path, tmp_path: Path, picture: Image.Image) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "model"))
+    clip = load_clip(str(folder), "cpu", turns=Turns())
+    clip.encode_text(PROMPTS)
+    file = folder / "open_clip_model.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, tmp_path / "other")
+    (tmp_path / "other").replace(file)
+    with pytest.raises(InputError, match="have changed while they were in use"):  # else its towers were two models'
+        clip.encode_image([picture])
