@@ -66,6 +66,26 @@ def dbscan(eps: str, choose: Callable[..., float]) -> Callable[[], float]:
     return lambda: choose(result("gpu-h200")["mean_shift_and_dbscan_wall_ms"][f"{DBSCAN} {eps}"])
 
 
+def same_in_half_precision() -> float:
+    """Pictures, where none of their prompts differs in either half precision; else not a number."""
+    differ = [row["differ"] for row in result("precision")["compared with float32"].values()]
+    return float("nan") if any(differ) or len(differ) != 2 else float(result("precision")["pictures"])
+
+
+def peaks(model: str, dtype: str) -> tuple[Callable[[], float], ...]:
+    """The GiB of a model's weights, its peak whole, and its peak with one tower in memory at a time."""
+
+    def row(low: bool) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = result("low-memory")["peaks"]
+        return next(row for row in rows if (row["model"], row["dtype"], row["low_memory"]) == (model, dtype, low))
+
+    return (
+        lambda: float(row(False)["weights_gib"]),
+        lambda: float(row(False)["peak_gib"]),
+        lambda: float(row(True)["peak_gib"]),
+    )
+
+
 def pictographs() -> float:
     from invert.picturebook.world import objects
 
@@ -266,5 +286,19 @@ SCALE = [
     ),
 ]
 
-QUOTED = [*README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING]
+MODELS = [
+    Quoted(
+        "docs/models.md",
+        "inverts {:.0f} held-out pictures of picturebook and compares the prompts with those of float32",
+        (at("precision", "pictures"),),
+    ),
+    Quoted("docs/models.md", "in bfloat16 and in float16 none of the {:.0f} differs", (same_in_half_precision,)),
+    Quoted("docs/models.md", "| ViT-L-14 | float32 | {:.2f} GiB | {:.2f} GiB | {:.2f} GiB |", peaks("ViT-L-14", "float32")),
+    Quoted(
+        "docs/models.md",
+        "| ViT-L-14 | bfloat16 | {:.2f} GiB | {:.2f} GiB, with the copy in float32 | {:.2f} GiB |",
+        peaks("ViT-L-14", "bfloat16"),
+    ),
+]
+QUOTED = [*MODELS, *README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING]
 COMPLETE = ("README.md", "docs/picturebook.md")  # pages of which no number is without a source
