@@ -26,13 +26,14 @@ class LinearProbe(nn.Module):
         self.linear = nn.Linear(width, sum(self.sizes))
 
     def loss(self, latent: Tensor, labels: Tensor) -> Tensor:
-        """labels: (B, 9) int64, IGNORED where the caption does not say."""
+        """labels: (B, 9) int64, IGNORED where the caption does not say; what no caption says adds nothing."""
         parts = self.linear(latent).split(self.sizes, 1)
         losses = [
             weight * F.cross_entropy(part, labels[:, k], label_smoothing=0.02)
             for k, (part, weight) in enumerate(zip(parts, self.weights, strict=True))
+            if bool((labels[:, k] != IGNORED).any())  # else the mean of no numbers is NaN
         ]
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum() if losses else 0 * parts[0].sum()
 
 
 def attributes(scene: Scene) -> list[int]:

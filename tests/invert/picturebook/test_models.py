@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, lexicon
-from invert.picturebook.linear_probe import IGNORED, attributes, mask_unstated
+from invert.picturebook.linear_probe import IGNORED, LinearProbe, attributes, mask_unstated
 from invert.picturebook.render import COLUMNS, SPRITE, render
 from invert.picturebook.world import Scene, draw_scenes, held_out, objects
 
@@ -95,6 +95,7 @@ def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleTyp
     assert script.evaluate(name, 512, torch.device("cpu")) >= least
 
 
+@pytest.mark.long  # twenty thousand captions
 def test_most_objects_beat_all_that_could_stand_in_their_place(script: ModuleType) -> None:
     assert script.objects_found("clip", 10, torch.device("cpu")) >= 0.75
 
@@ -108,13 +109,23 @@ def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
     assert script.retrieval(noise, noise, 512, 0) < 0.05
 
 
+def next_in_line() -> list[list[int]]:
+    """Stands for the objects that a model finds similar to each."""
+    return [[(i + 1) % len(objects())] * 24 for i in range(len(objects()))]
+
+
 @pytest.mark.parametrize(
     ("name", "phase"),
     [("clip", "scenes"), ("clip", "pictures"), ("judge", "pictures"), ("judge", "families"), ("judge", "drawings")],
 )
 def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(
-    script: ModuleType, drawings: Path, name: str, phase: str, tmp_path: Path
+    script: ModuleType, drawings: Path, name: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import picturebook_training
+
+    few = picturebook_training.portraits()[:2]  # test_every_phase_goes_on… compares all of them
+    monkeypatch.setattr(picturebook_training, "portraits", lambda: few)
+    monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: next_in_line())
     device = torch.device("cpu")
     unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device, drawings) for _ in range(3))
     if phase != "scenes":
@@ -173,7 +184,7 @@ def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
 
 def test_batches_drawn_by_other_processes_are_those_drawn_here(script: ModuleType, drawings: Path) -> None:
     data = script.Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
-    data.similar = [[(i + 1) % len(objects())] * 24 for i in range(len(objects()))]
+    data.similar = next_in_line()
     ahead = list(data.stream(1, 3, workers=1))
     for step, batch in zip((1, 2), ahead, strict=True):
         assert batch.captions == data[step].captions
@@ -200,3 +211,6 @@ def test_a_caption_that_leaves_something_out_is_not_asked_for_it(script: ModuleT
     assert (whole[:, 0] == labels[:, 0]).all() and (whole[:, 8] == labels[:, 8]).all()
     nothing = mask_unstated(labels, scenes, ["picture"] * 64)
     assert (nothing[:, [0, 2, 3, 4, 5, 6, 7]] == IGNORED).all()
+    probe, latents = LinearProbe(4), torch.ones(64, 4)
+    assert 0 < probe.loss(latents, nothing) < probe.loss(latents, whole)
+    assert probe.loss(latents, torch.full_like(labels, IGNORED)) == 0
