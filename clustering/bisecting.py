@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -19,7 +18,7 @@ from clustering.arrays import compute_dtype, read_points, read_weights, squarabl
 from clustering.centroids import INITS, CentroidModel
 from clustering.kmeans import scaled
 from clustering.lloyd import assign, inertia
-from clustering.params import bad_parameter, choice, generator_on, integer, real
+from clustering.params import bad_parameter, boolean, choice, generator_on, integer, real
 from clustering.passes import make_pass
 from clustering.progress import progress
 from clustering.runs import Descent, mean_variance
@@ -181,7 +180,6 @@ class BisectingKMeans(CentroidModel):
         real(self, "tol")
         choice(self, "algorithm", ALGORITHMS)
         choice(self, "bisecting_strategy", STRATEGIES)
-        if not isinstance(self.copy_x, bool | np.bool_):
-            raise bad_parameter(self, "copy_x", "an instance of 'bool'")
+        boolean(self, "copy_x")
         if not callable(self.init) and (not isinstance(self.init, str) or self.init not in INITS):
             raise bad_parameter(self, "init", f"a str among {set(INITS)} or a callable")

@@ -24,7 +24,7 @@ from clustering.persistence import Persistent
 
 ALGORITHMS = ("auto", "brute", "kd_tree", "ball_tree", "groups")
 FEW_POINTS = 10_000  # up to which every pair is looked at, in scikit-learn's order
-TREE_FEATURES = 16  # up to which a k-d tree prunes enough to pay
+TREE_FEATURES = 12  # up to which a k-d tree prunes enough to pay
 
 
 class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
@@ -42,12 +42,15 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
             are exact.
         cluster_selection_method: "eom" (excess of mass: the most persistent clusters) or "leaf" (the smallest).
         allow_single_cluster: whether all points may be one cluster.
+        store_centers: "centroid" (means weighted by probability), "medoid" (the points with the smallest weighted distance to
+            their clusters) or "both" are stored as attributes; None: neither.
         n_jobs: threads in main memory; None: as many as torch may use, −1: one a core.
 
     Attributes:
         labels_: (N,) int64, −1 for noise.
         probabilities_: (N,) float64, how strongly a point belongs to its cluster; 0 for noise.
         outlier_scores_: (N,) float64 (GLOSH), towards 1 for outliers.
+        centroids_, medoids_: (K, D), where store_centers asks for them.
         n_features_in_: D.
 
     Labels are scikit-learn's with "brute" ("auto" up to 10,000 points); where edges of the tree are equally long, the
@@ -73,11 +76,13 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         cluster_selection_method: str = "eom",
         allow_single_cluster: bool = False,
         n_jobs: int | None = None,
+        store_centers: str | None = None,
     ) -> None:
         self.min_cluster_size, self.min_samples = min_cluster_size, min_samples
         self.cluster_selection_epsilon, self.max_cluster_size = cluster_selection_epsilon, max_cluster_size
         self.metric, self.algorithm, self.n_jobs = metric, algorithm, n_jobs
         self.cluster_selection_method, self.allow_single_cluster = cluster_selection_method, allow_single_cluster
+        self.store_centers = store_centers
 
     def fit(self, x: Any, y: Any = None) -> HDBSCAN:
         """Cluster x (N, D). y is ignored."""
@@ -100,8 +105,9 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
             self._tree = condense(start, end, weight, self.min_cluster_size)
             labels, strength = self._select()
             scores = outlier_scores(self._tree)
-        self.labels_ = to_input_type(torch.from_numpy(labels).to(given.device), x)
-        self.probabilities_ = to_input_type(torch.from_numpy(strength).to(given.device), x)
+        own, strengths = torch.from_numpy(labels).to(given.device), torch.from_numpy(strength).to(given.device)
+        self._store_centers(given, own, strengths, x)
+        self.labels_, self.probabilities_ = to_input_type(own, x), to_input_type(strengths, x)
         self.outlier_scores_ = to_input_type(torch.from_numpy(scores).to(given.device), x)
         return self
 
@@ -160,6 +166,17 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         core = search._search(points, least)[0][:, -1].sqrt()
         return core, spanning_tree(points, core, None)
 
+    def _store_centers(self, points: Tensor, labels: Tensor, strengths: Tensor, like: Any) -> None:
+        from clustering.weighted_centers import centroids_of, medoids_of
+
+        for name in ("centroids_", "medoids_"):
+            if hasattr(self, name):  # of an earlier fit
+                delattr(self, name)
+        if self.store_centers in ("centroid", "both"):
+            self.centroids_ = to_input_type(centroids_of(points, labels, strengths), like)
+        if self.store_centers in ("medoid", "both"):
+            self.medoids_ = to_input_type(medoids_of(points, labels, strengths, self.metric), like)
+
     def _select(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels and probabilities of the fitted points, from the condensed tree."""
         from clustering.condensed import Selector, label_points
@@ -203,6 +220,8 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         choice(self, "cluster_selection_method", ("eom", "leaf"))
         if not isinstance(self.allow_single_cluster, bool | np.bool_):
             raise ValueError(f"allow_single_cluster has to be True or False, not {self.allow_single_cluster!r}")
+        if self.store_centers is not None:
+            choice(self, "store_centers", ("centroid", "medoid", "both"))
         if self.max_cluster_size is not None:
             integer(self, "max_cluster_size")
         return integer(self, "min_cluster_size", 2) if self.min_samples is None else integer(self, "min_samples")

@@ -18,7 +18,7 @@ from clustering import balanced, batched
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.centroids import CentroidModel, list_weights
 from clustering.lloyd import LloydPass
-from clustering.params import choice, generator_on, integer, real
+from clustering.params import boolean, choice, generator_on, integer, real
 from clustering.passes import make_pass
 from clustering.progress import Report, progress
 from clustering.runs import TOL, Descent, Run, mean_variance
@@ -48,6 +48,7 @@ class KMeans(CentroidModel):
             "balanced": every cluster has N / K points, up to 1 % more or fewer. `predict` then gives the nearest
             center, which for a fitted point need not be its labels_. Sizes count points whatever their weights.
         verbose: show the iterations of each run, and the centers' movement, on standard error.
+        copy_x: taken for scikit-learn's sake; x is never written to.
 
     Attributes:
         cluster_centers_: (K, D), in x's dtype.
@@ -82,8 +83,9 @@ class KMeans(CentroidModel):
         spherical: bool = False,
         algorithm: str = "lloyd",
         verbose: int | bool = 0,
+        copy_x: bool = True,
     ) -> None:
-        self.algorithm, self.verbose = algorithm, verbose
+        self.algorithm, self.verbose, self.copy_x = algorithm, verbose, copy_x
         self.n_clusters, self.init, self.n_init = n_clusters, init, n_init
         self.max_iter, self.tol, self.random_state, self.spherical = max_iter, tol, random_state, spherical
 
@@ -101,6 +103,7 @@ class KMeans(CentroidModel):
         integer(self, "max_iter")
         real(self, "tol")
         choice(self, "algorithm", ALGORITHMS)
+        boolean(self, "copy_x")
         if batched.is_batch(x):
             with progress(self, len(x), "inertia") as report:
                 batched.fit(self, x, sample_weight, report)

@@ -50,6 +50,14 @@ def real(estimator: Any, name: str, least: float = 0.0, open_below: bool = False
     return number
 
 
+def boolean(estimator: Any, name: str) -> bool:
+    """True or False."""
+    value = getattr(estimator, name)
+    if not isinstance(value, bool | np.bool_):
+        raise bad_parameter(estimator, name, "an instance of 'bool'")
+    return bool(value)
+
+
 def choice(estimator: Any, name: str, allowed: Sequence[str]) -> str:
     """One of the allowed words."""
     value = getattr(estimator, name)

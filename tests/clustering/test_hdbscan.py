@@ -148,6 +148,22 @@ def test_the_cosine_metric_is_scikit_learns():
     assert adjusted_rand_score(HDBSCAN(20, metric="cosine").fit(x * 5).labels_, theirs.labels_) > 0.98
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_stored_centers_are_scikit_learns(metric):
+    x = make_blobs(300, 3, centers=4, cluster_std=0.5, random_state=2)[0]
+    theirs = sklearn.cluster.HDBSCAN(8, metric=metric, store_centers="both", copy=True).fit(x)
+    ours = HDBSCAN(8, metric=metric, store_centers="both").fit(x)
+    order = [int(theirs.labels_[ours.labels_ == cluster][0]) for cluster in range(len(ours.centroids_))]
+    np.testing.assert_allclose(ours.centroids_, theirs.centroids_[order])
+    np.testing.assert_allclose(ours.medoids_, theirs.medoids_[order])
+    alone = ours.set_params(store_centers="medoid").fit(torch.from_numpy(x).float())
+    assert isinstance(alone.medoids_, torch.Tensor) and alone.medoids_.dtype == torch.float32
+    assert not hasattr(alone, "centroids_")
+    assert HDBSCAN(200, store_centers="centroid").fit(x).centroids_.shape == (0, 3)
+    with pytest.raises(ValueError, match="store_centers"):
+        HDBSCAN(store_centers="mean").fit(x)
+
+
 @pytest.mark.parametrize("method", ["eom", "leaf"])
 def test_epsilon_merges_what_parts_at_smaller_distances(method):
     x = np.concatenate([np.random.default_rng(0).normal(c, 0.1, (50, 2)) for c in ((0, 0), (1, 0), (10, 0), (11, 0))])

@@ -11,6 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from clustering import (
     DBSCAN,
+    HDBSCAN,
+    BisectingKMeans,
     Chunks,
     KMeans,
     MeanShift,
@@ -53,6 +55,8 @@ FITS = {
     "MiniBatchKMeans": lambda x, scale: MiniBatchKMeans(2),
     "MeanShift": lambda x, scale: MeanShift(),
     "DBSCAN": lambda x, scale: DBSCAN(4.0 * scale),
+    "HDBSCAN": lambda x, scale: HDBSCAN(),
+    "BisectingKMeans": lambda x, scale: BisectingKMeans(2),
 }
 
 
@@ -140,6 +144,7 @@ class OneCenter:
         (KMeans(2, init=torch.full((2, 3), torch.inf)), "infinity"),
         (KMeans(2, init=np.full((2, 3), 1e300)), "too large"),
         (KMeans(2, init=None), "init"),
+        (KMeans(2, copy_x="no"), "copy_x"),
         (KMeans(2, init=OneCenter()), "shape of the initial centers"),
         (MiniBatchKMeans(2, max_epochs=0), "max_epochs"),
         (DBSCAN(np.inf), "eps"),
@@ -229,7 +234,11 @@ def test_the_stopping_rule_is_scikit_learns():
         assert KMeans(**options).fit(BASE).n_iter_ == sklearn.cluster.KMeans(**options).fit(BASE).n_iter_
 
 
-@pytest.mark.parametrize("model", [KMeans(2), MiniBatchKMeans(2), MeanShift(), DBSCAN(), NearestNeighbors()], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [KMeans(2), MiniBatchKMeans(2), BisectingKMeans(2), MeanShift(), DBSCAN(), HDBSCAN(), NearestNeighbors()],
+    ids=str,
+)
 @pytest.mark.parametrize("text", [BASE.astype("U8"), BASE.astype("S8"), [["1", "2"], ["3", "4"]]], ids=["str", "bytes", "list"])
 def test_text_that_looks_like_numbers_is_refused(model, text):
     with pytest.raises(ValueError, match="bytes/strings"):
