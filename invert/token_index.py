@@ -19,6 +19,7 @@ from invert.cache import cached_arrays
 from invert.lexicon import Lexicon
 from invert.models.precision import at_least_float32
 
+WORDS = 4096  # whose token embeddings are averaged at once
 NO_WORD_PERCENTILE = 95  # of the tokens' own nearest-neighbor distances
 
 
@@ -44,7 +45,16 @@ class TokenIndex:
     @cached_property
     def word_means(self) -> Tensor:
         """(W, D) float32 or wider: the mean token embedding of each word of the lexicon."""
-        return torch.stack([at_least_float32(self.table[list(word.ids)]).mean(0) for word in self.lexicon.words])
+        by_length: dict[int, list[int]] = {}
+        for i, word in enumerate(self.lexicon.words):
+            by_length.setdefault(len(word.ids), []).append(i)
+        means = self.embeddings.new_empty(len(self.lexicon), self.embeddings.shape[1])
+        for alike in by_length.values():
+            for begin in range(0, len(alike), WORDS):
+                part = alike[begin : begin + WORDS]
+                ids = torch.tensor([self.lexicon.words[i].ids for i in part], device=self.table.device)
+                means[part] = at_least_float32(self.table[ids]).mean(1)
+        return means
 
     def nearest(self, embeddings: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k nearest tokens to embeddings (N, D).

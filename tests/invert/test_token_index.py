@@ -121,3 +121,10 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("INVERT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", f"{os.sep}caches")
     assert cache_folder() == Path("/caches/invert")
+
+
+def test_a_words_mean_embedding_is_that_of_its_tokens(index: TokenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invert.token_index.WORDS", 100)
+    some = range(0, len(index.lexicon), 37)
+    expected = torch.stack([index.table[list(index.lexicon.words[i].ids)].float().mean(0) for i in some])
+    torch.testing.assert_close(TokenIndex(index.table, index.lexicon).word_means[list(some)], expected)
