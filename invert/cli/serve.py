@@ -12,8 +12,9 @@ import typer
 from invert.app.limits import Limits
 from invert.cli.flags import RENAMED
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import Options, check_dtype, parser, weights_of
+from invert.cli.options import ENCODE_SECONDS, Options, check_dtype, parser, weights_of
 from invert.cli.terminal import check_stdout, progress, say
+from invert.config import InvertConfig
 from invert.diffusion.images_api import ImagesApi
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
@@ -102,6 +103,7 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
     drawing = DrawingOptions(options.steps, options.guidance, options.size, options.generator_model)
     check_stdout()
     from invert.app.server import build, launch
+    from invert.cli.loading import encode_ahead
     from invert.inverter import Inverter
 
     with progress(f"loading {options.model}"):
@@ -112,6 +114,7 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
         blocks = build(inverter, limits, options.generator, drawing)
     interrupts.importing = False
     try:
+        encode_ahead(inverter, InvertConfig(), (InvertConfig.method,), ENCODE_SECONDS)
         for address in launch(blocks, limits, host=options.host, port=options.port, share=options.share):
             say(address)
         Event().wait()  # the server has threads of its own
