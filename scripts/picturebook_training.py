@@ -4,13 +4,15 @@ Besides CLIP's contrastive loss, a linear probe shared by both towers predicts a
 colors, layout, pattern, style); it aligns the towers early and is discarded at the end.
 
 In the phase "drawings" the CLIP's text tower stays as it is: the generator reads it, and what a word means does not
-depend on who draws it.
+depend on who draws it. So the latents of all names are known, and each picture is contrasted with every one of them:
+without that loss the probe named 45 % of an unseen font's drawings and the names' own latents 21 %.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,11 @@ from invert.picturebook.hard_negatives import portraits, similar_objects
 from invert.picturebook.linear_probe import LinearProbe, attributes
 from invert.picturebook.optimizers import build_optimizers
 from invert.picturebook.render import render
-from invert.picturebook.world import draw_scenes, objects
+from invert.picturebook.world import LAYOUTS, Scene, draw_scenes, objects
 
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
+NAMING_SCALE = 40.0  # of the cosines of pictures and names; about what the temperature has become
 
 
 def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
@@ -87,7 +90,8 @@ class Training:
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
         self.model = models.build(name, len(models.trained_token_ids())).to(device)
         self.probe = LinearProbe(models.CONFIGS[name]["embed_dim"]).to(device)
-        if (name, phase) == ("clip", "drawings"):
+        self.text_is_frozen = (name, phase) == ("clip", "drawings")
+        if self.text_is_frozen:
             freeze_text(self.model)
         self.optimizers = build_optimizers(self.model, self.probe, rate)
         self.visual = torch.compile(self.model.visual) if compiled else self.model.visual
@@ -140,7 +144,7 @@ class Training:
         # A hard-negative group's statistics are not the world's, so batch norms stay fixed in that phase.
         self.model.train(self.phase != "families")
         losses = self.pair_losses(batch) if batch.captions else self.picture_losses(batch)
-        weights = {"contrast": 1.0, "reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
+        weights = {"contrast": 1.0, "naming": 2.0, "reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.model.zero_grad(set_to_none=True)
         self.probe.zero_grad(set_to_none=True)
@@ -169,7 +173,23 @@ class Training:
             text = encode_text(self.model, batch.ids.to(self.device)).float()
         contrast = contrastive_loss(picture, text, self.model.logit_scale, duplicate_mask(batch.captions).to(self.device))
         probe = self.probe.loss(picture, batch.labels.to(self.device)) + self.probe.loss(text, batch.stated.to(self.device))
-        return {"contrast": contrast, "reading": probe}
+        losses = {"contrast": contrast, "reading": probe}
+        if self.text_is_frozen:
+            losses["naming"] = naming_loss(picture, self.names, batch.labels.to(self.device))
+        return losses
+
+    @cached_property
+    @torch.no_grad()
+    def names(self) -> Tensor:
+        """Unit latents of every object's caption alone ("a fox") and of a pair of it ("two foxes"), (2, N, E)."""
+        tables = []
+        for layout in ("one", "two"):
+            scenes = [
+                Scene((i,), ("",), layout if o.plural else "one", "", "plain", (), "plain") for i, o in enumerate(objects())
+            ]
+            captions = [caption(scene) for scene in scenes]
+            tables.append(torch.cat([self.encode_texts(captions[i : i + 256]) for i in range(0, len(captions), 256)]))
+        return F.normalize(torch.stack(tables), dim=2)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -208,3 +228,17 @@ def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor, ignored
     logits = logits.masked_fill(ignored, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def naming_loss(picture: Tensor, names: Tensor, labels: Tensor) -> Tensor:
+    """Contrast pictures (B, E) with the names of all objects.
+
+    names: unit latents (2, N, E) of one thing and of two alike. labels: (B, 9) int64 of `attributes`; where a picture
+    shows two different things, each of them counts half.
+    """
+    count = names.shape[1]
+    pair = labels[:, 4] == LAYOUTS.index("two")
+    cosines = torch.einsum("be,kne->bkn", F.normalize(picture, dim=1), names)
+    logits = NAMING_SCALE * torch.where(pair[:, None], cosines[:, 1], cosines[:, 0])
+    shown = F.one_hot(labels[:, :2], count + 1).sum(1)[:, :count].float()
+    return F.cross_entropy(logits, shown / shown.sum(1, keepdim=True))
