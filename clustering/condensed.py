@@ -171,15 +171,21 @@ class Selector:
 
     def _excess_of_mass(self, nodes: list[int], stable: dict[int, float], most: int) -> set[int]:
         """Clusters that are more stable than all that they split into; nodes: leaves first."""
-        chosen = set(nodes)
+        flagged: set[int] = set()
+        chosen: set[int] = set()
+        covered: set[int] = set()
         points = int(self.tree.size[self.tree.parent == self.root].sum())
         for node in nodes:
             split = sum(stable[child] for child in self.below.get(node, []))
             if split > stable[node] or self.size.get(node, points) > most:
-                chosen.discard(node)
                 stable[node] = split
             else:
-                chosen.difference_update(self.descendants(node))
+                flagged.add(node)
+        for node in reversed(nodes):  # parents first: whatever is below a chosen one is part of it
+            if self.above.get(node) in chosen or self.above.get(node) in covered:
+                covered.add(node)
+            elif node in flagged:
+                chosen.add(node)
         return chosen
 
     def _merge_below(self, chosen: set[int], epsilon: float, allow_single: bool) -> set[int]:

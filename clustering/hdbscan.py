@@ -156,8 +156,12 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
             from clustering.exact import nearest_in_tree
 
             tree = kdtree.build(points.numpy())
-            core = nearest_in_tree(tree, points, least)[0][:, -1].sqrt()
-            return core, spanning_tree(points, core, tree)
+            order, tree = tree.order, tree._replace(order=np.arange(len(points)))  # what lies side by side is asked for together
+            far = nearest_in_tree(tree, points[torch.from_numpy(order)], least)[0][:, -1].sqrt()
+            start, end, weight = spanning_tree(points, far, tree)
+            core = torch.empty_like(far)
+            core[torch.from_numpy(order)] = far
+            return core, (order[start], order[end], weight)
         if way in ("groups", "ball_tree"):
             from clustering.spanning_groups import spanning_tree_of_groups
 
