@@ -32,7 +32,7 @@ FRAGMENTS = 0.35  # share of captions that are only parts of one
 HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
 GROUP_SIZE = 8  # scenes of a hard-negative group
 UNNAMED = 0.4  # share of the plain scenes of the phase "drawings" whose ground has no name
-PLAINER = 0.6  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
+PLAINER = 0.4  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
 
 
 class CompactTokenizer:
