@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -42,6 +43,16 @@ def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
     hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
     hidden = model.ln_final(hidden[torch.arange(len(ids)), ids.argmax(1)])
     return hidden @ model.text_projection
+
+
+def half(value: Tensor) -> Tensor:
+    """Numbers in fp16; counts as they are."""
+    return value.detach().half() if value.is_floating_point() else value
+
+
+def of_part(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of one part of what `save_start` wrote, by their own names."""
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
 def freeze_text(model: nn.Module) -> None:
@@ -112,6 +123,13 @@ class Training:
         torch.save({**state, "similar": self.similar, "step": self.step}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
+    def save_start(self, path: Path) -> None:
+        """Write what another run of this phase may begin from: the trained parts and the probe, in fp16."""
+        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+        kept = {f"model.{name}": value for name, value in self.model.state_dict().items() if name not in frozen}
+        kept |= {f"reader.{name}": value for name, value in self.probe.state_dict().items()}
+        save_file({name: half(value).contiguous() for name, value in kept.items()}, path)
+
     def load(self, path: Path) -> None:
         """Resume from a checkpoint of this phase."""
         state = torch.load(path, map_location=self.device)
@@ -120,13 +138,18 @@ class Training:
         self.similar, self.step = state["similar"], state["step"]
 
     def start_from(self, path: Path) -> None:
-        """Initialize this phase from the previous one's checkpoint, or from the committed weights."""
-        if path.exists():
+        """Initialize this phase from the previous one's checkpoint, `save_start`'s file, or the committed weights."""
+        committed = models.WEIGHTS / f"{self.name}.safetensors"
+        if path.suffix == ".safetensors":
+            state = models.compact_state(path)
+            self.model.load_state_dict(models.compact_state(committed) | of_part(state, "model"))
+            self.probe.load_state_dict(of_part(state, "reader"))
+        elif path.exists():
             state = torch.load(path, map_location=self.device)
             self.model.load_state_dict(state["model"])
             self.probe.load_state_dict(state["reader"])
         else:
-            self.model.load_state_dict(models.compact_state(models.WEIGHTS / f"{self.name}.safetensors"))
+            self.model.load_state_dict(models.compact_state(committed))
             nn.init.zeros_(self.probe.linear.weight)  # else its first gradients would be noise to trained towers
         if PHASES.index(self.phase) >= PHASES.index("families"):
             self.model.eval()

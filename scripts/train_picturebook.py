@@ -59,14 +59,17 @@ def objects_found(name: str, n: int, device: torch.device) -> float:
     return sum(hits) / len(hits)
 
 
-def train(training: Training, folder: Path, weights: Path, workers: int = 0) -> None:
-    """Run to the phase's end from where the folder's checkpoint stands; write the weights in fp16."""
+def train(training: Training, folder: Path, weights: Path, workers: int = 0, start: Path | None = None) -> None:
+    """Run to the phase's end from where the folder's checkpoint stands; write the weights in fp16.
+
+    start: what to begin from where there is no checkpoint, instead of the phase before.
+    """
     checkpoint, log = (folder / f"{training.name}-{training.phase}.{kind}" for kind in ("ckpt", "jsonl"))
     if checkpoint.exists():
         training.load(checkpoint)
     elif training.phase != PHASES[0]:
         before = PHASES[PHASES.index(training.phase) - 1]
-        training.start_from(folder / f"{training.name}-{before}.ckpt")
+        training.start_from(start or folder / f"{training.name}-{before}.ckpt")
     began = time.monotonic()
     for batch in training.batches().stream(training.step, training.steps, workers):
         losses = training.advance(batch)
@@ -81,6 +84,7 @@ def train(training: Training, folder: Path, weights: Path, workers: int = 0) -> 
             training.save(checkpoint)
     weights.mkdir(parents=True, exist_ok=True)
     models.save_weights(training.model, weights / f"{training.name}.safetensors")
+    training.save_start(weights / f"{training.name}-{training.phase}-start.safetensors")
 
 
 def main() -> None:
@@ -92,6 +96,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="where the trained weights go")
+    parser.add_argument(
+        "--start", type=Path, help="begin from this file, which an earlier run of the phase left beside its weights"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0 draws them in turn")
     parser.add_argument("--drawings", type=Path, default=Path("training/drawings"), help="where make_drawings.py wrote them")
     parser.add_argument(
@@ -119,7 +126,7 @@ def main() -> None:
     training = Training(
         options.model, options.phase, options.steps, options.batch, options.rate, device, drawings, options.compile
     )
-    train(training, options.folder, options.weights, options.workers)
+    train(training, options.folder, options.weights, options.workers, options.start)
 
 
 if __name__ == "__main__":

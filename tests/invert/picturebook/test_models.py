@@ -199,7 +199,7 @@ def test_drawings_by_others_are_drawn_and_unnamed_grounds_are_not_spoken_of(scri
     images = render(scenes, 64, jitter=1.0, artwork=ManyHands(drawings, torch.device("cpu")))
     red = (images[:, 0] > 0.6) & (images[:, 1] < 0.4) & (images[:, 2] < 0.4)
     squares = (red.float().mean((1, 2)) > 0.1).sum()
-    assert 24 < squares < 64  # four in five by the font that has one, some recolored, the others by the world's own sprite
+    assert 16 < squares < 64  # three in five by the font that has one, some recolored, the others by the world's own sprite
     assert caption(scenes[0]) == "a fox"
     assert attributes(scenes[0])[5:8] == [IGNORED] * 3
 
