@@ -27,7 +27,9 @@ def test_what_is_lost_doubled_or_half_written_is_counted(tmp_path: Path) -> None
     third.unlink()
     log = next((tmp_path / "out" / verdicts.LOGS).iterdir())
     log.write_text(log.read_text() * 2)
-    (tmp_path / "out" / verdicts.LOCKS / "left.lock").touch()
+    locks = tmp_path / "out" / verdicts.LOCKS
+    locks.mkdir()  # which a run takes away with it at its end
+    (locks / "left.lock").touch()
     found = Verdict()
     judge(tmp_path / "out", keys, undisturbed, found)
     assert (found.lost, found.twice, found.half_written, found.wrong) == (4, 5, 1, 2) and found.failed

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_type_hints
 
 import pytest
@@ -287,7 +286,7 @@ def test_the_settings_of_every_method_that_runs_reach_it(run, light, pictures, m
         return found(images, config, **more)
 
     monkeypatch.setattr(light, "invert_joint", invert_joint)
-    light.bundle = SimpleNamespace(evaluator=lambda: None)
+    light.bundle.evaluator = lambda: None
     monkeypatch.setattr("invert.cli.batch.Job.judged", lambda *_: [0.5, 0.5])
     run(pictures[0], "--compare", "pez", "--set", "pez.lr=0.2", "--set", "invert.beam=3")
     assert given == [("invert", InvertMethodConfig(beam=3)), ("pez", PezConfig(lr=0.2))]
