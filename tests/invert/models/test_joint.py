@@ -130,9 +130,10 @@ def test_methods_run_on_joined_models_and_pay_for_both_text_encoders(
     once, twice = toy_inverter(toy(0, 16)), toy_inverter(join([toy(0, 16), toy(0, 16)]))
     alone = once.invert(picture, **settings)
     both = twice.invert(picture, **{**settings, "budget": None if "budget" not in options else 2 * options["budget"]})
-    assert both.prompt == alone.prompt and both.score == pytest.approx(alone.score)
+    near = {"abs": 1e-3} if method == "retrieve" else {}  # a corpus's latents are kept in half precision
+    assert both.prompt == alone.prompt and both.score == pytest.approx(alone.score, **near)
     assert both.forward_tokens == 2 * alone.forward_tokens and both.backward_tokens == 2 * alone.backward_tokens
-    assert list(both.model_scores[both.prompt].values()) == [pytest.approx(alone.score)]  # of one name
+    assert list(both.model_scores[both.prompt].values()) == [pytest.approx(alone.score, **near)]  # of one name
     assert not alone.model_scores
 
 
