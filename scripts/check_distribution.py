@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("invert", "clustering", "kernels")
-LEFT_OUT = ".gitignore"  # of no use without the repository
+LEFT_OUT = (".gitignore", "experiments/starts/")  # of no use without the repository
 MAX_BYTES = 50_000_000  # of a wheel
 
 
@@ -40,7 +40,7 @@ def in_source(source: Path) -> set[str]:
 def tracked() -> set[str]:
     """The files of the repository that a source distribution has to hold."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return {name for name in listed if name != LEFT_OUT}
+    return {name for name in listed if not name.startswith(LEFT_OUT)}
 
 
 def faults(source: Path, wheel: Path, of_tree: Path, wanted: Collection[str]) -> list[str]:
