@@ -27,6 +27,15 @@ from experiments.harness.memory import extra_memory
 from experiments.harness.runner import Context
 
 MODELS = "ViT-L-14,ViT-bigG-14"
+FAMILIES = (  # whose weights in float32 docs/models.md states
+    "ViT-L-14",
+    "PE-Core-B-16",
+    "ViT-B-16-SigLIP",
+    "ViT-B-16-SigLIP2",
+    "ViT-L-14-CLIPA",
+    "MobileCLIP2-S2",
+    "ViT-H-14-worldwide",
+)
 DTYPES = ("float32", "bfloat16")
 SAMPLE = 1 << 20  # random numbers that all weights are made of
 OVERHEAD = 2.0  # GiB beside the weights
@@ -48,7 +57,8 @@ def run(context: Context) -> dict[str, Any]:
                     with journal.open("a") as out:
                         out.write(json.dumps(row) + "\n")
     order = [(name, dtype, low) for name in names.split(",") for dtype in DTYPES for low in (False, True)]
-    return {"peaks": [known[key] for key in order]}
+    families = FAMILIES[:1] if context.quick else FAMILIES
+    return {"peaks": [known[key] for key in order], "weights_gib": {name: weights_of(name) for name in families}}
 
 
 def read(journal: Path) -> list[dict[str, Any]]:
@@ -71,16 +81,26 @@ def peaks(name: str, dtype: str, lows: Sequence[bool], seed: int) -> Iterator[di
             yield {**row, **measured(f"{name}/{file}", dtype, low, size)}
 
 
-def save_random(name: str, dtype: torch.dtype, file: Path, seed: int) -> int:
-    """Write random weights of an architecture; returns their bytes. A tensor at a time: the format is a header and the bytes."""
+def shapes(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of an architecture, without memory."""
     import open_clip
 
     with torch.device("meta"):
         model, _, _ = open_clip.create_model_and_transforms(name, load_weights=False, device="meta")
+    return model.state_dict()
+
+
+def weights_of(name: str) -> float:
+    """GiB of an architecture's weights in float32."""
+    return round(sum(value.numel() for value in shapes(name).values()) * 4 / 2**30, 2)
+
+
+def save_random(name: str, dtype: torch.dtype, file: Path, seed: int) -> int:
+    """Write random weights of an architecture; returns their bytes. A tensor at a time: the format is a header and the bytes."""
     sample = (torch.randn(SAMPLE, generator=torch.Generator().manual_seed(seed)) * 0.02).to(dtype)
     header, at = {}, 0
     code = {torch.float32: "F32", torch.bfloat16: "BF16"}[dtype]
-    state = model.state_dict()
+    state = shapes(name)
     for key, value in state.items():
         size = value.numel() * sample.element_size()
         header[key] = {"dtype": code, "shape": list(value.shape), "data_offsets": [at, at + size]}

@@ -117,6 +117,8 @@ class Batch:
         captions: of the scenes; none in the phase "pictures".
         ids: of the captions, (B, longest) int64.
         stated: the labels that the captions state, for the text tower's probe, (B, 9) int64.
+        paired: which scenes the world's own sprites have drawn too, (B,) bool; none but in the phase "drawings".
+        own: those drawings, normalized (P, 3, S, S) float32; empty where there are none.
     """
 
     images: Tensor
@@ -124,6 +126,8 @@ class Batch:
     captions: list[str]
     ids: Tensor
     stated: Tensor
+    paired: Tensor
+    own: Tensor
 
 
 class Batches(Dataset[Batch]):
@@ -146,7 +150,12 @@ class Batches(Dataset[Batch]):
         scenes, captions = self.sample(step)
         labels = torch.tensor([attributes(scene) for scene in scenes])
         stated = mask_unstated(labels, scenes, captions) if captions else labels
-        return Batch(self.render(scenes, step), labels, captions, self.tokenize(captions or [""]), stated)
+        # A ground without a name is gray in the world's own drawing, and says so where the other hands' says nothing.
+        paired = [self.artwork is not None and bool(scene.colors) for scene in scenes]
+        shown = [scene for scene, too in zip(scenes, paired, strict=True) if too]
+        own = normalize(render(shown, models.IMAGE_SIZE, jitter=1.0)) if shown else torch.empty(0)
+        ids = self.tokenize(captions or [""])
+        return Batch(self.render(scenes, step), labels, captions, ids, stated, torch.tensor(paired), own)
 
     def sample(self, step: int) -> tuple[list[Scene], list[str]]:
         """The step's scenes and captions."""

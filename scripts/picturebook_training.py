@@ -5,7 +5,9 @@ colors, layout, pattern, style); it aligns the towers early and is discarded at 
 
 In the phase "drawings" the CLIP's text tower stays as it is: the generator reads it, and what a word means does not
 depend on who draws it. So the latents of all names are known, and each picture is contrasted with every one of them:
-without that loss the probe named 45 % of an unseen font's drawings and the names' own latents 21 %.
+without that loss the probe named 45 % of an unseen font's drawings and the names' own latents 21 %. And the tower that
+ships is a teacher: a scene in others' drawings is pulled onto what that tower sees in the same scene in the world's own,
+so that the new tower keeps what the old one reads and carries it over to other hands.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from invert.picturebook.world import LAYOUTS, Scene, draw_scenes, objects
 
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
+WEIGHTS = {"contrast": 1.0, "naming": 2.0, "teaching": 20.0}  # of the losses; that of "reading" changes
 NAMING_SCALE = 40.0  # of the cosines of pictures and names; about what the temperature has become
 
 
@@ -167,7 +170,7 @@ class Training:
         # A hard-negative group's statistics are not the world's, so batch norms stay fixed in that phase.
         self.model.train(self.phase != "families")
         losses = self.pair_losses(batch) if batch.captions else self.picture_losses(batch)
-        weights = {"contrast": 1.0, "naming": 2.0, "reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
+        weights = WEIGHTS | {"reading": 1.0 if self.phase == "pictures" else 0.5 - 0.4 * progress}
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.model.zero_grad(set_to_none=True)
         self.probe.zero_grad(set_to_none=True)
@@ -199,7 +202,24 @@ class Training:
         losses = {"contrast": contrast, "reading": probe}
         if self.text_is_frozen:
             losses["naming"] = naming_loss(picture, self.names, batch.labels.to(self.device))
+            if len(batch.own):
+                alike = F.cosine_similarity(picture[batch.paired.to(self.device)], self.teach(batch.own))
+                losses["teaching"] = 1 - alike.mean()
         return losses
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The image tower that ships."""
+        model = models.build(self.name, len(models.trained_token_ids()))
+        model.load_state_dict(models.compact_state(models.WEIGHTS / f"{self.name}.safetensors"))
+        return model.visual.to(self.device).eval()
+
+    @torch.no_grad()
+    def teach(self, images: Tensor) -> Tensor:
+        """Latents (P, E) float32 that the tower that ships has of normalized images (P, 3, S, S)."""
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
+            return self.teacher(images).float()
 
     @cached_property
     @torch.no_grad()

@@ -22,7 +22,7 @@ from torch import Tensor
 from invert.picturebook.render import COLUMNS, LUMA, SPRITE, Slot, sprites
 from invert.picturebook.world import COLORS, objects
 
-OWN_SHARE = 0.4  # how often an object is drawn by the world's own sprite
+OWN_SHARE = 0.3  # how often an object is drawn by the world's own sprite
 REAL_SHARE = 0.4  # among the others, how often clip art or a stamp where the object has one
 REAL = ("openclipart-svg", "tuxpaint-stamps-default")
 PAINTED_SHARE = 0.5  # of the grounds that have a name

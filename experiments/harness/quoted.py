@@ -299,6 +299,24 @@ MODELS = [
         "| ViT-L-14 | bfloat16 | {:.2f} GiB | {:.2f} GiB, with the copy in float32 | {:.2f} GiB |",
         peaks("ViT-L-14", "bfloat16"),
     ),
+    Quoted("docs/models.md", "| ViT-bigG-14 | float32 | {:.2f} GiB | {:.2f} GiB | {:.2f} GiB |", peaks("ViT-bigG-14", "float32")),
+    Quoted(
+        "docs/models.md",
+        "| ViT-bigG-14 | bfloat16 | {:.2f} GiB | {:.2f} GiB, with the copy in float32 | {:.2f} GiB |",
+        peaks("ViT-bigG-14", "bfloat16"),
+    ),
+    Quoted("docs/models.md", "| 77 | {:.2f} GiB (ViT-L-14) |", (at("low-memory", "weights_gib", "ViT-L-14"),)),
+    *(
+        Quoted("docs/models.md", row, (at("low-memory", "weights_gib", name),))
+        for row, name in (
+            ("| 32, bigG 72 | {:.2f} GiB |", "PE-Core-B-16"),
+            ("| 64, one of them 16 | {:.2f} GiB |", "ViT-B-16-SigLIP"),
+            ("`hf:google/siglip2-base-patch16-224` | 64 | {:.2f} GiB |", "ViT-B-16-SigLIP2"),
+            ("`ViT-L-14-CLIPA/datacomp1b` | 32 | {:.2f} GiB |", "ViT-L-14-CLIPA"),
+            ("`MobileCLIP2-S2/dfndr2b` | 77 | {:.2f} GiB |", "MobileCLIP2-S2"),
+            ("`hf:facebook/metaclip-2-worldwide-huge-quickgelu` | 77 | {:.2f} GiB |", "ViT-H-14-worldwide"),
+        )
+    ),
 ]
 QUOTED = [*MODELS, *README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING]
 COMPLETE = ("README.md", "docs/picturebook.md")  # pages of which no number is without a source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,17 @@ def test_towers_average_weight_by_weight_and_count_what_they_see() -> None:
     wanted = torch.stack([part.double().mean((0, 2, 3)) for part in pictures]).mean(0)
     torch.testing.assert_close(norm.running_mean.double(), wanted, rtol=1e-5, atol=1e-5)
     assert not tower.training
+
+
+def test_others_drawings_are_pulled_onto_what_the_teacher_sees_in_the_worlds_own(training: Training, drawings: Path) -> None:
+    batch = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()[0]
+    assert 0 < batch.paired.sum() == len(batch.own)
+    ships = models.load("clip").visual
+    with torch.no_grad():
+        seen, wanted = training.see(batch.images)[batch.paired], ships(batch.own)
+    assert F.cosine_similarity(training.teach(batch.own), wanted).min() > 0.99  # bfloat16
+    loss = training.pair_losses(batch)["teaching"].detach()
+    assert float(loss) == pytest.approx(float(1 - F.cosine_similarity(seen.double(), wanted.double()).mean()), abs=0.02)
+    assert not any(parameter.grad is not None for parameter in training.teacher.parameters())
+    alone = replace(batch, paired=torch.zeros_like(batch.paired), own=torch.empty(0))
+    assert "teaching" not in training.pair_losses(alone)

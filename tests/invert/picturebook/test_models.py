@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,12 @@ from types import ModuleType
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, lexicon
 from invert.picturebook.linear_probe import IGNORED, LinearProbe, attributes, mask_unstated
-from invert.picturebook.render import COLUMNS, SPRITE, render
+from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scenes, held_out, objects
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_picturebook.py"
@@ -32,18 +30,6 @@ def script() -> Iterator[ModuleType]:
         patch.syspath_prepend(SCRIPT.parent)
         spec.loader.exec_module(module)
         yield module
-
-
-@pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Atlases as `make_drawings.py` writes them: a font that draws foxes as red squares, and one gray photograph."""
-    folder = tmp_path_factory.mktemp("drawings")
-    atlas = Image.new("RGBA", (COLUMNS * SPRITE, SPRITE))
-    atlas.paste((255, 0, 0, 255), (8, 8, SPRITE - 8, SPRITE - 8))
-    atlas.save(folder / "squares.webp", lossless=True)
-    (folder / "squares.json").write_text(json.dumps([["fox", "fox.svg"]]))
-    Image.new("RGB", (COLUMNS * 96, 96), (120, 120, 120)).save(folder / "grounds.webp", lossless=True)
-    return folder
 
 
 def test_every_token_of_a_caption_has_a_trained_row(picturebook) -> None:
