@@ -2,7 +2,7 @@
 
 Soft prompts of the kinds that matter (`experiments/harness/soft_variants.py`), of held-out scenes, are drawn by the bundled
 generator and compared with the picture by the judge, which none of them looked at. Beside them stand the hard prompt,
-the true caption and the nearest caption of the corpus. SOFT_DRAW_SCENES="50,20" in the environment sets of how many scenes,
+the true caption and the nearest caption of the corpus. SOFT_DRAW_SCENES="25,8" in the environment sets of how many scenes,
 the second number being for soft prompts as the search makes them; scenes that are done are kept in the cache. What else was
 tried is `soft-tried`.
 """
@@ -22,15 +22,15 @@ from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
 from experiments.harness.soft_rating import image_of, markdown, rated, subjects, summary
 from experiments.harness.soft_variants import AS_TODAY, HARD, MAIN, ON_CLIP, POLISHED, TRUTH
+from invert.errors import InputError
 
-SCENES, QUICK_SCENES = (50, 20), (2, 2)  # of what matters, of soft prompts as the search makes them
+SCENES, QUICK_SCENES = (100, 8), (2, 2)  # of what matters, of soft prompts as the search makes them
 SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft, mixture rounded", ON_CLIP, POLISHED)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals, paired differences to the hard prompt, distances of hidden states; a sheet and a plot."""
-    wanted = os.environ.get("SOFT_DRAW_SCENES", "")
-    numbers = QUICK_SCENES if context.quick else tuple(map(int, wanted.split(","))) if wanted else SCENES
+    numbers = QUICK_SCENES if context.quick else asked() or SCENES
     records = [
         record
         for n, group in zip(numbers, (MAIN, AS_TODAY), strict=True)
@@ -42,6 +42,15 @@ def run(context: Context) -> dict[str, Any]:
     draw_sheet(context, min(numbers))
     context.path("table.md").write_text(markdown(found))
     return found
+
+
+def asked() -> tuple[int, ...]:
+    """The numbers of scenes in SOFT_DRAW_SCENES; empty where it is not set."""
+    wanted = os.environ.get("SOFT_DRAW_SCENES", "")
+    numbers = [part.strip() for part in wanted.split(",")] if wanted else []
+    if numbers and (len(numbers) != len(SCENES) or not all(part.isdecimal() for part in numbers)):
+        raise InputError(f'SOFT_DRAW_SCENES is {wanted!r}: give two numbers, as in "25,8"')
+    return tuple(map(int, numbers))
 
 
 def draw_layers(layers: dict[str, list[float]], context: Context) -> None:

@@ -130,6 +130,11 @@ README = [
     ),
     Quoted(
         "README.md",
+        "what that draws comes to {:.2f}, above the true captions",
+        (at("soft-draw", "means", "polished", "judge", "mean"),),
+    ),
+    Quoted(
+        "README.md",
         "(word F1 {:.3f} with them and {:.3f} without, on {:.0f} scenes)",
         (with_soft_words("with"), with_soft_words("without"), lambda: len(soft_words())),
     ),

@@ -27,7 +27,7 @@ from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord, weights_of
 from experiments.harness.runner import Context
 from experiments.harness.soft_subjects import Lab, Subject, Variant
-from experiments.harness.soft_variants import HARD, OF_STATES, POLISHED
+from experiments.harness.soft_variants import HARD, OF_STATES, POLISHED, TRUTH
 from experiments.harness.statistics import by_picture, means, paired
 from invert.cache import cache_folder
 from invert.diffusion.generator import Conditioning, Generator
@@ -154,10 +154,13 @@ def summary(records: Sequence[RunRecord], context: Context) -> dict[str, Any]:
         "seeds": SEEDS,
         "config": asdict(lab_of(context).config),
         "means": means(table, context.seed, MEASURES),
-        f"difference to {HARD}": {
-            name: paired({name: table[name], HARD: table[HARD]}, name, context.seed, ("judge",))[HARD]["judge"]
-            for name in table
-            if name != HARD
+        **{
+            f"difference to {base}": {
+                name: paired({name: table[name], base: table[base]}, name, context.seed, ("judge",))[base]["judge"]
+                for name in table
+                if name != base
+            }
+            for base in (HARD, TRUTH)
         },
         "hidden states": {name: rows for name, rows in layers.items() if rows},
         "judge of each picture": {name: {p: row["judge"] for p, row in rows.items()} for name, rows in table.items()},
