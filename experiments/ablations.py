@@ -27,7 +27,7 @@ from experiments.harness.tables import TITLES, markdown
 from invert.inverter import Inverter
 from invert.methods import Method, register
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.invert import invert, search_config, searched, soft_stage, soft_words
+from invert.methods.invert import invert, objective_weights, search_config, searched, soft_stage, soft_words
 from invert.methods.task import InversionOutput, InversionTask
 from invert.project import project
 
@@ -122,8 +122,8 @@ def without_language_nor_soft_words(task: InversionTask, config: InvertMethodCon
 
 def without_reward(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """A token pays what it costs the prior's log p, as if no prompt were usually that long."""
-    per_token = task.config.language_weight * task.bundle.prior.per_token
-    return changed(task, config, token_penalty=task.config.token_penalty - per_token)
+    penalty, weight = objective_weights(task)
+    return changed(task, config, token_penalty=penalty - weight * task.bundle.prior.per_token)
 
 
 def without_pairs(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:

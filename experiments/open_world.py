@@ -25,7 +25,7 @@ from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import markdown
-from invert.config import SoftConfig
+from invert.config import SearchConfig, SoftConfig
 from invert.english.tables import entries, phrases
 from invert.errors import InputError
 from invert.inverter import Inverter
@@ -37,11 +37,13 @@ PICTURES, SEEDS = 100, 3  # of each kind
 KINDS = ("held-out", *OUT_OF_DOMAIN_FOLDERS)
 WHOLE = "english"
 LIMIT = {"budget": BUDGET}
+FIXED = {"language_weight": SearchConfig.language_weight, "token_penalty": SearchConfig.token_penalty}  # not by the spread
 CAPTIONS = 2000  # of picturebook, whose frames are looked for in the corpus
 ENTRIES = {  # bundle → the methods that run on it; an ablation's name says what is missing
     "english": (
         MethodEntry("english", "invert", LIMIT),
         MethodEntry("english-with-soft-words", "invert", {**LIMIT, "soft_steps": SoftConfig.steps}),
+        MethodEntry("english-with-fixed-weights", "invert", {**LIMIT, **FIXED}),
         MethodEntry("english-without-prior", "invert-without-language", LIMIT),
         MethodEntry("english-with-sparse-start", "invert-with-sparse-start", LIMIT),
         MethodEntry("pez", "pez", {**LIMIT, "tokens": 16}),

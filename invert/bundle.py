@@ -60,6 +60,8 @@ class ModelBundle:
         compose: writes initial prompts for a search and its target (E,), best first: a function, or a generator that
             has prompts judged by `yield from search.evaluating(prompts)`, so that several pictures share the text
             encoder; None where the corpus's nearest prompts are all that a search starts from.
+        spread: standard deviation of a unit target's (E,) cosines with texts in general, by which language and length are
+            weighed: models differ in it severalfold; None where the weights are as `SearchConfig` has them.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         encode_words: encodes what `compose` looks up, within so many seconds, as `encode` does; None where there is nothing.
         examples: draws pictures to try the model on, by name; None where there are none.
@@ -78,6 +80,7 @@ class ModelBundle:
     measure_gap: Callable[[], Tensor] | None = None
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
+    spread: Callable[[Tensor], float] | None = None
     soft_words: bool = True
     encode_words: Callable[[float | None], tuple[int, int]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None

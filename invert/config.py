@@ -110,8 +110,8 @@ class InvertConfig:
     restarts: int = 6  # soft prompts optimized at once
     soft_steps: int | None = None  # gradient steps on them; 0: no soft prompts; None: 40, or 0 where the bundle says so
     max_tokens: int = SearchConfig.max_tokens  # length of the final prompt in tokens, at most
-    token_penalty: float = SearchConfig.token_penalty  # cosine that one more token must earn
-    language_weight: float = SearchConfig.language_weight  # cosine that one nat of the prompt's log-probability is worth
+    token_penalty: float | None = None  # cosine that one more token must earn; None: 0.0005, or by the model where the bundle can
+    language_weight: float | None = None  # cosine that one nat of log p is worth; None: 0.005, or by the model where it can
     corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
     language: Any = None  # causal language model of transformers beside the prior: hf:NAME, a folder, a CausalLanguageModel
     language_share: float = 0.5  # of it in what language counts; 0: the bundle's prior alone, 1: the model alone

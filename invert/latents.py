@@ -68,6 +68,10 @@ class LatentTable:
             rows = rows.gather(1, order)
         return best, rows
 
+    def cosines(self, target: Tensor) -> Tensor:
+        """Of a unit target (E,) with each of them, (N,) float32."""
+        return torch.cat([latents @ target for _, latents in self.blocks()])
+
     def of_rows(self, rows: Sequence[int]) -> LatentTable:
         """The table of those rows, which are ascending; what lies in files stays there."""
         chosen, begin = torch.tensor(rows, dtype=torch.long), 0

@@ -24,6 +24,7 @@ from invert.models.names import DTYPES
 DEFAULT = InvertConfig()
 SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."
 ENCODE_SECONDS = 40.0  # so that a first prompt comes in less than two minutes, on two cores and a ViT-L-14
+BY_MODEL = "as picturebook wants it, with the bundle english by how far the model's own cosines spread"
 EMBEDDED = ("use", "show", "ignore")  # what becomes of a prompt that a picture carries
 TARGETS = ("raw", "empty", "gap")
 
@@ -80,9 +81,10 @@ class SearchOptions:
     must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = ""
     ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = ""
     corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None
-    language_weight: Annotated[float, typer.Option(help="Cosine that one nat of the prompt's log-probability is worth.")] = (
-        DEFAULT.language_weight
-    )
+    language_weight: Annotated[
+        float | None,
+        typer.Option(help=f"Cosine that one nat of the prompt's log-probability is worth; by default {BY_MODEL}."),
+    ] = DEFAULT.language_weight
     language: Annotated[
         str | None, typer.Option(help="Causal language model beside the bundle's language: hf:NAME or a folder, as of GPT-2.")
     ] = None
@@ -90,7 +92,9 @@ class SearchOptions:
         DEFAULT.language_share
     )
     max_tokens: Annotated[int, typer.Option(help="Longest prompt, in tokens.")] = DEFAULT.max_tokens
-    token_penalty: Annotated[float, typer.Option(help="Cosine that one more token must earn.")] = DEFAULT.token_penalty
+    token_penalty: Annotated[
+        float | None, typer.Option(help=f"Cosine that one more token must earn; by default {BY_MODEL} as well.")
+    ] = DEFAULT.token_penalty
     tokens: Annotated[int, typer.Option(help="Soft tokens per restart.")] = DEFAULT.tokens
     restarts: Annotated[int, typer.Option(help="Soft prompts optimized at once.")] = DEFAULT.restarts
     soft_steps: Annotated[

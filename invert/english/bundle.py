@@ -54,6 +54,7 @@ def load(clip: Clip) -> ModelBundle:
         learn_prior=learn_prior,
         compose=composer.prompts,
         encode_words=composer.encode,
+        spread=composer.spread,
         soft_words=False,  # they earn nothing here: experiments/results/open-world-soft-words.json
     )
 

@@ -111,6 +111,10 @@ class Composer:
         """The modifiers that are encoded, by their indices, and their latents (M, E)."""
         return encode_prompts(self.clip, self.modifier_prompts, in_order=True)
 
+    def spread(self, target: Tensor) -> float:
+        """Standard deviation of the target's (E,) cosines with the nouns."""
+        return float(self.noun_latents[1].cosines(target).std(correction=0))
+
     @staticmethod
     def nearest(known: tuple[list[int], LatentTable], target: Tensor, k: int) -> list[int]:
         """Of texts with latents the indices of the k nearest to the target (E,), nearest first."""

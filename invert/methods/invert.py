@@ -32,6 +32,7 @@ from invert.token_index import TokenIndex
 
 MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
 WORDS_PER_TOKEN, WORDS_PER_CONCEPT = 3, 2
+TOKEN_PER_SPREAD, NAT_PER_SPREAD = 0.005, 0.09  # what a token must earn, and a nat is worth, in standard deviations
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +85,11 @@ def soft_stages(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> S
 
 def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConfig:
     """The run's and the method's settings as the search takes them."""
+    token_penalty, language_weight = objective_weights(task)
     return SearchConfig(
         max_tokens=task.config.max_tokens,
-        token_penalty=task.config.token_penalty,
-        language_weight=task.config.language_weight,
+        token_penalty=token_penalty,
+        language_weight=language_weight,
         beam=config.beam,
         rounds=config.rounds,
         replacements=config.replacements,
@@ -98,6 +100,17 @@ def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConf
         pair_pool=config.pair_pool,
         pairs=config.pairs,
     )
+
+
+def objective_weights(task: InversionTask) -> tuple[float, float]:
+    """The cosines that a token must earn and that a nat of language is worth: as asked for, or as the target's cosines spread."""
+    asked, spread = (task.config.token_penalty, task.config.language_weight), task.bundle.spread
+    usual = SearchConfig.token_penalty, SearchConfig.language_weight
+    if spread is not None and None in asked:
+        measured = spread(task.target)
+        usual = TOKEN_PER_SPREAD * measured, NAT_PER_SPREAD * measured
+    token, nat = (by_default if given is None else given for given, by_default in zip(asked, usual, strict=True))
+    return token, nat
 
 
 def searched(

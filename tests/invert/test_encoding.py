@@ -137,6 +137,7 @@ def test_rows_of_a_table_in_parts_are_those_of_one_tensor(monkeypatch):
     chosen = [0, 19, 20, 21, 49]
     for table in (whole, parts):
         assert torch.equal(table.tensor(), rows) and torch.equal(table.of_rows(chosen).tensor(), rows[chosen])
+        torch.testing.assert_close(table.cosines(rows[7]), rows @ rows[7])
         scores, found = table.nearest(rows[:3], 60)
         torch.testing.assert_close(scores, (rows[:3] @ rows.T).sort(1, descending=True).values)
         assert found[:, 0].tolist() == [0, 1, 2] and found.shape == (3, 50)

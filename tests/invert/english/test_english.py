@@ -29,6 +29,7 @@ from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import check_soft_stage
 from invert.models.clip import Clip
 from invert.prior.category_ngram import UNKNOWN, CategoryNgramPrior
+from invert.target import image_latent
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,9 @@ def test_it_composes_starts_and_finds_a_prompt_within_the_budget(picturebook, pi
     assert result.soft is None and not result.concepts and not any(step.stage == "soft" for step in result.history)
     again = inverter.invert(pictures[0], budget=4_000, restarts=1, soft_steps=2)
     assert again.soft is not None and again.concepts and again.history[0].stage == "soft"
+    target = image_latent(picturebook, pictures[:1])
+    cosines = inverter.bundle.compose.__self__.noun_latents[1].tensor().double() @ target.double()
+    assert inverter.bundle.spread(target) == pytest.approx(float(cosines.std(correction=0)), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
-from invert.config import SoftConfig
+from invert.config import SearchConfig, SoftConfig
 from invert.lexicon import text_of
 from invert.methods import soft_stage
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.invert import content_words, different_templates_first, initial_prompts, retrieved_prompts, search_config
+from invert.methods.invert import (
+    NAT_PER_SPREAD,
+    TOKEN_PER_SPREAD,
+    content_words,
+    different_templates_first,
+    initial_prompts,
+    objective_weights,
+    retrieved_prompts,
+    search_config,
+)
 from invert.picturebook.bundle import FUNCTION_WORDS
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
@@ -60,6 +72,16 @@ def test_the_search_takes_the_runs_and_the_methods_settings(task):
     found = search_config(task(max_tokens=7, token_penalty=0.1, language_weight=0.2), InvertMethodConfig(beam=5, pairs=3))
     assert (found.max_tokens, found.token_penalty, found.language_weight) == (7, 0.1, 0.2)
     assert (found.beam, found.pairs, found.rounds) == (5, 3, InvertMethodConfig.rounds)
+
+
+def test_language_and_length_weigh_as_the_models_cosines_spread_where_the_bundle_knows(task):
+    usual = SearchConfig.token_penalty, SearchConfig.language_weight
+    one = task()
+    assert objective_weights(one) == usual
+    spreads = replace(one, bundle=replace(one.bundle, spread=lambda target: 0.25 * float(target.norm())))
+    assert objective_weights(spreads) == pytest.approx((0.25 * TOKEN_PER_SPREAD, 0.25 * NAT_PER_SPREAD))
+    asked = replace(spreads, config=replace(one.config, language_weight=0.0))
+    assert objective_weights(asked) == pytest.approx((0.25 * TOKEN_PER_SPREAD, 0.0))
 
 
 def test_pictures_side_by_side_get_what_each_gets_alone(inverter, monkeypatch):
