@@ -67,6 +67,8 @@ class ModelBundle:
         examples: draws pictures to try the model on, by name; None where there are none.
         doubt: says of pictures, unit latents (B, E), why the model may not know what each shows: a sentence, or "" where
             it does; None where nothing can tell.
+        extends: the bundle whose corpus this one's begins with, and whose latents of it are used here; None where the corpus
+            is of one piece.
     """
 
     name: str
@@ -85,6 +87,7 @@ class ModelBundle:
     encode_words: Callable[[float | None], tuple[int, int]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None
     doubt: Callable[[Tensor], list[str]] | None = None
+    extends: ModelBundle | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -109,17 +112,40 @@ class ModelBundle:
         Raises:
             InputError: the corpus is empty.
         """
-        return encode_corpus(self.clip, self.corpus.prompts)
+        return self._with_latents(never)
+
+    def _with_latents(self, exhausted: Exhausted, ahead: bool = False) -> EncodedCorpus:
+        """The corpus encoded until time is up, of one that extends a bundle's the new prompts first.
+
+        ahead: the prompts of the bundle that is extended, too; otherwise they are as it has them, encoded once for both.
+        """
+        before = self.extends
+        if before is None:
+            return encode_corpus(self.clip, self.corpus.prompts, exhausted)
+        new = self.corpus.prompts[len(before.corpus.prompts) :]
+        added = encode_corpus(self.clip, new, exhausted) if new else None
+        if added is not None and not before.corpus.prompts:
+            return added
+        known = (before._encode_corpus(exhausted) if ahead else None) or before.encoded_corpus
+        return known if added is None else known.followed_by(added)
+
+    def _encode_corpus(self, exhausted: Exhausted) -> EncodedCorpus | None:
+        """What of the corpus is encoded by then; kept, but gone on with at the next call. None where there is none."""
+        n = len(self.corpus.prompts)
+        known: EncodedCorpus | None = self.__dict__.get("encoded_corpus")
+        if n and (known is None or len(known.prompts) < n):
+            known = self.__dict__["encoded_corpus"] = self._with_latents(exhausted, ahead=True)
+        return known
 
     def corpus_within(self, exhausted: Exhausted) -> EncodedCorpus:
-        """`encoded_corpus`, but only as much of it as is encoded before time is up.
+        """`encoded_corpus`, but only as much of it, or of what it adds to a bundle's, as is encoded before time is up.
 
         Raises:
             InputError: the corpus is empty.
         """
         if "encoded_corpus" in self.__dict__:
             return self.encoded_corpus
-        found = encode_corpus(self.clip, self.corpus.prompts, exhausted)
+        found = self._with_latents(exhausted)
         n, of = len(found.prompts), len(self.corpus.prompts)
         if n == of:
             self.__dict__["encoded_corpus"] = found
@@ -139,12 +165,8 @@ class ModelBundle:
         """
         began = time.perf_counter()
         done, total = self.encode_words(seconds) if words and self.encode_words is not None else (0, 0)
-        n = len(self.corpus.prompts)
-        known = self.__dict__.get("encoded_corpus")
-        if n and (known is None or len(known.prompts) < n):
-            up = never if seconds is None else until(began + seconds)
-            known = self.__dict__["encoded_corpus"] = encode_corpus(self.clip, self.corpus.prompts, up)
-        return done + (len(known.prompts) if known else 0), total + n
+        known = self._encode_corpus(never if seconds is None else until(began + seconds))
+        return done + (len(known.prompts) if known else 0), total + len(self.corpus.prompts)
 
     @cached_property
     def modality_gap(self) -> Tensor | None:
@@ -174,6 +196,7 @@ class ModelBundle:
         self,
         *,
         corpus: Iterable[str] | None = None,
+        extend: bool = False,
         ban: Iterable[str] = (),
         gap_images: Sequence[Image.Image] | None = None,
     ) -> ModelBundle:
@@ -181,6 +204,7 @@ class ModelBundle:
 
         Args:
             corpus: prompts that take the place of the bundle's own; a prior is learned from them.
+            extend: they stand beside the bundle's own instead: starts and the prior come from both.
             ban: words that no prompt may hold, in any case.
             gap_images: pictures that the modality gap is measured on.
 
@@ -189,9 +213,12 @@ class ModelBundle:
         """
         changes: dict[str, Any] = {}
         banned = tuple(ban)
-        if corpus is not None:
+        if corpus is not None and extend:
+            changes |= {"corpus": self.corpus.extended(corpus), "extends": self}
+        elif corpus is not None:
             changes |= {
                 "corpus": Corpus(as_prompts(corpus)),
+                "extends": None,
                 "compose": None,
                 "encode_words": None,
             }  # starts come from these prompts then

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 # What no machine computes, or no random stream takes: (least, most).
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
 ANALYSIS_TOP = 5  # phrases of each category
+CORPUS_MODES = ("replace", "extend")
 PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
 
 
@@ -113,6 +114,7 @@ class InvertConfig:
     token_penalty: float | None = None  # cosine that one more token must earn; None: 0.0005, or by the model where the bundle can
     language_weight: float | None = None  # cosine that one nat of log p is worth; None: 0.005, or by the model where it can
     corpus: tuple[str, ...] = ()  # prompts that starts and language come from; (): the model's own
+    corpus_mode: str = "replace"  # those take the place of the model's own, or "extend" them
     language: Any = None  # causal language model of transformers beside the prior: hf:NAME, a folder, a CausalLanguageModel
     language_share: float = 0.5  # of it in what language counts; 0: the bundle's prior alone, 1: the model alone
     budget: int | None = None  # text-encoder token passes, forward plus backward; None: until nothing improves
@@ -136,6 +138,10 @@ class InvertConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"`{name}` is {value}: give more than 0, or leave it out")
+        if self.corpus_mode not in CORPUS_MODES:
+            raise InputError(f"unknown `corpus_mode` {self.corpus_mode!r}: choose one of {', '.join(CORPUS_MODES)}")
+        if self.corpus_mode != "replace" and not self.corpus:
+            raise InputError("`corpus_mode` says what a `corpus` does to the bundle's own: give one, or leave the mode out")
         if not 0 <= self.language_share <= 1:
             raise InputError(f"`language_share` is {self.language_share}: give a share, 0 to 1")
         required = [f" {text.strip().lower()} " for text in self.must_include]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from invert.corpus_file import read_corpus as read_corpus
@@ -28,10 +29,29 @@ class Corpus:
         prompts: may be empty.
         teaches_prior: whether they are written as prompts should be. Phrases from a template
             ("a photo of a …") are good to start from and say nothing of language.
+        n_added: of the prompts, the last, which a user added: they are written as prompts should be.
     """
 
     prompts: tuple[str, ...] = ()
     teaches_prior: bool = True
+    n_added: int = 0
+
+    @cached_property
+    def added(self) -> dict[str, None]:
+        """The prompts that a user added, in their order."""
+        return dict.fromkeys(self.prompts[len(self.prompts) - self.n_added :])
+
+    def extended(self, lines: Iterable[str]) -> Corpus:
+        """This corpus and behind it a user's lines as prompts, without those that it has."""
+        known = set(self.prompts)
+        new = tuple(prompt for prompt in as_prompts(lines) if prompt not in known)
+        return Corpus((*self.prompts, *new), self.teaches_prior, self.n_added + len(new))
+
+    def sentences(self, most: int) -> list[str]:
+        """At most so many prompts that language is learned from, from all parts alike; of a user's, half of them at least."""
+        own = self.prompts[: len(self.prompts) - self.n_added] if self.teaches_prior else ()
+        added = spread(tuple(self.added), max(most // 2, most - len(own)))
+        return [*spread(own, most - len(added)), *added]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +72,10 @@ class EncodedCorpus:
             [(self.prompts[i], score) for score, i in zip(*row, strict=True)]
             for row in zip(scores.tolist(), order.tolist(), strict=True)
         ]
+
+    def followed_by(self, other: EncodedCorpus) -> EncodedCorpus:
+        """These prompts and behind them those of the other."""
+        return EncodedCorpus((*self.prompts, *other.prompts), self.latents.followed_by(other.latents))
 
     def of(self, chosen: Sequence[int]) -> EncodedCorpus:
         """Those of ascending indices."""

@@ -47,7 +47,7 @@ class Inverter:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
-        self._derived: dict[tuple[tuple[str, ...], tuple[str, ...]], ModelBundle] = {}
+        self._derived: dict[tuple[tuple[str, ...], bool, tuple[str, ...]], ModelBundle] = {}
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
         self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
@@ -86,11 +86,11 @@ class Inverter:
         """The bundle with the run's own corpus and banned words, made once for each of them."""
         if not (config.corpus or config.ban):
             return self.bundle
-        key = config.corpus, tuple(sorted(config.ban))
+        corpus, extend, ban = key = config.corpus, config.corpus_mode == "extend", tuple(sorted(config.ban))
         if key not in self._derived:
             while len(self._derived) >= MAX_DERIVED:
                 del self._derived[next(iter(self._derived))]
-            self._derived[key] = self.bundle.with_(corpus=config.corpus or None, ban=key[1])
+            self._derived[key] = self.bundle.with_(corpus=corpus or None, extend=extend, ban=ban)
         return self._derived[key]
 
     def invert(

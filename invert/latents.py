@@ -35,6 +35,10 @@ class LatentTable:
     def __len__(self) -> int:
         return sum(self.counts)
 
+    def followed_by(self, other: LatentTable) -> LatentTable:
+        """The table of these rows and behind them those of the other."""
+        return LatentTable([*self.parts, *other.parts], [*self.counts, *other.counts], self.device)
+
     @property
     def in_memory(self) -> bool:
         return all(isinstance(part, Tensor) for part in self.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import traceback
@@ -246,6 +247,7 @@ def config_of(options: SearchOptions, top: int) -> InvertConfig:
         language=options.language,
         language_share=options.language_share,
         corpus=() if options.corpus is None else read_corpus(options.corpus),
+        corpus_mode=options.corpus_mode,
         budget=options.budget,
         seconds=options.seconds,
         seed=options.seed,
@@ -258,3 +260,11 @@ def config_of(options: SearchOptions, top: int) -> InvertConfig:
         ban=listed(options.ban),
         negative_weight=options.negative_weight,
     )
+
+
+def corpus_key(config: InvertConfig) -> str | None:
+    """The user's corpus by its content, and what it does to the bundle's: rows of a run depend on both."""
+    if not config.corpus:
+        return None
+    content = hashlib.sha256("\n".join(config.corpus).encode()).hexdigest()[:12]
+    return content if config.corpus_mode == "replace" else f"{content}, {config.corpus_mode}"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import DEFAULT, parser
+from invert.cli.options import DEFAULT, CorpusMode, parser
 from invert.cli.terminal import complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
@@ -27,6 +27,7 @@ class EncodeOptions:
     model: Annotated[str, typer.Option(help="picturebook, ViT-L-14/openai, hf:NAME, a folder …")] = "picturebook"
     bundle: Annotated[str | None, typer.Option(help="Words and language for the model; by default its own.")] = None
     corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line, in place of the bundle's.")] = None
+    corpus_mode: CorpusMode = DEFAULT.corpus_mode
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")] = None
     dtype: Annotated[str, typer.Option(help=f"Of the model's weights: {', '.join(DTYPES)}.")] = DTYPES[0]
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
@@ -46,7 +47,8 @@ def encode(options: EncodeOptions, interrupts: Interrupts) -> int:
         raise InputError(f"unknown `dtype` {options.dtype!r}: choose one of {', '.join(DTYPES)}")
     if options.bundle:
         BUNDLES.check(options.bundle)
-    config = InvertConfig(corpus=() if options.corpus is None else read_corpus(options.corpus))
+    corpus = () if options.corpus is None else read_corpus(options.corpus)
+    config = InvertConfig(corpus=corpus, corpus_mode=options.corpus_mode)
 
     from invert.cli.loading import encode_ahead
     from invert.cli.terminal import progress

@@ -123,9 +123,12 @@ def encode_ahead(inverter: Inverter, config: InvertConfig, methods: Sequence[str
 
     seconds: to spend on it; None for as long as it takes.
     """
-    if not any("corpus" in get_method(method).options for method in methods) or (config.corpus and config.seconds is not None):
-        return  # a corpus of the user's counts against the seconds of the search
-    bundle = inverter.bundle_for(config)
+    if not any("corpus" in get_method(method).options for method in methods):
+        return
+    timed = bool(config.corpus) and config.seconds is not None  # a user's corpus counts against the seconds of the search
+    if timed and config.corpus_mode == "replace":
+        return
+    bundle = inverter.bundle if timed else inverter.bundle_for(config)
     with bar(f"encoding for {inverter.clip.name}") as show, reporting(show):
         done, total = bundle.encode(seconds, words="invert" in methods)
     if done < total:

@@ -15,7 +15,7 @@ import typer
 
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
-from invert.config import ANALYSIS_TOP, InvertConfig, PolishConfig, SoftConfig
+from invert.config import ANALYSIS_TOP, CORPUS_MODES, InvertConfig, PolishConfig, SoftConfig
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.methods import method_names
@@ -27,6 +27,7 @@ ENCODE_SECONDS = 40.0  # so that a first prompt comes in less than two minutes, 
 BY_MODEL = "as picturebook wants it, with the bundle english by how far the model's own cosines spread"
 EMBEDDED = ("use", "show", "ignore")  # what becomes of a prompt that a picture carries
 TARGETS = ("raw", "empty", "gap")
+CorpusMode = Annotated[str, typer.Option(help=f"What it does to the bundle's own prompts: {', '.join(CORPUS_MODES)}.")]
 
 
 def show_version(wanted: bool) -> bool:
@@ -81,6 +82,7 @@ class SearchOptions:
     must_include: Annotated[str, typer.Option(help="Words the prompt has to hold, separated by commas.")] = ""
     ban: Annotated[str, typer.Option(help="Words it may not hold, separated by commas.")] = ""
     corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None
+    corpus_mode: CorpusMode = DEFAULT.corpus_mode
     language_weight: Annotated[
         float | None,
         typer.Option(help=f"Cosine that one nat of the prompt's log-probability is worth; by default {BY_MODEL}."),

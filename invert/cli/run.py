@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from invert import __version__
 from invert.batch.outputs import FORMATS, check_formats
 from invert.batch.sidecars import EXISTING, Sidecars
 from invert.batch.tiers import TierPlan
-from invert.cli.command import check_search, config_of
+from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, check_embedded, listed, parser
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from invert.batch.tiers import Tiers
 
 SUMMARY = "Write the prompts of all pictures in folders: captions beside them, tables, a gallery. Start it again to go on."
-NOT_KEPT = frozenset({"device", "debug", "corpus"})  # options that other rows do not follow from; the corpus by its content
+# Options that other rows do not follow from; the corpus by its content.
+NOT_KEPT = frozenset({"device", "debug", "corpus", "corpus_mode"})
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,11 @@ def check_tables(settings: RunSettings) -> None:
 
 def kept(options: RunOptions, config: InvertConfig) -> dict[str, Any]:
     """What the rows depend on, by the names of the options."""
-    corpus = hashlib.sha256("\n".join(config.corpus).encode()).hexdigest()[:12] if config.corpus else None
     names = {field.name for field in fields(SearchOptions)} - NOT_KEPT | {"top", "search_below", "search_share"}
     plain = {name: getattr(options, name) for name in sorted(names)}
     return {
         **plain,
-        "corpus": corpus,
+        "corpus": corpus_key(config),
         "embedded": "use" if options.embedded == "use" else "show or ignore",
         "version": f"{__version__}, {options.method} {get_method(options.method).revision}",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from threading import Event
 from typing import Annotated
 
@@ -12,9 +13,10 @@ import typer
 from invert.app.limits import Limits
 from invert.cli.flags import RENAMED
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import ENCODE_SECONDS, Options, check_dtype, parser, weights_of
+from invert.cli.options import ENCODE_SECONDS, CorpusMode, Options, check_dtype, parser, weights_of
 from invert.cli.terminal import check_stdout, progress, say
 from invert.config import InvertConfig
+from invert.corpus_file import read_corpus
 from invert.diffusion.images_api import ImagesApi
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
@@ -52,6 +54,8 @@ class ServeOptions:
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One tower in memory at a time, read again from disk at its turn.")
     ] = False
+    corpus: Annotated[Path | None, typer.Option(help="File of prompts, one a line: where starts and language come from.")] = None
+    corpus_mode: CorpusMode = InvertConfig.corpus_mode
     generator: Annotated[
         str | None,
         typer.Option(help="What draws prompts: a pipeline's name or folder, or an image endpoint; by default the model's own."),
@@ -100,6 +104,8 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
     """Check the options, then load the model, and serve until somebody ends it."""
     limits = Limits(options.queue, options.megabytes, options.seconds, options.files)
     check(options)
+    corpus = () if options.corpus is None else read_corpus(options.corpus)
+    config = InvertConfig(corpus=corpus, corpus_mode=options.corpus_mode)
     drawing = DrawingOptions(options.steps, options.guidance, options.size, options.generator_model)
     check_stdout()
     from invert.app.server import build, launch
@@ -111,6 +117,7 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
         inverter = Inverter.load(options.model, options.bundle, options.device, options.dtype, weights, options.low_memory)
         if drawing.given() and options.generator is None and inverter.bundle.generator is None:
             raise InputError(f"`{drawing.given()[0]}` is of drawn images, and {options.model!r} draws none: add `generator`")
+        inverter = Inverter(inverter.bundle_for(config))  # every method of the page starts from these prompts
         blocks = build(inverter, limits, options.generator, drawing)
     interrupts.importing = False
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan, sta
 from invert.batch.sources import walk
 from invert.batch.tiers import TierPlan
 from invert.batch.work import Columns, Job, sweep
-from invert.cli.command import check_search, config_of
+from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import SearchOptions, parser
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 SUMMARY = (
     "Write the prompts of millions of pictures, in tars, Parquet files or folders, to Parquet files. Start it again to go on."
 )
-NOT_KEPT = frozenset({"device", "debug", "corpus", "generator"})  # options that no row follows from; the corpus by its content
+# Options that no row follows from; the corpus by its content.
+NOT_KEPT = frozenset({"device", "debug", "corpus", "corpus_mode", "generator"})
 MAX_DECODERS = 64
 
 
@@ -177,11 +177,10 @@ def kept(options: ShardOptions, config: InvertConfig) -> dict[str, Any]:
     """What the rows depend on, by the names of the options."""
     names = {field.name for field in fields(SearchOptions)} - NOT_KEPT
     names |= {"search_below", "search_share", "shard_size", "picture_column", "key_column"}
-    corpus = hashlib.sha256("\n".join(config.corpus).encode()).hexdigest()[:12] if config.corpus else None
     files = [options.model, options.model.partition("/")[2], options.negative, options.gap_images]
     return {
         **{name: getattr(options, name) for name in sorted(names)},
-        "corpus": corpus,
+        "corpus": corpus_key(config),
         "generator": options.generator,
         "files": {path: states(path) for path in files if path and os.path.exists(path)},
         "version": f"{__version__}, {options.method} {get_method(options.method).revision}",

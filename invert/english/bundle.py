@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from invert.bundle import ModelBundle
-from invert.corpus import Corpus, spread
+from invert.corpus import Corpus
 from invert.english.categories import ADJECTIVE_TABLES, category
 from invert.english.compose import Composer
 from invert.english.corpus import PromptWriter
@@ -84,4 +84,4 @@ def style_phrases() -> list[str]:
 
 def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
     """The class n-gram of English classes."""
-    return CategoryNgramPrior(spread(corpus.prompts, PRIOR_SIZE), lexicon, category)
+    return CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from invert.bundle import ModelBundle
+from invert.encoding import encode_prompts
 from invert.lexicon import Word
 from invert.methods.configs import NoConfig
 from invert.methods.labels import labels_of
@@ -51,7 +52,7 @@ def chunks(values: Tensor) -> Iterable[tuple[int, Tensor]]:
 
 
 def tables(bundle: ModelBundle) -> dict[str, Table]:
-    """Every table of the bundle's labels, encoded once, and `merged`, all but the negative one."""
+    """Every table of the bundle's labels, encoded once a model and kept on disk, and `merged`, all but the negative one."""
     return bundle.once("interrogator-lite", lambda: _encoded(bundle))
 
 
@@ -60,7 +61,7 @@ def _encoded(bundle: ModelBundle) -> dict[str, Table]:
     encoded = {}
     for field in fields(labels):
         phrases = getattr(labels, field.name)
-        encoded[field.name] = Table(phrases, bundle.clip.encode_text(phrases).half().float())
+        encoded[field.name] = Table(phrases, encode_prompts(bundle.clip, phrases)[1].tensor())
     parts = [encoded[name] for name in ("artists", "flavors", "mediums", "movements", "trendings")]
     merged = Table(tuple(phrase for part in parts for phrase in part.phrases), torch.cat([part.latents for part in parts]))
     return {**encoded, "merged": merged}

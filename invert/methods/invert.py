@@ -144,7 +144,8 @@ def searching(
 ) -> Steps[InversionOutput]:
     """`searched`, step by step."""
     captions = [task.bundle.lexicon.segment(text) for text in task.captions]
-    retrieved = [*captions, *retrieved_prompts(task, config.n_retrieved)]
+    nearest = retrieved_prompts(task, config.n_retrieved)
+    retrieved = [*captions, *nearest.values()]
     near = content_words(retrieved[: len(captions) + config.n_word_sources], task.bundle)
     sparse = sparse_words(task, config.n_sparse) if config.n_sparse else []
     proposals = list(dict.fromkeys([*sparse, *words[: config.n_proposed], *near]))
@@ -155,12 +156,14 @@ def searching(
     search.anchors = tuple(task.bundle.lexicon.words[word].text for word in sparse)
     if needed and not search.allowed(needed):
         raise InputError(too_long(needed, task.clip.max_prompt_tokens))
-    chosen = different_templates_first(retrieved[len(captions) :], task.bundle.lexicon)
+    chosen = different_templates_first(list(nearest.values()), task.bundle.lexicon)[: config.n_starts]
     if task.bundle.compose is not None:
+        added = [prompt for text, prompt in nearest.items() if text in task.bundle.corpus.added]
         composed = task.bundle.compose(search, task.target)
-        chosen = composed if isinstance(composed, list) else (yield from composed)
+        chosen = (composed if isinstance(composed, list) else (yield from composed))[: config.n_starts]
+        chosen = [*chosen, *different_templates_first(added, task.bundle.lexicon)[: config.n_starts]]
     said = yield from shortened_captions(search, [shortened(prompt, settings.max_tokens) for prompt in captions])
-    starts = [*captions, *(one.words for one in said if one is not None), *chosen[: config.n_starts]]
+    starts = [*captions, *(one.words for one in said if one is not None), *chosen]
     pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
     short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
     return replace(output(task, stage, search, pool), shortened=short)
@@ -194,11 +197,11 @@ def prepare(bundle: ModelBundle) -> None:
     bundle.encode()
 
 
-def retrieved_prompts(task: InversionTask, n: int) -> list[Prompt]:
-    """Of the n prompts of the corpus nearest to the target those that hold nothing banned, nearest first."""
+def retrieved_prompts(task: InversionTask, n: int) -> dict[str, Prompt]:
+    """Of the n prompts of the corpus nearest to the target those that hold nothing banned, nearest first: text → words."""
     nearest = task.encoded_corpus().nearest(task.target, n)
-    prompts = (task.bundle.lexicon.segment(text) for text, _ in nearest)
-    return [prompt for prompt in prompts if not contains_phrase(prompt, task.banned())]
+    prompts = {text: task.bundle.lexicon.segment(text) for text, _ in nearest}
+    return {text: prompt for text, prompt in prompts.items() if not contains_phrase(prompt, task.banned())}
 
 
 def initial_prompts(task: InversionTask, chosen: Sequence[Prompt]) -> list[Prompt]:

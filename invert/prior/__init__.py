@@ -57,10 +57,9 @@ class Prior(Protocol):
 
 def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
     """The class n-gram prior of the corpus, of a long one of a sample; the uniform one where it teaches none."""
-    from invert.corpus import spread
     from invert.prior.class_ngram import ClassNgramPrior
     from invert.prior.uniform import UniformPrior
 
-    if corpus.prompts and corpus.teaches_prior:
-        return ClassNgramPrior(spread(corpus.prompts, MOST_LEARNED), lexicon)
+    if sentences := corpus.sentences(MOST_LEARNED):
+        return ClassNgramPrior(sentences, lexicon)
     return UniformPrior(lexicon)

@@ -10,6 +10,7 @@ import pytest
 
 import invert.cli
 import invert.cli.serve
+from invert.errors import InputError
 from invert.inverter import Inverter
 
 
@@ -32,6 +33,8 @@ def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["--generator-model", "one"], "--generator-model is of an image endpoint: give its address as --generator"),
         (["--steps", "0"], "--steps is 0: give 1 to"),
         (["--method", "pez"], "--method is chosen on the page or in a call of its API"),
+        (["--corpus-mode", "extend"], "--corpus-mode says what a --corpus does to the bundle's own: give one"),
+        (["--corpus", "nowhere.txt"], "the --corpus nowhere.txt cannot be read"),
         (["--gap-images=folder"], "--gap-images does nothing for `invert serve`"),
         (["--json"], "--json does nothing for `invert serve`"),
         (["--unknown"], "No such option: --unknown"),
@@ -75,6 +78,21 @@ def test_drawing_options_need_something_that_draws(
     monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(toy_bundle))
     assert served(monkeypatch, "--model", "toy", "--steps", "4") == 2
     assert "--steps is of drawn images, and 'toy' draws none: add --generator" in capsys.readouterr().err
+
+
+def test_a_served_model_starts_from_the_users_corpus(picturebook_bundle, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def building(inverter: Inverter, *_: object) -> None:
+        seen.append(inverter.bundle.corpus.prompts)
+        raise InputError("seen")
+
+    (tmp_path / "own.txt").write_text("A fox in a suit\n")
+    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(picturebook_bundle))
+    monkeypatch.setattr("invert.app.server.build", building)
+    assert served(monkeypatch, "--corpus", str(tmp_path / "own.txt")) == 2
+    assert served(monkeypatch, "--corpus", str(tmp_path / "own.txt"), "--corpus-mode", "extend") == 2
+    assert seen == [("a fox in a suit",), (*picturebook_bundle.corpus.prompts, "a fox in a suit")]
 
 
 def test_a_port_that_is_taken_is_one_sentence(

@@ -32,6 +32,8 @@ def test_a_corpus_of_the_users_counts_against_the_seconds_of_the_search(run, lig
     (tmp_path / "corpus.txt").write_text("a fox\n")
     run(pictures[0], "--corpus", tmp_path / "corpus.txt", "--seconds", 5)
     assert light.encodings == []
+    run(pictures[0], "--corpus", tmp_path / "corpus.txt", "--corpus-mode", "extend", "--seconds", 5)
+    assert light.encodings == [(40.0, True)]  # the bundle's own
 
 
 def test_the_command_encodes_all_and_prints_nothing(run, light):
@@ -55,6 +57,7 @@ def test_stopped_it_says_that_nothing_is_lost(run, light):
         (["encode", "--model", ""], "--model is empty: give a name or a path"),
         (["encode", "--dtype", "int8"], "unknown --dtype 'int8'"),
         (["encode", "--bundle", "german"], "unknown bundle 'german'"),
+        (["encode", "--corpus-mode", "extend"], "--corpus-mode says what a --corpus does to the bundle's own: give one"),
         (["encode", "--corpus", "nowhere.txt"], "the --corpus nowhere.txt cannot be read"),
     ],
 )

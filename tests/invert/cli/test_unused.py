@@ -18,6 +18,8 @@ MAIN = [
     (["--method", "pez", "--soft-steps", "9"], "does nothing with --soft-steps"),
     (["--method", "pez", "--compare", "gcg", "--language-weight", "0"], "the methods pez, gcg do nothing with --language-weight"),
     (["--method", "interrogator-lite-fast", "--top", "3"], "does nothing with --top"),
+    (["--corpus-mode", "extend"], "--corpus-mode says what a --corpus does to the bundle's own: give one, or leave the mode out"),
+    (["--corpus-mode", "add"], "unknown --corpus-mode 'add': choose one of replace, extend"),
     (["--generator", "picturebook"], "or draw by --generate, or leave it out"),
     (["--embedding", "e.safetensors", "--polish-steps", "0", "--generator", "picturebook"], "does nothing with --generator"),
     (["--embedding", "e.safetensors", "--embedded", "use"], "--embedded use finds no soft prompt"),
@@ -41,12 +43,14 @@ RUN = [
         ["--out", "o", "--generator", "picturebook"],
         "does nothing with --generator: use ph2p or textual-inversion",
     ),
+    (["--out", "o", "--corpus-mode", "extend"], "--corpus-mode says what a --corpus does"),
     (["--out", "o", "--negative-weight", "0.2"], "--negative-weight weighs --negative"),
 ]
 SHARDS = [
     (["--embedded", "use"], "No such option: --embedded"),
     (["--picture-column", "image"], "--picture-column is of Parquet files"),
     (["--key-column", "id"], "--key-column is of Parquet files"),
+    (["--corpus-mode", "extend"], "--corpus-mode says what a --corpus does"),
     (["--shard-size", "7"], "a tar is one shard as it is"),
     (["--method", "pez", "--max-tokens", "9"], "does nothing with --max-tokens"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 
 import pytest
@@ -16,6 +16,7 @@ from invert.corpus import Corpus
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods import interrogator, labels
+from invert.methods.interrogator_lite import tables
 from invert.methods.labels import LabelTables
 from invert.picturebook import models
 from invert.picturebook.bundle import CORPUS_SEED, captions
@@ -119,3 +120,13 @@ def test_the_packages_own_lists_are_read_where_it_is_installed():
     assert len(lists.flavors) > 10_000
     assert lists.artists[0].startswith("by ")
     assert "trending on Artstation" in lists.trendings
+
+
+def test_interrogator_lites_phrases_are_encoded_once_a_model_and_kept(picturebook_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    labels = LabelTables(**{field.name: (f"a {field.name} fox", "an owl") for field in fields(LabelTables)})
+    bundle = replace(picturebook_bundle, labels=labels)
+    made = tables(bundle)["artists"].latents
+    torch.testing.assert_close(made, bundle.clip.encode_text(labels.artists).float(), atol=5e-4, rtol=0)
+    monkeypatch.setattr("invert.encoding.encode", lambda *_: pytest.fail("encoded again"))
+    assert torch.equal(tables(replace(bundle))["artists"].latents, made)  # as another process begins

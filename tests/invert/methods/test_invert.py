@@ -35,17 +35,17 @@ def template(prompt) -> tuple[str, ...]:
 
 def test_retrieved_prompts_are_the_corpus_nearest_and_hold_nothing_banned(task):
     one = task()
-    retrieved = retrieved_prompts(one, N)
+    retrieved = list(retrieved_prompts(one, N).values())
     nearest = one.bundle.encoded_corpus.nearest(one.target, N)
     assert [text_of(prompt) for prompt in retrieved] == [caption for caption, _ in nearest]
     color = retrieved[0][-2].text
-    rest = retrieved_prompts(task(ban=(color,)), N)
+    rest = list(retrieved_prompts(task(ban=(color,)), N).values())
     assert rest and not any(color in text_of(prompt).split() for prompt in rest)
 
 
 def test_the_search_starts_from_prompts_of_different_templates(task):
     one = task(init_prompt="a fox", must_include=("umbrella",))
-    retrieved = retrieved_prompts(one, N)
+    retrieved = list(retrieved_prompts(one, N).values())
     begun = initial_prompts(one, different_templates_first(retrieved, one.bundle.lexicon)[:STARTS])
     captions = begun[1:-1]
     assert text_of(begun[0]) == "a fox" and text_of(begun[-1]) == "umbrella"
@@ -56,7 +56,7 @@ def test_the_search_starts_from_prompts_of_different_templates(task):
 
 def test_the_content_words_of_retrieved_prompts_say_what_is_there(task):
     one = task()
-    retrieved = retrieved_prompts(one, N)
+    retrieved = list(retrieved_prompts(one, N).values())
     words = [one.bundle.lexicon.words[i].text for i in content_words(retrieved, one.bundle)]
     said = {word.text for prompt in retrieved for word in prompt}
     assert len(set(words)) == len(words) and set(words) == {text for text in said if text not in FUNCTION_WORDS}
@@ -64,7 +64,7 @@ def test_the_content_words_of_retrieved_prompts_say_what_is_there(task):
 
 def test_a_short_limit_shortens_the_starts(task):
     one = task(max_tokens=3)
-    starts = initial_prompts(one, retrieved_prompts(one, STARTS))
+    starts = initial_prompts(one, list(retrieved_prompts(one, STARTS).values()))
     assert all(1 <= sum(len(word.ids) for word in prompt) <= 3 for prompt in starts)
 
 
