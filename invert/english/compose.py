@@ -29,6 +29,7 @@ BEAM = 6  # descriptions kept from slot to slot
 N_NOUNS = 40  # nouns tried alone, those nearest to the target
 N_ANCHORS = 12  # of them, the best in their first trial: tried in pairs
 N_RETRIED = 160  # nouns tried in the best descriptions, once the rest of them stands
+N_FREQUENT = 512  # nouns that tell how far cosines spread: two files of latents
 N_MODIFIERS = 40  # adjectives and participles tried before a noun, those nearest to the target
 MODIFIER_KINDS = ("adj", "ing", "past")
 MIN_MODIFIER_ZIPF = 3.2
@@ -112,8 +113,13 @@ class Composer:
         return encode_prompts(self.clip, self.modifier_prompts, in_order=True)
 
     def spread(self, target: Tensor) -> float:
-        """Standard deviation of the target's (E,) cosines with the nouns."""
-        return float(self.noun_latents[1].cosines(target).std(correction=0))
+        """Standard deviation of the target's (E,) cosines with the nouns that are written most."""
+        return float(self.frequent_nouns.cosines(target).std(correction=0))
+
+    @cached_property
+    def frequent_nouns(self) -> LatentTable:
+        """Latents of the most frequent nouns: few, so that a search on a corpus of the user's own need not encode all."""
+        return encode_prompts(self.clip, self.noun_prompts[:N_FREQUENT], in_order=True)[1]
 
     @staticmethod
     def nearest(known: tuple[list[int], LatentTable], target: Tensor, k: int) -> list[int]:
