@@ -221,7 +221,8 @@ class ModelBundle:
                 "extends": None,
                 "compose": None,
                 "encode_words": None,
-            }  # starts come from these prompts then
+                "spread": None,
+            }  # starts come from these prompts then, and the bundle's words need not be encoded
         if banned:
             changes["lexicon"] = self.lexicon.without(banned)
         if gap_images is not None:
