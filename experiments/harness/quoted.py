@@ -297,6 +297,16 @@ MODELS = [
         "inverts {:.0f} held-out pictures of picturebook and compares the prompts with those of float32",
         (at("precision", "pictures"),),
     ),
+    Quoted(
+        "docs/models.md",
+        "a search takes {:.1f} times the processor time of one without it "
+        "({:.1f} s beside {:.1f} of one thread, on a busy machine)",
+        (
+            at("language-cost", "times_the_search"),
+            at("language-cost", "pictures", 0, "processor_seconds_with_model"),
+            at("language-cost", "pictures", 0, "processor_seconds"),
+        ),
+    ),
     Quoted("docs/models.md", "in bfloat16 and in float16 none of the {:.0f} differs", (same_in_half_precision,)),
     Quoted("docs/models.md", "| ViT-L-14 | float32 | {:.2f} GiB | {:.2f} GiB | {:.2f} GiB |", peaks("ViT-L-14", "float32")),
     Quoted(
