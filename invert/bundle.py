@@ -221,8 +221,7 @@ class ModelBundle:
                 "extends": None,
                 "compose": None,
                 "encode_words": None,
-                "spread": None,
-            }  # starts come from these prompts then, and the bundle's words need not be encoded
+            }  # starts come from these prompts then
         if banned:
             changes["lexicon"] = self.lexicon.without(banned)
         if gap_images is not None:

@@ -86,20 +86,9 @@ def test_language_is_learned_from_both_and_class_names_teach_none(picturebook):
     assert names.corpus.sentences(9) == list(NEW) and isinstance(names.prior, ClassNgramPrior)
 
 
-@pytest.fixture(scope="module")
-def english_inverter(picturebook) -> Inverter:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(english, "CORPUS_SIZE", 100)
-        return Inverter(english.load(picturebook))
-
-
-def test_in_place_of_the_bundles_own_they_are_all_that_is_encoded(english_inverter, texts, tmp_path, monkeypatch):
-    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
-    assert english_inverter.distill("two owls at sea", corpus=NEW, budget=200).prompt and tuple(texts) == NEW
-
-
-def test_a_search_whose_starts_are_composed_starts_from_the_users_nearest_too(english_inverter, monkeypatch):
-    inverter = english_inverter
+def test_a_search_whose_starts_are_composed_starts_from_the_users_nearest_too(picturebook, monkeypatch):
+    monkeypatch.setattr(english, "CORPUS_SIZE", 100)
+    inverter = Inverter(english.load(picturebook))
     begun: list[list[str]] = []
     steps = Search.steps
     monkeypatch.setattr(Search, "steps", lambda self, starts: begun.append(list(map(text_of, starts))) or steps(self, starts))
