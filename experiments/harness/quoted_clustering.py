@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from experiments.harness.quotes import Quoted, at
+from collections.abc import Callable
+
+from experiments.harness.quotes import Quoted, at, result
 
 PAGE = "docs/clustering.md"
+POINTS = (1_000, 10_000, 100_000, 1_000_000)
+
+
+def density(estimator: str, n: int, d: int, *keys: str) -> Callable[[], float]:
+    """A figure of a row of `density-vs-sklearn`."""
+
+    def figure() -> float:
+        rows = result("density-vs-sklearn")["rows"]
+        value = next(row for row in rows if (row["estimator"], row["n"], row["d"]) == (estimator, n, d))
+        for key in keys:
+            value = value[key]
+        return float(value)
+
+    return figure
+
+
+def hdbscan(n: int, d: int) -> tuple[Callable[[], float], ...]:
+    """Processor seconds of ours, scikit-learn's and the package's."""
+    return tuple(density("HDBSCAN", n, d, "processor_seconds", who) for who in ("ours", "scikit-learn", "hdbscan"))
+
+
+def dbscan(d: int) -> Quoted:
+    """The row of how many times scikit-learn's speed ours has."""
+    faster = tuple(density("DBSCAN", n, d, "times_faster", "scikit-learn") for n in POINTS)
+    return Quoted(PAGE, f"| DBSCAN, {d} features | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.1f}}{'' if d == 2 else ' *'} |", faster)
+
 
 CLUSTERING = [
     Quoted(
@@ -24,4 +52,7 @@ CLUSTERING = [
         "from disk, at a peak of {:,.0f} MiB of memory.",
         (at("kmeans-100m", "peak_mib"),),
     ),
+    Quoted(PAGE, "| HDBSCAN, 1,000,000 × 2 | {:.1f} | {:,.0f} * | {:.0f} |", hdbscan(1_000_000, 2)),
+    Quoted(PAGE, "| HDBSCAN, 100,000 × 64 | {:.1f} | {:.0f} | {:.0f} * |", hdbscan(100_000, 64)),
+    *map(dbscan, (2, 8, 16, 64)),
 ]
