@@ -27,6 +27,7 @@ from invert.picturebook.render import Artwork, render
 from invert.picturebook.world import Scene, change_one, draw_scenes, held_out
 
 PHASES = ("scenes", "pictures", "families", "drawings")  # each continues the one before it
+TAUGHT = ("clip", "drawings")  # the model and phase whose text tower stays, and whose image tower the one that ships teaches
 SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
 HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
@@ -117,7 +118,7 @@ class Batch:
         captions: of the scenes; none in the phase "pictures".
         ids: of the captions, (B, longest) int64.
         stated: the labels that the captions state, for the text tower's probe, (B, 9) int64.
-        paired: which scenes the world's own sprites have drawn too, (B,) bool; none but in the phase "drawings".
+        paired: which scenes the world's own sprites have drawn too, (B,) bool; none but where TAUGHT.
         own: those drawings, normalized (P, 3, S, S) float32; empty where there are none.
     """
 
@@ -143,6 +144,7 @@ class Batches(Dataset[Batch]):
         if phase == "drawings" and drawings is None:
             raise ValueError("the phase drawings needs the folder of the drawings")
         self.phase, self.seed, self.size, self.similar = phase, SEEDS[name], size, similar
+        self.taught = (name, phase) == TAUGHT
         self.tokenize = CompactTokenizer()
         self.artwork: Artwork | None = ManyHands(drawings, torch.device("cpu")) if drawings and phase == "drawings" else None
 
@@ -151,7 +153,7 @@ class Batches(Dataset[Batch]):
         labels = torch.tensor([attributes(scene) for scene in scenes])
         stated = mask_unstated(labels, scenes, captions) if captions else labels
         # A ground without a name is gray in the world's own drawing, and says so where the other hands' says nothing.
-        paired = [self.artwork is not None and bool(scene.colors) for scene in scenes]
+        paired = [self.taught and bool(scene.colors) for scene in scenes]
         shown = [scene for scene, too in zip(scenes, paired, strict=True) if too]
         own = normalize(render(shown, models.IMAGE_SIZE, jitter=1.0)) if shown else torch.empty(0)
         ids = self.tokenize(captions or [""])

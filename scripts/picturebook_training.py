@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
+from picturebook_batches import PHASES, SEEDS, TAUGHT, Batch, Batches, CompactTokenizer, normalize
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -104,7 +104,7 @@ class Training:
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
         self.model = models.build(name, len(models.trained_token_ids())).to(device)
         self.probe = LinearProbe(models.CONFIGS[name]["embed_dim"]).to(device)
-        self.text_is_frozen = (name, phase) == ("clip", "drawings")
+        self.text_is_frozen = (name, phase) == TAUGHT
         if self.text_is_frozen:
             freeze_text(self.model)
         self.optimizers = build_optimizers(self.model, self.probe, rate)
@@ -181,12 +181,12 @@ class Training:
         self.step += 1
         return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
-    def see(self, images: Tensor) -> Tensor:
-        """Latents (B, E) float32 of normalized images (B, 3, S, S) on the CPU, in bfloat16 inside."""
+    def see(self, images: Tensor, tower: nn.Module | None = None) -> Tensor:
+        """Latents (B, E) float32 of normalized images (B, 3, S, S) on the CPU, in bfloat16 inside; by the tower in training."""
         # On a CPU, channels last more than halves the convolutions' time, and the fused attention's backward is slow.
         images = images.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
-            return self.visual(images).float()
+            return (tower or self.visual)(images).float()
 
     def picture_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Probe loss of the image tower alone."""
@@ -217,9 +217,7 @@ class Training:
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:
         """Latents (P, E) float32 that the tower that ships has of normalized images (P, 3, S, S)."""
-        images = images.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16), sdpa_kernel(self.attention):
-            return self.teacher(images).float()
+        return self.see(images, self.teacher)
 
     @cached_property
     @torch.no_grad()
