@@ -28,6 +28,15 @@ def hdbscan(n: int, d: int) -> tuple[Callable[[], float], ...]:
     return tuple(density("HDBSCAN", n, d, "processor_seconds", who) for who in ("ours", "scikit-learn", "hdbscan"))
 
 
+def homework(n: int) -> tuple[Callable[[], float], ...]:
+    """Seconds of our DBSCAN and scikit-learn's in the lesson's homework."""
+
+    def row() -> dict[str, float]:
+        return next(row["seconds"] for row in result("homework")["dbscan"] if row["n"] == n)
+
+    return (lambda: row()["ours"], lambda: row()["scikit-learn"])
+
+
 def dbscan(d: int) -> Quoted:
     """The row of how many times scikit-learn's speed ours has."""
     faster = tuple(density("DBSCAN", n, d, "times_faster", "scikit-learn") for n in POINTS)
@@ -52,6 +61,9 @@ CLUSTERING = [
         "from disk, at a peak of {:,.0f} MiB of memory.",
         (at("kmeans-100m", "peak_mib"),),
     ),
+    Quoted(PAGE, "(`homework.json`) | {:.2f} s | {:.2f} s |", homework(30_000)),
+    Quoted(PAGE, "| DBSCAN, 2 cores, 100,000 points | {:.2f} s | {:.2f} s |", homework(100_000)),
+    Quoted("experiments/README.md", "({:.2f} s beside {:.2f} s at 100,000 points)", homework(100_000)),
     Quoted(PAGE, "| HDBSCAN, 1,000,000 × 2 | {:.1f} | {:,.0f} * | {:.0f} |", hdbscan(1_000_000, 2)),
     Quoted(PAGE, "| HDBSCAN, 100,000 × 64 | {:.1f} | {:.0f} | {:.0f} * |", hdbscan(100_000, 64)),
     *map(dbscan, (2, 8, 16, 64)),
