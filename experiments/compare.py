@@ -10,8 +10,7 @@ numbers of pictures.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from experiments.harness.bench import Bench
 from experiments.harness.compare_page import write_page
+from experiments.harness.environment import chosen, count, counts, is_on
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures, scene_pictures
 from experiments.harness.readme import write_headline
@@ -31,7 +31,6 @@ from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import TITLES, markdown, token_passes
 from experiments.harness.wall_time import here, measure_times
-from invert.errors import InputError
 from invert.inverter import Inverter
 
 OWN_FOLDER = True
@@ -62,7 +61,7 @@ ENTRIES = (
 
 def run(context: Context) -> dict[str, Any]:
     pictures, seeds, entries = extent(context)
-    cached_only = os.environ.get("COMPARE_KEPT", "0") != "0"
+    cached_only = is_on("COMPARE_KEPT")
     separate = not context.quick  # the few runs of `--quick` are made at once, here: their seconds can be compared as they are
     bench = Bench(context.name, Inverter.load(device=context.device), Judge(context.device), cached_only, batched=separate)
     records = list(bench.records(entries, pictures, seeds))
@@ -105,22 +104,12 @@ def put_costs(found: dict[str, Any], separate: dict[str, Any]) -> None:
 
 def extent(context: Context) -> tuple[list[Picture], int, list[MethodEntry]]:
     """What to run: pictures, seeds and methods; `--quick` and the environment make it smaller."""
-    given = [int(n) for n in os.environ.get("COMPARE_PICTURES", f"{SCENES},{OUT_OF_DOMAIN}").split(",")]
-    most = (QUICK_PICTURES,) * 2 if context.quick else (min(given[0], SCENES), min(given[-1], OUT_OF_DOMAIN))
-    seeds = 1 if context.quick else int(os.environ.get("COMPARE_SEEDS", SEEDS))
-    chosen, kinds = chosen_in("COMPARE_METHODS", [c.name for c in ENTRIES]), chosen_in("COMPARE_KINDS", KINDS)
+    most = (QUICK_PICTURES,) * 2 if context.quick else counts("COMPARE_PICTURES", (SCENES, OUT_OF_DOMAIN))
+    seeds = 1 if context.quick else count("COMPARE_SEEDS", SEEDS)
+    methods, kinds = chosen("COMPARE_METHODS", [c.name for c in ENTRIES]), chosen("COMPARE_KINDS", KINDS)
     pictures = scene_pictures(most[0], context.seed) if "held-out" in kinds else []
     pictures += [p for kind in OUT_OF_DOMAIN_FOLDERS if kind in kinds for p in out_of_domain_pictures(most[1], kind)]
-    return pictures, seeds, entries(chosen, context.quick)
-
-
-def chosen_in(variable: str, known: Sequence[str]) -> list[str]:
-    """The names, with commas, that a variable of the environment chooses among those that are known; all by default."""
-    chosen = os.environ.get(variable, ",".join(known)).split(",")
-    unknown = set(chosen) - set(known)
-    if unknown:
-        raise InputError(f"{variable}: unknown {min(unknown)!r}: {', '.join(known)}")
-    return chosen
+    return pictures, seeds, entries(methods, context.quick)
 
 
 def entries(names: Collection[str], quick: bool) -> list[MethodEntry]:

@@ -10,14 +10,14 @@ choose methods and kinds.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import Any
 
 from experiments.ablations import register_variants
-from experiments.compare import BUDGET, chosen_in
+from experiments.compare import BUDGET
 from experiments.harness.bench import Bench
 from experiments.harness.english_variants import CHANGES
+from experiments.harness.environment import chosen, count
 from experiments.harness.held_out_language import mean_perplexity
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures, scene_pictures
@@ -90,16 +90,13 @@ def run(context: Context) -> dict[str, Any]:
 
 def extent(context: Context) -> tuple[list[Picture], int, set[str]]:
     """What to run: pictures, seeds and the names of methods; `--quick` and the environment make it smaller."""
-    n = 1 if context.quick else int(os.environ.get("OPEN_WORLD_PICTURES", PICTURES))
-    seeds = 1 if context.quick else int(os.environ.get("OPEN_WORLD_SEEDS", SEEDS))
+    n = 1 if context.quick else count("OPEN_WORLD_PICTURES", PICTURES)
+    seeds = 1 if context.quick else count("OPEN_WORLD_SEEDS", SEEDS)
     known = {entry.name for methods in ENTRIES.values() for entry in methods}
-    given = os.environ.get("OPEN_WORLD_METHODS")
-    wanted = known - (SLOW if context.quick else set()) if given is None else set(given.split(","))
-    if wanted - known:
-        raise InputError(f"OPEN_WORLD_METHODS: unknown {min(wanted - known)!r}: {', '.join(sorted(known))}")
+    wanted = set(chosen("OPEN_WORLD_METHODS", sorted(known), sorted(known - SLOW if context.quick else known)))
     if WHOLE not in wanted:
         raise InputError(f"OPEN_WORLD_METHODS: add {WHOLE!r}, which the others are compared with")
-    kinds = chosen_in("OPEN_WORLD_KINDS", KINDS)
+    kinds = chosen("OPEN_WORLD_KINDS", KINDS)
     foreign = [picture for kind in OUT_OF_DOMAIN_FOLDERS if kind in kinds for picture in out_of_domain_pictures(n, kind)]
     return (scene_pictures(n, context.seed) if "held-out" in kinds else []) + foreign, seeds, wanted
 

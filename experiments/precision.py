@@ -8,11 +8,11 @@ compared with them.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from experiments.compare import BUDGET
 from experiments.harness.bench import Bench
+from experiments.harness.environment import chosen
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
@@ -30,7 +30,7 @@ def run(context: Context) -> dict[str, Any]:
     pictures = scene_pictures(2 if context.quick else PICTURES, context.seed)
     judge = Judge(context.device)
     found: dict[str, list[RunRecord]] = {}
-    for dtype in (EXACT, *os.environ.get("PRECISION_DTYPES", ",".join(DTYPES[1:])).split(",")):
+    for dtype in (EXACT, *chosen("PRECISION_DTYPES", DTYPES[1:])):
         # What float32 finds is what `compare` finds.
         name = "compare" if dtype == EXACT else f"{context.name}-{dtype}"
         bench = Bench(name, Inverter.load("picturebook", device=context.device, dtype=dtype), judge)

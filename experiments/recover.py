@@ -30,6 +30,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from experiments.compare import entries
 from experiments.harness.bench import Bench
+from experiments.harness.environment import count
 from experiments.harness.measures import Judge, objects_right, relation_right, word_f1
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures
 from experiments.harness.records import RunRecord
@@ -59,7 +60,7 @@ finally:
 
 def run(context: Context) -> dict[str, Any]:
     """The figures of all scenes, each scene's row, and the picture."""
-    n, n_foreign = (2, 2) if context.quick else (number("RECOVER_SCENES", SCENES), number("RECOVER_FOREIGN", FOREIGN))
+    n, n_foreign = (2, 2) if context.quick else (count("RECOVER_SCENES", SCENES), count("RECOVER_FOREIGN", FOREIGN))
     scenes = draw_scenes(n, context.seed, "held-out")
     pictures = render(scenes, IMAGE_SIZE)
     inverter = Inverter.load("picturebook", device=context.device)
@@ -91,11 +92,6 @@ def run(context: Context) -> dict[str, Any]:
             for truth, result, scene, mine, true in zip(truths, results, scenes, judged, true_judged, strict=True)
         ],
     }
-
-
-def number(variable: str, most: int) -> int:
-    """How many pictures a variable of the environment asks for."""
-    return min(most, int(os.environ.get(variable, most)))
 
 
 def foreign(inverter: Inverter, judge: Judge, n: int, context: Context) -> dict[str, Any]:

@@ -11,7 +11,6 @@ ROBUST_CHOICE_SCENES sets how many scenes are inverted.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from experiments.compare import BUDGET
+from experiments.harness.environment import count
 from experiments.harness.measures import Judge, objects_right, word_f1
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
@@ -38,7 +38,7 @@ CLAUSE = re.compile(r"\s+(?=(?:on|and|with|in|at|next to|beside|above|below|unde
 
 
 def run(context: Context) -> dict[str, Any]:
-    n = 1 if context.quick else int(os.environ.get("ROBUST_CHOICE_SCENES", SCENES))
+    n = 1 if context.quick else count("ROBUST_CHOICE_SCENES", SCENES)
     inverter, judge = Inverter.load("picturebook", bundle="english", device=context.device), Judge(context.device)
     rows: list[dict[str, Any]] = []
     for picture in scene_pictures(n, TUNING_SEED):

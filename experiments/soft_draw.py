@@ -9,7 +9,6 @@ tried is `soft-tried`.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import matplotlib
@@ -18,11 +17,11 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from torchvision.transforms.functional import to_tensor
 
+from experiments.harness.environment import counts
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
 from experiments.harness.soft_rating import image_of, markdown, rated, subjects, summary
 from experiments.harness.soft_variants import AS_TODAY, HARD, MAIN, ON_CLIP, POLISHED, TRUTH
-from invert.errors import InputError
 
 SCENES, QUICK_SCENES = (100, 8), (2, 2)  # of what matters, of soft prompts as the search makes them
 SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft, mixture rounded", ON_CLIP, POLISHED)
@@ -30,7 +29,7 @@ SHOWN = (TRUTH, HARD, "retrieved caption", "soft, free", "soft, mixture", "soft,
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals, paired differences to the hard prompt, distances of hidden states; a sheet and a plot."""
-    numbers = QUICK_SCENES if context.quick else asked() or SCENES
+    numbers = QUICK_SCENES if context.quick else counts("SOFT_DRAW_SCENES", SCENES)
     records = [
         record
         for n, group in zip(numbers, (MAIN, AS_TODAY), strict=True)
@@ -42,15 +41,6 @@ def run(context: Context) -> dict[str, Any]:
     draw_sheet(context, min(numbers))
     context.path("table.md").write_text(markdown(found))
     return found
-
-
-def asked() -> tuple[int, ...]:
-    """The numbers of scenes in SOFT_DRAW_SCENES; empty where it is not set."""
-    wanted = os.environ.get("SOFT_DRAW_SCENES", "")
-    numbers = [part.strip() for part in wanted.split(",")] if wanted else []
-    if numbers and (len(numbers) != len(SCENES) or not all(part.isdecimal() for part in numbers)):
-        raise InputError(f'SOFT_DRAW_SCENES is {wanted!r}: give two numbers, as in "25,8"')
-    return tuple(map(int, numbers))
 
 
 def draw_layers(layers: dict[str, list[float]], context: Context) -> None:

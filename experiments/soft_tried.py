@@ -9,13 +9,12 @@ so that the hard prompt is worse there than elsewhere. In the environment SOFT_T
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from experiments.harness.environment import chosen, count
 from experiments.harness.runner import Context
 from experiments.harness.soft_rating import markdown, rated, summary, tuning_subjects
 from experiments.harness.soft_variants import MAIN, OF_STATES, TRIED
-from invert.errors import InputError
 
 SCENES, QUICK_SCENES = 5, 1
 QUICK = ("on CLIP from words, free", "searched again, chosen by denoising error")
@@ -23,7 +22,7 @@ QUICK = ("on CLIP from words, free", "searched again, chosen by denoising error"
 
 def run(context: Context) -> dict[str, Any]:
     """Means, and paired differences to the hard prompt; a table."""
-    n = QUICK_SCENES if context.quick else int(os.environ.get("SOFT_TRIED_SCENES", SCENES))
+    n = QUICK_SCENES if context.quick else count("SOFT_TRIED_SCENES", SCENES)
     chosen = variants(context)
     records = [record for subject in tuning_subjects(n, context) for record in rated(subject, chosen, context)]
     found = summary(records, context)
@@ -34,8 +33,5 @@ def run(context: Context) -> dict[str, Any]:
 def variants(context: Context) -> dict[str, Any]:
     """The variants to run, beside those that `soft-draw` measures."""
     every = {**TRIED, **OF_STATES}
-    given = os.environ.get("SOFT_TRIED_VARIANTS")
-    names = list(QUICK) if context.quick else list(every) if given is None else given.split(";")
-    if unknown := set(names) - every.keys():
-        raise InputError(f"SOFT_TRIED_VARIANTS: unknown {min(unknown)!r}: {'; '.join(every)}")
+    names = list(QUICK) if context.quick else chosen("SOFT_TRIED_VARIANTS", list(every), separator=";")
     return {**MAIN, **{name: every[name] for name in names}}

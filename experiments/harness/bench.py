@@ -11,11 +11,11 @@ everything itself unless PUBLISHED_RUNS=1 in the environment lets it take those 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
+from experiments.harness.environment import is_on
 from experiments.harness.measures import Judge, objects_named, objects_right, relation_right, word_f1
 from experiments.harness.memory import peak_memory
 from experiments.harness.pictures import Picture
@@ -63,7 +63,7 @@ class Bench:
         self.inverter, self.judge = inverter, judge
         self.cached_only, self.batched, self.machine = cached_only, batched, machine
         self.file, self.published = cache_folder() / "experiments" / f"{name}.jsonl", PUBLISHED / f"{name}.jsonl"
-        earlier = read_records(self.published) if os.environ.get("PUBLISHED_RUNS", "0") != "0" else []
+        earlier = read_records(self.published) if is_on("PUBLISHED_RUNS") else []
         self.known = {key_of(record): record for record in [*earlier, *read_records(self.file)]}
         self.used: set[str] = set()
         self._latents: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
