@@ -104,11 +104,13 @@ def put_costs(found: dict[str, Any], separate: dict[str, Any]) -> None:
 
 def extent(context: Context) -> tuple[list[Picture], int, list[MethodEntry]]:
     """What to run: pictures, seeds and methods; `--quick` and the environment make it smaller."""
-    most = (QUICK_PICTURES,) * 2 if context.quick else counts("COMPARE_PICTURES", (SCENES, OUT_OF_DOMAIN))
+    most = (SCENES, OUT_OF_DOMAIN)
+    asked = (QUICK_PICTURES,) * 2 if context.quick else counts("COMPARE_PICTURES", most)
+    scenes, foreign = map(min, asked, most)
     seeds = 1 if context.quick else count("COMPARE_SEEDS", SEEDS)
     methods, kinds = chosen("COMPARE_METHODS", [c.name for c in ENTRIES]), chosen("COMPARE_KINDS", KINDS)
-    pictures = scene_pictures(most[0], context.seed) if "held-out" in kinds else []
-    pictures += [p for kind in OUT_OF_DOMAIN_FOLDERS if kind in kinds for p in out_of_domain_pictures(most[1], kind)]
+    pictures = scene_pictures(scenes, context.seed) if "held-out" in kinds else []
+    pictures += [p for kind in OUT_OF_DOMAIN_FOLDERS if kind in kinds for p in out_of_domain_pictures(foreign, kind)]
     return pictures, seeds, entries(methods, context.quick)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from experiments.harness.environment import count
+from experiments.harness.environment import number
 from experiments.harness.memory import extra_memory
 from experiments.harness.runner import Context
 
@@ -120,20 +120,20 @@ def save_random(name: str, dtype: torch.dtype, file: Path, seed: int) -> int:
 
 def measured(model: str, dtype: str, low: bool, size: int) -> dict[str, Any]:
     """The peak of one run, in a process of its own; None with the reason where it was not run."""
-    limit = count("LOW_MEMORY_LIMIT", available())
+    limit = number("LOW_MEMORY_LIMIT", available())
     # The image tower is the larger part; beside half precision the whole model stands in float32 as well.
     share = 0.8 if low else 1.0 if dtype == "float32" else 3.0
     if size / 2**30 * share + OVERHEAD > limit:
-        return {"peak_gib": None, "reason": f"does not fit into {limit} GiB"}
+        return {"peak_gib": None, "reason": f"does not fit into {limit:.0f} GiB"}
     words = [sys.executable, "-m", "experiments.low_memory", model, dtype, str(int(low))]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return {"peak_gib": round(float(done.stdout.split()[-1]) / 1024, 2)}
 
 
-def available() -> int:
-    """Whole GiB that the system has to give."""
+def available() -> float:
+    """GiB that the system has to give."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) >> 20
+    return int(line.split()[1]) / 2**20
 
 
 def use(model: str, dtype: str, low: bool) -> None:

@@ -60,7 +60,8 @@ finally:
 
 def run(context: Context) -> dict[str, Any]:
     """The figures of all scenes, each scene's row, and the picture."""
-    n, n_foreign = (2, 2) if context.quick else (count("RECOVER_SCENES", SCENES), count("RECOVER_FOREIGN", FOREIGN))
+    asked = (2, 2) if context.quick else (count("RECOVER_SCENES", SCENES), count("RECOVER_FOREIGN", FOREIGN))
+    n, n_foreign = map(min, asked, (SCENES, FOREIGN))
     scenes = draw_scenes(n, context.seed, "held-out")
     pictures = render(scenes, IMAGE_SIZE)
     inverter = Inverter.load("picturebook", device=context.device)

@@ -23,8 +23,8 @@ QUICK = ("on CLIP from words, free", "searched again, chosen by denoising error"
 def run(context: Context) -> dict[str, Any]:
     """Means, and paired differences to the hard prompt; a table."""
     n = QUICK_SCENES if context.quick else count("SOFT_TRIED_SCENES", SCENES)
-    chosen = variants(context)
-    records = [record for subject in tuning_subjects(n, context) for record in rated(subject, chosen, context)]
+    wanted = variants(context)
+    records = [record for subject in tuning_subjects(n, context) for record in rated(subject, wanted, context)]
     found = summary(records, context)
     context.path("table.md").write_text(markdown(found))
     return found

@@ -1,10 +1,11 @@
 """What the environment asks of an experiment: how much of it runs, and which parts.
 
-Raises InputError with one sentence that names the variable, before anything has been computed.
+Every function raises InputError with one sentence that names the variable, where its value is of another kind.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -23,10 +24,24 @@ def counts(variable: str, defaults: tuple[int, ...]) -> tuple[int, ...]:
         return defaults
     parts = [part.strip() for part in given.split(",")]
     if len(parts) not in (1, len(defaults)) or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        wanted = "a whole number" if len(defaults) == 1 else f"{len(defaults)} whole numbers with commas"
-        raise InputError(f"{variable} is {given!r}: give {wanted}, 1 or more, as in {','.join(map(str, defaults))}")
+        more = f" ({len(defaults)} with commas, or one for all)" if len(defaults) > 1 else ""
+        raise InputError(f"{variable} is {given!r}: give a whole number, 1 or more{more}, as in {','.join(map(str, defaults))}")
     numbers = tuple(map(int, parts))
     return numbers if len(numbers) == len(defaults) else numbers * len(defaults)
+
+
+def number(variable: str, default: float) -> float:
+    """The number above 0 that a variable holds; the default where it is not set."""
+    given = os.environ.get(variable)
+    if given is None:
+        return default
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{variable} is {given!r}: give a number above 0")
+    return value
 
 
 def chosen(variable: str, known: Sequence[str], default: Sequence[str] | None = None, separator: str = ",") -> list[str]:

@@ -232,6 +232,11 @@ def test_a_part_of_the_comparison_is_chosen_by_pictures_kinds_and_methods(monkey
     assert seeds == 1 and [entry.name for entry in chosen] == ["invert", "pez"]
 
 
+def test_no_more_pictures_are_compared_than_there_are(monkeypatch, tmp_path):
+    pictures, _, _ = extent_of(monkeypatch, tmp_path, PICTURES="100000", KINDS="held-out", METHODS="retrieve")
+    assert len(pictures) == compare.SCENES
+
+
 def test_an_unknown_kind_of_pictures_is_refused(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="COMPARE_KINDS: unknown 'cartoons'"):
         extent_of(monkeypatch, tmp_path, PICTURES="1", KINDS="stamps,cartoons")
