@@ -26,6 +26,7 @@ import torch
 from experiments.harness.environment import number
 from experiments.harness.memory import extra_memory
 from experiments.harness.runner import Context
+from invert.errors import InputError
 
 MODELS = "ViT-L-14,ViT-bigG-14"
 FAMILIES = (  # whose weights in float32 docs/models.md states
@@ -44,7 +45,8 @@ PROMPTS = 32
 
 
 def run(context: Context) -> dict[str, Any]:
-    names = ("ViT-B-32" if context.quick else os.environ.get("LOW_MEMORY_MODELS", MODELS)).split(",")
+    number("LOW_MEMORY_LIMIT", available())  # one that is no number is said before weights are written, not after
+    names = ["ViT-B-32"] if context.quick else architectures()
     journal = context.results / "runs" / f"{context.name}.jsonl"
     known = {} if context.quick or not journal.exists() else {key_of(row): row for row in read(journal)}
     for name in names:
@@ -60,6 +62,17 @@ def run(context: Context) -> dict[str, Any]:
     order = [(name, dtype, low) for name in names for dtype in DTYPES for low in (False, True)]
     families = FAMILIES[:1] if context.quick else FAMILIES
     return {"peaks": [known[key] for key in order], "weights_gib": {name: weights_of(name) for name in families}}
+
+
+def architectures() -> list[str]:
+    """The architectures that the environment asks for, MODELS where it asks for none; InputError for one unknown to open_clip."""
+    import open_clip
+
+    names = os.environ.get("LOW_MEMORY_MODELS", MODELS).split(",")
+    for name in names:
+        if name not in open_clip.list_models():
+            raise InputError(f"LOW_MEMORY_MODELS: open_clip has no architecture {name!r}; open_clip.list_models() lists all")
+    return names
 
 
 def read(journal: Path) -> list[dict[str, Any]]:
