@@ -8,17 +8,23 @@ walks that merge points number the cells of a dense grid instead of sorting keys
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from clustering.shift import Kernel, shift_targets_nearest
 
+if TYPE_CHECKING:
+    from kernels.merge_triton import Cells
+
 MAX_FEATURES = 8
 GRAPH_POINTS = 1 << 14  # above, a step takes longer than its launch
 GRAPHS = 8  # kept; of at most GRAPH_POINTS points each, so a few MB
+GRAPH_CELLS = 1 << 20  # of a grid whose steps are captured: two tables of 4 MB
+LEAST_CELLS = 1 << 16  # of a captured grid: grids of similar extent share one
 STEPS_AT_ONCE = 8  # before the host looks whether the points rest
 MAX_TABLE = 1 << 22  # cells that a grid may have, or four for each point
 GOLDEN = 0.618034  # steps of the merging grid's offset: never the same border twice
@@ -90,10 +96,8 @@ class Captured:
         self.mass = torch.ones(n, dtype=dtype, device=device)
         self.settings = torch.ones(5, dtype=dtype, device=device)
         self.moves = torch.zeros(steps, device=device)
-        self.kernel, self.lock, self.graph = kernel, threading.Lock(), None
-        if device.type == "cuda":
-            self._launch()  # compiles
-            self.graph = self._capture(device)
+        self.kernel, self.lock = kernel, threading.Lock()
+        self.launch = replayed(self._launch, device)
 
     def _launch(self) -> None:
         from kernels.shift_triton import shift_step
@@ -104,16 +108,6 @@ class Captured:
             data = now if self.data is None else self.data
             shift_step(now, data, self.mass, self.settings, self.moves, step, then, self.kernel)
 
-    def _capture(self, device: torch.device) -> torch.cuda.CUDAGraph:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            graph.capture_begin()
-            self._launch()
-            graph.capture_end()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        return graph
-
     def run(self, points: Tensor, data: Tensor | None, settings: Tensor) -> tuple[Tensor, list[float]]:
         """Where the points are after the steps, and each step's longest squared move."""
         with self.lock:
@@ -121,7 +115,7 @@ class Captured:
             self.settings.copy_(settings)
             if self.data is not None and data is not None:
                 self.data.copy_(data)
-            self._launch() if self.graph is None else self.graph.replay()
+            self.launch()
             moved = self.moving[len(self.moves) % 2].clone()
             return moved, self.moves.tolist()  # waits, so the buffers are free again
 
@@ -198,17 +192,122 @@ def walk_nearest(data: Tensor, walk: Walk, k: int) -> Rest:
     return Rest(moving, ones, None, walk.max_iter)
 
 
+class Merging:
+    """One merging step over buffers of its own, replayed as a CUDA graph: points of a cell become one, and all move.
+
+    Grids of any bandwidth and extent of up to `cells` cells share the buffers. How many points are left only the device
+    knows; the host asks once a step. Of at most GRAPH_POINTS points every program holds all candidates.
+    """
+
+    def __init__(self, n: int, features: int, dtype: torch.dtype, device: torch.device, kernel: str, k: int | None, cells: int):
+        from kernels.merge_triton import Merged
+
+        self.moving = torch.zeros(n, features, dtype=dtype, device=device)
+        self.mass = torch.ones(n, dtype=torch.int64, device=device)
+        self.inverse, self.scratch = torch.zeros(2, n, dtype=torch.int64, device=device)
+        self.count = torch.ones(1, dtype=torch.int32, device=device)
+        self.bounds = torch.ones(3 + features, dtype=torch.float64, device=device)
+        self.widths = torch.ones(features, dtype=torch.int32, device=device)
+        self.settings = torch.ones(5, dtype=dtype, device=device)
+        self.move, self.report = torch.zeros(1, device=device), torch.zeros(2, dtype=torch.float64, device=device)
+        self.done = torch.zeros(n, dtype=torch.int8, device=device)
+        self.room, self.kernel, self.k = Merged(self.moving, cells), kernel, k
+        self.lock, self.free = threading.Lock(), None
+        self.first, self.step = replayed(self._first, device), replayed(self._step, device)
+
+    def _merge(self) -> None:
+        from kernels.merge_triton import merge_cells
+
+        merge_cells(self.moving, self.mass, self.bounds, self.widths, self.room, self.count)
+        torch.index_select(self.room.inverse, 0, self.inverse, out=self.scratch)
+        for kept, new in ((self.inverse, self.scratch), (self.mass, self.room.totals), (self.count, self.room.occupied[-1:])):
+            kept.copy_(new)
+
+    def _first(self) -> None:
+        """Merge, and stay there."""
+        self._merge()
+        self.moving.copy_(self.room.means)
+
+    def _step(self) -> None:
+        """Merge and move; the report says how many points are left and how far the longest squared move went."""
+        from kernels.shift_triton import shift_nearest_in_cells, shift_step
+
+        self._merge()
+        self.move.zero_()
+        means, mass, settings, room = self.room.means, self.mass, self.settings, self.room
+        if self.k is None:
+            shift_step(means, means, mass, settings, self.move, 0, self.moving, self.kernel, count=self.count)
+        else:
+            self.done.zero_()
+            grid = room, self.bounds, self.widths, self.done
+            shift_nearest_in_cells(means, mass, settings, self.move, self.moving, self.kernel, self.k, *grid)
+        self.report[:1].copy_(self.count)
+        self.report[1:].copy_(self.move)
+
+    def run(self, data: Tensor, bounds: Tensor, widths: Tensor, settings: Tensor, limit: float, most: int) -> Rest:
+        """Where the points come to rest, in at most so many steps. bounds, widths: of the grid, as `Cells` has them."""
+        with self.lock:
+            if self.free is not None:
+                torch.cuda.current_stream(data.device).wait_event(self.free)
+            for kept, given in ((self.moving, data), (self.bounds, bounds), (self.widths, widths), (self.settings, settings)):
+                kept.copy_(given)
+            self.mass.fill_(1)
+            self.count.fill_(len(data))
+            torch.arange(len(data), out=self.inverse)
+            self.first()
+            for taken in range(1, most + 1):
+                self.bounds[1] = (taken * GOLDEN) % 1.0
+                self.step()
+                count, longest = self.report.tolist()
+                if longest <= limit:
+                    break
+            rest = in_order(self.moving[: int(count)], self.mass[: int(count)], self.inverse, taken)
+            if data.is_cuda:
+                self.free = torch.cuda.current_stream(data.device).record_event()
+            return rest
+
+
+merging = lru_cache(maxsize=GRAPHS)(Merging)
+
+
+def replayed(call: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """A call over fixed buffers as it is to be made: as a CUDA graph, after one run that compiles; as it is elsewhere."""
+    if device.type != "cuda":
+        return call
+    with torch.cuda.device(device):
+        call()
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            graph.capture_begin()
+            call()
+            graph.capture_end()
+        torch.cuda.current_stream().wait_stream(stream)
+    return graph.replay
+
+
 def walk_merging(data: Tensor, walk: Walk, cell: float, k: int | None, algorithm: str) -> Rest | None:
     """A blurring walk in which the points of a cell become one; None where the grid would be too large.
 
     k: how many points each looks at, or None for all. algorithm: of `NearestNeighbors`, where no kernel holds them.
     """
     from kernels.merge_triton import Cells
-    from kernels.shift_triton import shift_nearest_in_cells, shift_step
+    from kernels.tiles import power_of_two
 
     cells = Cells(data, cell)
     if cells.size > max(MAX_TABLE, 4 * len(data)):
         return None
+    settings, limit = walk.settings(data), walk.limit(data)
+    if len(data) <= GRAPH_POINTS and cells.size <= GRAPH_CELLS:
+        shape = *data.shape, data.dtype, data.device, walk.kernel.name, k, power_of_two(cells.size, LEAST_CELLS)
+        return merging(*shape).run(data, cells.bounds, cells.widths, settings, limit, walk.max_iter)
+    return merging_unbuffered(data, walk, cells, k, algorithm)
+
+
+def merging_unbuffered(data: Tensor, walk: Walk, cells: Cells, k: int | None, algorithm: str) -> Rest:
+    """The same for many points, launched kernel by kernel over fewer of them in each step."""
+    from kernels.shift_triton import shift_nearest_in_cells, shift_step
+
     settings, limit = walk.settings(data), walk.limit(data)
     moving, mass, inverse = cells.merge(data, torch.ones(len(data), dtype=torch.int64, device=data.device), 0.0)
     count = int(cells.occupied[-1])
@@ -221,7 +320,10 @@ def walk_merging(data: Tensor, walk: Walk, cell: float, k: int | None, algorithm
             heavy, undone = mass, move
             shift_step(moving, moving, heavy, settings, move, 0, then, walk.kernel.name, count=cells.occupied[-1:])
         else:
-            done = shift_nearest_in_cells(moving, mass, settings, move, then, walk.kernel.name, k, cells)
+            done = torch.zeros(len(moving), dtype=torch.int8, device=data.device)
+            shift_nearest_in_cells(
+                moving, mass, settings, move, then, walk.kernel.name, k, cells, cells.bounds, cells.widths, done
+            )  # fmt: skip
             undone = ((done == 0) & (torch.arange(len(done), device=done.device) < cells.occupied[-1])).sum()
         count, longest, left = torch.stack([cells.occupied[-1].double(), move[0].double(), undone.double().max()]).tolist()
         count = int(count)

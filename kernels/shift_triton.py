@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.merge_triton import Cells
+from kernels.merge_triton import Cells, Merged
 
 MAX_FEATURES = 8
 MAX_SELECTED = 1 << 14  # data among which one program can hold all distances of its point in registers
@@ -182,9 +182,9 @@ def _slab(cell_of, occupied, row, width, stride, reach, number, TABLE: tl.conste
     return first, last, whole
 
 
-@triton.jit(do_not_specialize=["number", "neighbors", "width", "stride", "reach"])
+@triton.jit(do_not_specialize=["number", "neighbors", "last", "reach"])
 def _shift_nearest(  # type: ignore[no-untyped-def]
-    moving, data, mass, moved, moves, settings, done, cell_of, occupied, number, neighbors, width, stride, reach, side,
+    moving, data, mass, moved, moves, settings, done, cell_of, occupied, bounds, widths, number, neighbors, last, reach,
     D: tl.constexpr, KERNEL: tl.constexpr, TILE: tl.constexpr, TABLE: tl.constexpr,
 ):  # fmt: skip
     """One point a program: the distances of all candidates in registers, and the mean of the nearest of them.
@@ -195,20 +195,23 @@ def _shift_nearest(  # type: ignore[no-untyped-def]
     scale, bandwidth, bias, lr = tl.load(settings), tl.load(settings + 1), tl.load(settings + 2), tl.load(settings + 3)
     row = tl.program_id(0) + tl.zeros((1,), tl.int32)
     inside = row >= 0
-    count, open_still = number, 1
+    count, open_still, width, stride, side = number, 1, 1, 1, 1.0
     if TABLE:
-        count = tl.load(occupied + width * stride - 1)
+        count, width = tl.load(occupied + last), tl.load(widths)
+        for dim in tl.static_range(1, D):
+            stride *= tl.load(widths + dim)
+        side = (tl.load(bounds) * (1 - 1e-4)).to(tl.float32)  # a little less than the cells', which rounding may narrow
         open_still = ((tl.program_id(0) < count) & (tl.load(done + tl.program_id(0)) == 0)).to(tl.int32)
     k = tl.minimum(neighbors, count)
     while open_still > 0:
-        first, last, whole = _slab(cell_of, occupied, tl.program_id(0), width, stride, reach, count, TABLE)
-        while (last - first < k) & (whole == 0):
+        first, end, whole = _slab(cell_of, occupied, tl.program_id(0), width, stride, reach, count, TABLE)
+        while (end - first < k) & (whole == 0):
             reach *= 2
-            first, last, whole = _slab(cell_of, occupied, tl.program_id(0), width, stride, reach, count, TABLE)
+            first, end, whole = _slab(cell_of, occupied, tl.program_id(0), width, stride, reach, count, TABLE)
         open_still = 0
-        if last - first <= TILE:
+        if end - first <= TILE:
             j = first + tl.arange(0, TILE)
-            there = j < last
+            there = j < end
             squares, _, _, _, _, _, _, _, _ = _ways(moving, data, row, inside, j, there, D)
             # floats that are not negative are ordered as their bits are; beyond the data lies the largest number of all
             chosen = _select(tl.where(there, squares.to(tl.int32, bitcast=True), 0x7FFFFFFF), k)
@@ -283,34 +286,40 @@ def shift_nearest(
     done = torch.empty(len(moving), dtype=torch.int8, device=moving.device)
     with torch.cuda.device_of(moving):
         _shift_nearest[(len(moving),)](
-            moving, data, mass, moved, moves, settings, done, done, done, len(data), k, 1, 1, 1, 1.0,
+            moving, data, mass, moved, moves, settings, done, done, done, done, done, len(data), k, 0, 1,
             D=moving.shape[1], KERNEL=KERNELS[kernel], TILE=tile, TABLE=False, num_warps=warps,
         )  # fmt: skip
 
 
 def shift_nearest_in_cells(
-    moving: Tensor, mass: Tensor, settings: Tensor, moves: Tensor, moved: Tensor, kernel: str, k: int, cells: Cells
-) -> Tensor:
-    """`shift_nearest` of merged points among themselves, through the table of their cells; the points that were moved.
+    moving: Tensor,
+    mass: Tensor,
+    settings: Tensor,
+    moves: Tensor,
+    moved: Tensor,
+    kernel: str,
+    k: int,
+    cells: Cells | Merged,
+    bounds: Tensor,
+    widths: Tensor,
+    done: Tensor,
+) -> None:
+    """`shift_nearest` of merged points among themselves, through the table of their cells.
 
     Args:
         moving: (M, D) float32 in the order of cells, of which the first cells.occupied[-1] are points.
-        cells: as `kernels.merge_triton` fills it.
-
-    Returns:
-        done: (M,) int8, zero for points whose candidates no program could hold.
+        cells, bounds, widths: as `kernels.merge_triton` fills and takes them.
+        done: (M,) int8, zero; stays so for points whose candidates no program could hold.
     """
     features = moving.shape[1]
     # cells that a ball of k points has for a radius, one point a cell
     reach = max(1, round((k if features == 1 else (k / 3.14) ** 0.5 if features == 2 else (k / 4.19) ** (1 / 3)) + 0.5))
-    done = torch.zeros(len(moving), dtype=torch.int8, device=moving.device)
     with torch.cuda.device_of(moving):
         for tile, warps in SELECTION:
             _shift_nearest[(len(moving),)](
-                moving, moving, mass, moved, moves, settings, done, cells.cell_of, cells.occupied, 0, k,
-                cells.widths[0], cells.size // cells.widths[0], reach, cells.side * (1 - 1e-4),
+                moving, moving, mass, moved, moves, settings, done, cells.cell_of, cells.occupied, bounds, widths, 0, k,
+                len(cells.occupied) - 1, reach,
                 D=features, KERNEL=KERNELS[kernel], TILE=tile, TABLE=True, num_warps=warps,
             )  # fmt: skip
             if tile >= len(moving):
                 break
-    return done

@@ -115,6 +115,17 @@ def test_merging_numbers_cells_in_order_and_means_are_exact(features: int) -> No
     torch.testing.assert_close(means[:count].double(), sums / total[:, None], rtol=1e-7, atol=0)
 
 
+def test_merging_counts_points_that_only_the_device_knows() -> None:
+    x = points(200, 2, torch.float32, 0)
+    cells, mass = merge_triton.Cells(x, 0.7), torch.ones(200, dtype=torch.int64)
+    room = merge_triton.Merged(x, merge_triton.triton.next_power_of_2(cells.size))  # a table larger than the grid
+    merge_triton.merge_cells(x, mass, cells.bounds, cells.widths, room, torch.tensor([150], dtype=torch.int32))
+    means, totals, inverse = cells.merge(x[:150].contiguous(), mass[:150], 0.0)
+    count = int(cells.occupied[-1])
+    assert int(room.occupied[-1]) == count and torch.equal(room.inverse[:150], inverse)
+    assert torch.equal(room.means[:count], means[:count]) and torch.equal(room.totals[:count], totals[:count])
+
+
 def test_the_nearest_merged_points_are_found_in_slabs_that_grow() -> None:
     x = torch.cat([points(30, 2, torch.float32, 0), torch.tensor([[25.0, 0.0], [-30.0, 4.0]])])  # two far from all others
     cells = merge_triton.Cells(x, 0.8)
@@ -122,7 +133,8 @@ def test_the_nearest_merged_points_are_found_in_slabs_that_grow() -> None:
     count = int(cells.occupied[-1])
     settings, moves = shift_triton.settings_of(x, 2.0, 0.0, 1.0, 0.0), torch.zeros(1)
     moved = torch.full_like(x, torch.nan)
-    done = shift_triton.shift_nearest_in_cells(means, totals, settings, moves, moved, "gaussian", 6, cells)
+    done, grid = torch.zeros(32, dtype=torch.int8), (cells, cells.bounds, cells.widths)
+    shift_triton.shift_nearest_in_cells(means, totals, settings, moves, moved, "gaussian", 6, *grid, done)
     assert done[:count].tolist() == [1] * count
     exact = exact_step(means[:count], means[:count], totals[:count], "gaussian", 2.0, 0.0, 1.0, 6)
     torch.testing.assert_close(moved[:count].double(), exact, rtol=0, atol=1e-5)

@@ -19,7 +19,7 @@ from numba import cuda, float32, float64, int32, int64, types
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import labels_triton, sums_triton, tiles
+from kernels import labels_triton, merge_triton, shift_triton, sums_triton, tiles
 from kernels.backends import cuda_blocked, cuda_naive, cuda_skinny, cuda_tiled, triton_tiles
 from kernels.backends.cuda_launch import REGISTERS
 
@@ -186,3 +186,20 @@ def test_sums_of_few_clusters_stay_in_registers(k: int, features: int, tmp_path:
     ptx = triton_ptx(sums_triton.few_kernel, pointers, constants, warps, 1)
     assert ".local" not in ptx and not re.search(r"(atom|red)\S*\.f(32|64)", ptx)
     assert "0 bytes spill stores, 0 bytes spill loads" in assembled(ptx, tmp_path, 255, "sm_90a")
+
+
+@pytest.mark.parametrize("features", [2, pytest.param(8, marks=pytest.mark.long)])
+def test_a_merging_step_reads_its_grid_from_the_device(features: int) -> None:
+    pointers = dict.fromkeys(("points", "means", "moving", "data", "moved", "moves", "settings"), "*fp32")
+    pointers |= {"bounds": "*fp64"} | dict.fromkeys(("mass", "inverse", "totals", "sums"), "*i64") | {"done": "*i8"}
+    pointers |= dict.fromkeys(("widths", "cell_index", "cell_of", "occupied", "counts"), "*i32")
+    block = {"D": features, "BLOCK": merge_triton.BLOCK}
+    for kernel, constants in (
+        (merge_triton._number, {**block, "COUNTED": True}),
+        (merge_triton._add, {**block, "COUNTED": True}),
+        (merge_triton._mean, block),
+    ):
+        assert ".local" not in triton_ptx(kernel, pointers, constants, 4, 1)
+    tile, warps = shift_triton.SELECTION[0]
+    constants = {"D": features, "KERNEL": 0, "TILE": tile, "TABLE": True}
+    assert ".local" not in triton_ptx(shift_triton._shift_nearest, pointers, constants, warps, 1)
