@@ -138,13 +138,22 @@ def _product(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _described(  # type: ignore[no-untyped-def]
-    a, b, c, rows, columns, depths, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr
+    a, b, c, rows, columns, depths,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
+    ALONG_K: tl.constexpr,
 ):  # fmt: skip
-    """The same from tensor descriptors: the copy engine fills the tiles, and what lies outside is zero."""
+    """The same from tensor descriptors: the copy engine fills the tiles, and what lies outside is zero.
+
+    ALONG_K: b lies column by column, and its descriptor is that of b transposed.
+    """
     row0, column0 = _place(ROWS, COLUMNS, rows, columns, GROUP)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for k0 in range(0, depths, DEPTH):
-        total = tl.dot(a.load([row0, k0]), b.load([k0, column0]), total)
+        if ALONG_K:
+            right = tl.trans(b.load([column0, k0]))
+        else:
+            right = b.load([k0, column0])
+        total = tl.dot(a.load([row0, k0]), right, total, input_precision=PRECISION)
     c.store([row0, column0], total.to(c.dtype))
 
 
@@ -192,17 +201,15 @@ def tiled(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
     turned = kind_of(a) == "tf32x3" and b.stride(1) == 1 and columns > FEW and rows > FEW // 2
     with torch.cuda.device_of(a):
         if tile.described:
-            described = (
-                TensorDescriptor.from_tensor(tensor, list(sides))
-                for tensor, sides in (
-                    (a, (tile.rows, tile.depth)),
-                    (b, (tile.depth, tile.columns)),
-                    (c, (tile.rows, tile.columns)),
-                )
-            )
+            turned_b = b.stride(1) != 1
             _described[(tile.count(rows, columns),)](
-                *described, rows, columns, depths, ROWS=tile.rows, COLUMNS=tile.columns, DEPTH=tile.depth, GROUP=GROUP,
-                num_warps=tile.warps, num_stages=tile.stages,
+                TensorDescriptor.from_tensor(a, [tile.rows, tile.depth]),
+                TensorDescriptor.from_tensor(b.T, [tile.columns, tile.depth])
+                if turned_b
+                else TensorDescriptor.from_tensor(b, [tile.depth, tile.columns]),
+                TensorDescriptor.from_tensor(c, [tile.rows, tile.columns]),
+                rows, columns, depths, ROWS=tile.rows, COLUMNS=tile.columns, DEPTH=tile.depth, GROUP=GROUP,
+                PRECISION=float32_precision(), ALONG_K=turned_b, num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
             return c
         _product[(tile.count(rows, columns),)](

@@ -13,7 +13,7 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from kernels import timing, tune
+from kernels import timing, tune, tune_products
 from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
 from kernels.checks import CHECKS, name_of
 from kernels.tiles import label_tile, power_of_two, rows_each
@@ -87,6 +87,22 @@ def test_tuning_needs_a_gpu_and_names_every_candidate_once(
         monkeypatch.setattr(sys, "argv", ["kernels.tune"])
         with pytest.raises(SystemExit) as end:
             tune.main()
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.count("\n") == 1 and "no CUDA device" in said
+
+
+def test_tuning_products_needs_a_gpu_and_names_every_plan_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shape in tune_products.PRODUCTS:
+        found = [json.dumps(plan) for plan in tune_products.plans(shape)]
+        assert len(found) == len(set(found)) > 5
+        sizes_of = (shape.m, shape.k, shape.n), (shape.small.m, shape.small.k, shape.small.n)
+        assert [size % 16 for size in sizes_of[0]] == [size % 16 for size in sizes_of[1]]  # the same code
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(sys, "argv", ["kernels.tune_products"])
+        with pytest.raises(SystemExit) as end:
+            tune_products.main()
         said = capsys.readouterr().err
         assert end.value.code == 2 and said.count("\n") == 1 and "no CUDA device" in said
 

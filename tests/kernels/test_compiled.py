@@ -156,6 +156,15 @@ def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: st
     assert ".local" not in ptx
 
 
+def test_one_tf32_product_of_described_tiles_multiplies_from_shared_memory() -> None:
+    rows, columns, depth = 128, 256, 32
+    sides = {"a": (rows, depth), "b": (columns, depth), "c": (rows, columns)}
+    pointers = {name: f"tensordesc<fp32[{down}, {across}]>" for name, (down, across) in sides.items()}
+    constants = {"ROWS": rows, "COLUMNS": columns, "DEPTH": depth, "GROUP": 8, "PRECISION": "tf32", "ALONG_K": True}
+    ptx = triton_ptx(triton_tiles._described, pointers, constants, 8, 3)
+    assert "wgmma.mma_async" in ptx and "cp.async.bulk.tensor" in ptx and ".local" not in ptx
+
+
 @pytest.mark.parametrize(
     ("number", "features"),
     [("fp16", 128), ("fp32", 64), *(pytest.param(*case, marks=pytest.mark.long) for case in (("bf16", 1024), ("fp32", 512)))],

@@ -59,6 +59,13 @@ def test_every_tile_that_a_gpu_runs_is_right(kind: str) -> None:
         assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= limit(dtype)
 
 
+@pytest.mark.parametrize("lb", ["rows", "columns"])
+def test_descriptors_read_b_whichever_way_it_lies(lb: str) -> None:
+    tile = triton_tiles.Tile(16, 32, 16, 1, 1, described=True)
+    a, b = laid_out("rows", 24, 40, torch.float32, 0), laid_out(lb, 40, 72, torch.float32, 1)
+    assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= 1
+
+
 def test_the_tile_follows_the_result_and_the_device() -> None:
     hopper, small = (132, 227 * 1024), (132, 99 * 1024)
     assert triton_tiles.choose_tile(4096, 4096, "16-bit", *hopper, True) == triton_tiles.TILES["16-bit"][0]
