@@ -8,6 +8,7 @@ statement that it has no word; and k-means concepts over all restarts with candi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from invert.token_index import TokenIndex
 
 COMBINATION_POOL = 24  # nearest tokens from which combinations are formed
 COMBINATION_GAIN = 0.1  # share by which a combination must be nearer than the best single token
+AT_ONCE = 64  # embeddings whose combinations are compared together
 
 
 @dataclass(frozen=True)
@@ -58,41 +60,54 @@ class Concept:
 def project(embeddings: Tensor, index: TokenIndex, most: int = 3) -> list[Projection]:
     """Each embedding (N, D) → its nearest token, or combination of up to `most` tokens."""
     ids, distances = index.nearest(embeddings, COMBINATION_POOL)
+    singles = [
+        (tuple(pool[:1]), pool_distances[0]) for pool, pool_distances in zip(ids.tolist(), distances.tolist(), strict=True)
+    ]
+    joint = singles if most < 2 else nearest_combinations(embeddings, at_least_float32(index.table[ids]), most)
     chosen = []
-    for embedding, pool, pool_distances in zip(embeddings, ids, distances.tolist(), strict=True):
-        best: tuple[int, ...] = (int(pool[0]),)
-        distance = pool_distances[0]
-        if most > 1:
-            combined, joint = nearest_combination(embedding, at_least_float32(index.table[pool]), most)
-            if joint < (1 - COMBINATION_GAIN) * distance:
-                best, distance = tuple(int(pool[i]) for i in combined), joint
+    for pool, (best, distance), (combined, smaller) in zip(ids.tolist(), singles, joint, strict=True):
+        if smaller < (1 - COMBINATION_GAIN) * distance:
+            best, distance = tuple(pool[i] for i in combined), smaller
         chosen.append(Projection(best, distance, distance <= index.no_word_distance))
     return chosen
 
 
-def nearest_combination(embedding: Tensor, rows: Tensor, most: int) -> tuple[tuple[int, ...], float]:
-    """The 2…most rows (P, D) whose mean lies nearest to embedding (D,): (indices, distance).
+def nearest_combinations(embeddings: Tensor, rows: Tensor, most: int) -> list[tuple[tuple[int, ...], float]]:
+    """For each embedding (N, D) the 2…most of its rows (N, P, D) whose mean lies nearest to it: (indices, distance).
 
-    Every combination is tried; fewer than two rows give ((), inf).
+    Every combination is tried; fewer than two rows give ((), inf). On the host, whichever device they are on: there
+    is little to compute.
     """
-    pick: tuple[int, ...] = ()
-    nearest = torch.inf
-    for size in range(2, min(most, len(rows)) + 1):
-        members = torch.combinations(torch.arange(len(rows), device=rows.device), size)  # (C, size)
-        distance = (rows[members].mean(1) - embedding).norm(dim=1)
-        best = int(distance.argmin())
-        if float(distance[best]) < nearest:
-            pick, nearest = tuple(members[best].tolist()), float(distance[best])
-    return pick, nearest
+    found: list[tuple[tuple[int, ...], float]] = []
+    parts = zip(embeddings.detach().cpu().split(AT_ONCE), rows.detach().cpu().split(AT_ONCE), strict=True)
+    for some, own in parts:
+        best: list[tuple[tuple[int, ...], float]] = [((), torch.inf)] * len(some)
+        ways = own - some[:, None]
+        products = (ways @ ways.mT).flatten(1)  # a mean's squared distance is the mean of these over pairs of its members
+        for size in range(2, min(most, own.shape[1]) + 1):
+            members, pairs = combinations_of(own.shape[1], size)
+            picked = members[products[:, pairs].sum(2).argmin(1)]  # (N, size)
+            distances = (own[torch.arange(len(own))[:, None], picked].mean(1) - some).norm(dim=1)
+            these = zip(map(tuple, picked.tolist()), distances.tolist(), strict=True)
+            best = [new if new[1] < old[1] else old for old, new in zip(best, these, strict=True)]
+        found += best
+    return found
+
+
+@lru_cache(maxsize=8)
+def combinations_of(n: int, size: int) -> tuple[Tensor, Tensor]:
+    """All combinations of so many of n, (C, size), and the places in a flat n × n matrix of each one's pairs, (C, size²)."""
+    members = torch.combinations(torch.arange(n), size)
+    return members, (members[:, :, None] * n + members[:, None]).flatten(1)
 
 
 def concepts(embeddings: Tensor, index: TokenIndex, seed: int, words: int = 5) -> list[Concept]:
     """What the restarts agree on: k-means over all R × L embeddings (R, L, D), as many clusters as positions.
 
-    The concepts come in the order of the share of restarts that have an embedding in them.
+    The concepts come in the order of the share of restarts that have an embedding in them; they are on the host.
     """
     restarts, length, width = embeddings.shape
-    points = embeddings.reshape(-1, width)
+    points = embeddings.reshape(-1, width).cpu()  # so few that a card would take longer to launch it
     fit = k_means(points, min(length, len(points)), n_init=2, random_state=seed)
     restart = torch.arange(restarts, device=points.device).repeat_interleave(length)
     ids, distances = index.nearest(fit.centers, words)

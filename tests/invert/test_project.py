@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from invert.project import COMBINATION_POOL, concepts, nearest_combination, project
+from invert.project import COMBINATION_POOL, concepts, nearest_combinations, project
 from invert.token_index import TokenIndex
 
 
@@ -79,16 +79,22 @@ def test_a_combination_is_written_with_hyphens(index, toy_clip):
 def test_the_nearest_combination_is_that_of_a_full_search(seed, n):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(n, 5, generator=generator, dtype=torch.float64)
-    point = torch.randn(5, generator=generator, dtype=torch.float64)
+    points = torch.randn(3, 5, generator=generator, dtype=torch.float64)
     for most in (2, 3):
-        found, distance = nearest_combination(point, rows, most)
         sets = [s for size in range(2, most + 1) for s in itertools.combinations(range(n), size)]
-        naive = {s: float((rows[list(s)].mean(0) - point).norm()) for s in sets}
-        assert found == min(naive, key=naive.__getitem__) and distance == pytest.approx(naive[found])
+        for point, (found, distance) in zip(points, nearest_combinations(points, rows.expand(3, n, 5), most), strict=True):
+            naive = {s: float((rows[list(s)].mean(0) - point).norm()) for s in sets}
+            assert found == min(naive, key=naive.__getitem__) and distance == pytest.approx(naive[found])
 
 
 def test_a_single_row_combines_with_nothing():
-    assert nearest_combination(torch.zeros(5), torch.ones(1, 5), 3) == ((), torch.inf)
+    assert nearest_combinations(torch.zeros(1, 5), torch.ones(1, 1, 5), 3) == [((), torch.inf)]
+
+
+def test_more_embeddings_than_are_compared_at_once_are_all_projected(index, monkeypatch):
+    whole = project(index.embeddings[:7] * 1.5, index)
+    monkeypatch.setattr("invert.project.AT_ONCE", 3)
+    assert [one.ids for one in project(index.embeddings[:7] * 1.5, index)] == [one.ids for one in whole]
 
 
 @pytest.fixture(scope="module")
