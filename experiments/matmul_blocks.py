@@ -16,6 +16,7 @@ import torch
 from experiments.harness.memory_traffic import ASSUMED, H200, Block, traffic
 from experiments.harness.runner import Context
 
+PER_DEVICE = True  # a card's figures lie beside the CPU's
 PRODUCTS = {"product": (50_000, 784, 10), "transpose": (10, 784, 50_000)}
 BLOCKS: list[Block] = [(1 << i, 256 >> i) for i in range(9)]  # (x over rows, y over columns)
 PREDICTED: dict[str, Block] = {"product": (16, 10), "transpose": (10, 16)}  # no thread without a number to compute

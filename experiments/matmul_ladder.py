@@ -17,6 +17,7 @@ from kernels import available
 from kernels.bench import LESSON, Row, compare, is_feasible, operands, sizes
 from kernels.timing import copy_bandwidth
 
+PER_DEVICE = True  # a card's figures lie beside the CPU's
 SQUARES = (64, 128, 256, 512, 1024, 2048, 4096)
 End = tuple[tuple[float, float], str, str]  # of a line: its last point, name and color
 BUDGET = {"cpu": 2.0, "cuda": 0.8}  # seconds to spend on each product; kernels for a GPU are compiled besides

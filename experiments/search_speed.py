@@ -161,6 +161,7 @@ def on_a_card(context: Context, inverter: Inverter, images: Sequence[Image.Image
             one.invert_batch(list(pictures), method=by, **budget)
             times.append((clock() - began) / len(pictures))
         seconds[name] = times[-1]
+        print(f"{name}: {times[0]:.3f} s a picture at first, then {times[1]:.3f}", file=sys.stderr, flush=True)
     return {"seconds": seconds, "goals": GOALS, "reached": {name: seconds[name] <= goal for name, goal in GOALS.items()}}
 
 

@@ -118,16 +118,15 @@ class Round:
         log_p = self.prior.slot_log_probs(*prompts, prompt, slot, insert=False)
         if not len(slot):
             return torch.zeros(0, 1, dtype=torch.long)
+        log_p = moved(log_p, estimates.device)
         plausible = log_p >= log_p.amax(1, keepdim=True) - MAX_LOG_PROB_DROP
-        device = estimates.device
-        gain = estimates + self.config.language_weight * log_p.to(device)
-        gain = gain.masked_fill(~plausible.to(device), -torch.inf)
+        gain = (estimates + self.config.language_weight * log_p).masked_fill(~plausible, -torch.inf)
         top = gain.topk(min(n, gain.shape[1]))
-        best = (top.indices + 1).masked_fill(top.values == -torch.inf, PAD).cpu()
-        proposed = self.search.proposal_words
+        best = (top.indices + 1).masked_fill(top.values == -torch.inf, PAD)
+        proposed = self.search.proposal_words.to(estimates.device)
         extra = torch.where(plausible[:, proposed], proposed + 1, PAD)
         again = (extra[:, :, None] == best[:, None]).any(2)
-        words = torch.cat([best, extra.masked_fill(again, PAD)], 1)
+        words = torch.cat([best, extra.masked_fill(again, PAD)], 1).cpu()  # the one wait for the device
         return words.masked_fill(words == prompts.rows[prompt, slot][:, None], PAD)
 
     def pairs(self, prompts: Prompts, batch: Batch, chosen: Sequence[int]) -> Batch | None:
@@ -194,3 +193,9 @@ class Round:
             if second is not None:
                 yield from second.replayed([group for group in second.groups if group.prompt == i])
         return [one.scored() for one in batches]
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """x on the device; along dimensions where it is expanded only the one number is moved."""
+    own = x[tuple(slice(1) if step == 0 else slice(None) for step in x.stride())]
+    return own.to(device).expand(x.shape)

@@ -206,9 +206,10 @@ class Search:
 
     def candidates(self, found: Scored, order: Iterable[int]) -> list[Candidate]:
         """The prompts of those indices."""
-        rows, scores, objectives = found.rows.tolist(), found.scores.tolist(), found.objectives.tolist()
+        chosen = torch.tensor(list(order), dtype=torch.long)  # a few of thousands
+        parts = (part[chosen].tolist() for part in (found.rows, found.scores, found.objectives))
         words = self.table.words
-        return [Candidate(tuple(words[n] for n in rows[i] if n), scores[i], objectives[i]) for i in order]
+        return [Candidate(tuple(words[n] for n in row if n), score, worth) for row, score, worth in zip(*parts, strict=True)]
 
     def distinct(self, pool: Pool, n: int) -> list[Candidate]:
         """The n best prompts that lack nothing, of different content: those that differ in more than function words."""

@@ -64,7 +64,8 @@ class WordTable:
         self.lexicon = lexicon
         self.words: list[Word] = [Word("", ()), *lexicon.words]
         self._number: dict[Word, int] = {word: i for i, word in enumerate(self.words)}
-        self.columns = self._columns(self.words, 0)
+        self._said: dict[str, int] = {word.text: i for i, word in reversed(list(enumerate(self.words))) if i != PAD}
+        self.columns = self._columns(self.words)
 
     def copy(self) -> WordTable:
         """A table that may meet words of its own."""
@@ -123,9 +124,9 @@ class WordTable:
         """(L,): 1 for the word that begins a prompt."""
         return (torch.arange(rows.shape[1]) == 0).long()
 
-    def _columns(self, words: Sequence[Word], first: int) -> Columns:
-        said: dict[str, int] = {word.text: i for i, word in reversed(list(enumerate(self.words))) if i != PAD}
-        return columns_of(words, self.lexicon.function_words, [said.get(word.text, first) for word in words])
+    def _columns(self, words: Sequence[Word]) -> Columns:
+        """Of words that are numbered already."""
+        return columns_of(words, self.lexicon.function_words, [self._said.get(word.text, PAD) for word in words])
 
     def _meet(self, prompts: Sequence[Prompt]) -> None:
         """Number the words that are not known yet."""
@@ -133,9 +134,11 @@ class WordTable:
         if not unknown:
             return
         first = len(self.words)
+        numbers = {word: first + i for i, word in enumerate(unknown)}
         self.words = [*self.words, *unknown]
-        self._number = {**self._number, **{word: first + i for i, word in enumerate(unknown)}}
-        self.columns = joined(self.columns, self._columns(list(unknown), first))
+        self._number = {**self._number, **numbers}  # a new one: copies share the old
+        self._said = {**{word.text: i for word, i in reversed(numbers.items())}, **self._said}
+        self.columns = joined(self.columns, self._columns(list(unknown)))
 
 
 def joined(a: Columns, b: Columns) -> Columns:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invert.prior import Prior
 from invert.prior.class_ngram import ClassNgramPrior
+from invert.prior.uniform import UniformPrior
 from invert.word_table import WordTable
 
 
@@ -41,6 +42,8 @@ class BatchedPrior(Protocol):
 
 def batched(prior: Prior, table: WordTable) -> BatchedPrior:
     """The prior for rows of the table's words."""
+    if type(prior) is UniformPrior:
+        return UniformBatch(len(prior.lexicon))
     return NgramBatch(prior, table) if isinstance(prior, ClassNgramPrior) else OneByOne(prior, table)
 
 
@@ -83,6 +86,28 @@ class NgramBatch:
     def cuts(self, rows: Tensor, lengths: Tensor, others: Tensor, other_lengths: Tensor) -> Tensor:
         own, other = self.classes(rows)[:, None, :, None], self.classes(others)[None, :, None, :]
         return (own == other) & (own != self.tables.nothing)
+
+
+class UniformBatch:
+    """The prior that knows no language: nothing is computed, and the one number of (S, W) is kept once."""
+
+    def __init__(self, n_words: int) -> None:
+        self.n_words = n_words
+
+    def log_probs(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        return torch.zeros(len(rows), dtype=torch.float64)
+
+    def slot_log_probs(self, rows: Tensor, lengths: Tensor, prompt: Tensor, slot: Tensor, insert: bool) -> Tensor:
+        return torch.zeros(1, 1).expand(len(slot), self.n_words)
+
+    def likely_words(self, rows: Tensor, lengths: Tensor, prompt: Tensor, slot: Tensor, n: int) -> None:
+        return None
+
+    def contexts(self, rows: Tensor, lengths: Tensor) -> None:
+        return None
+
+    def cuts(self, rows: Tensor, lengths: Tensor, others: Tensor, other_lengths: Tensor) -> Tensor:
+        return torch.zeros(len(rows), len(others), rows.shape[1], others.shape[1], dtype=torch.bool)
 
 
 class OneByOne:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from invert.lexicon import Lexicon, Word
-from invert.prior.batched import batched
+from invert.prior.batched import OneByOne, batched
 from invert.prior.category_ngram import CategoryNgramPrior
 from invert.prior.class_ngram import ClassNgramPrior
+from invert.prior.uniform import UniformPrior
+from invert.rounds import moved
 
 TEXTS = ["a", "an", "the", "of", "on", "and", "two", "red", "blue", "fox", "owl", "umbrella", "fish"]
 TEXTS += ["picture", "background", "palm tree"]
@@ -51,6 +53,29 @@ def test_slots_of_many_prompts_are_asked_at_once(prior, prompts, insert):
     prompt, slot = torch.tensor(places).unbind(1)
     found = batched(prior, table).slot_log_probs(rows, lengths, prompt, slot, insert)
     assert torch.equal(found, torch.stack([prior.slot_log_probs(prompts[i], at, insert) for i, at in places]))
+
+
+def test_a_uniform_prior_answers_for_many_what_it_answers_for_each(prompts):
+    flat = UniformPrior(lexicon())
+    table = flat.lexicon.table.copy()
+    rows, lengths = table.number(prompts)
+    many, each = batched(flat, table), OneByOne(flat, table)
+    assert type(many) is not OneByOne
+    places = torch.zeros(3, dtype=torch.long)
+    assert torch.equal(many.log_probs(rows, lengths), each.log_probs(rows, lengths))
+    asked = rows, lengths, places, places
+    assert torch.equal(many.slot_log_probs(*asked, False), each.slot_log_probs(*asked, False))
+    assert many.slot_log_probs(*asked, False).untyped_storage().nbytes() == 4  # one number, however many are asked for
+    assert many.likely_words(*asked, 2) is each.likely_words(*asked, 2) is None
+    assert many.contexts(rows, lengths) is each.contexts(rows, lengths) is None
+    assert torch.equal(many.cuts(rows, lengths, rows[:5], lengths[:5]), each.cuts(rows, lengths, rows[:5], lengths[:5]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1), (4, 5)])
+def test_an_expanded_tensor_is_moved_as_what_it_is_expanded_from(shape):
+    x = torch.arange(shape[0] * shape[1], dtype=torch.float32).reshape(shape).expand(4, 5)
+    assert torch.equal(moved(x, torch.device("cpu")), x)
+    assert moved(x, torch.device("meta")).untyped_storage().nbytes() == 4 * shape[0] * shape[1]
 
 
 def test_cuts_and_contexts_are_those_of_the_prior(prior, prompts):
