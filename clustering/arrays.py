@@ -40,17 +40,21 @@ def read_points(estimator: BaseEstimator, x: Any, reset: bool = False, at_least:
         ValueError: another shape, too few rows, NaN or infinity, values whose squares no float64 holds, or another
             number of features than was fitted.
     """
+    return read_measured(estimator, x, reset, at_least)[0]
+
+
+def read_measured(estimator: BaseEstimator, x: Any, reset: bool = False, at_least: int = 1) -> tuple[Tensor, float | None]:
+    """`read_points`, and the largest absolute value among the points where it was looked for: it costs a wait for the device."""
     if not isinstance(x, Tensor):
         from sklearn.utils.validation import validate_data  # a slow import, needed by estimators alone
 
         array = validate_data(estimator, native(x), reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
         points = as_tensor(array, "x")
-        check_range(points)
-        return points
+        return points, check_range(points)
     points = x.detach()
-    check_tensor(points, at_least)
+    most = check_tensor(points, at_least)
     match_features(estimator, points.shape[1], reset)
-    return as_floats(points)
+    return as_floats(points), most
 
 
 def match_features(estimator: Any, n_features: int, reset: bool) -> None:
@@ -92,15 +96,18 @@ def as_floats(points: Tensor) -> Tensor:
     return points.to(kind)
 
 
-def check_tensor(points: Tensor, at_least: int = 1) -> None:
-    """Raise ValueError unless points is dense, real, finite, not too large to square, and (N ≥ at_least, D ≥ 1)."""
+def check_tensor(points: Tensor, at_least: int = 1) -> float | None:
+    """What `check_range` returns.
+
+    Raises ValueError unless points is dense, real, finite, not too large to square, and (N ≥ at_least, D ≥ 1).
+    """
     if points.ndim != 2:
         raise ValueError(f"expected points of shape (N, D), got shape {tuple(points.shape)}: reshape them first")
     if points.layout != torch.strided or points.is_complex():
         raise ValueError(f"expected dense real points, got {points.dtype} in layout {points.layout}: convert them first")
     if len(points) < at_least or points.shape[1] == 0:
         raise ValueError(f"expected at least {at_least} points with at least one feature, got shape {tuple(points.shape)}")
-    check_range(points)
+    return check_range(points)
 
 
 def largest(points: Tensor) -> float:
@@ -114,15 +121,19 @@ def largest_to_square(kind: torch.dtype, features: int) -> float:
     return (torch.finfo(kind).max / features) ** 0.5 / 8
 
 
-def check_range(points: Tensor) -> None:
-    """Raise ValueError for NaN, infinity, and values whose squared distances overflow float64."""
+def check_range(points: Tensor) -> float | None:
+    """The largest absolute value, None of whole numbers and of no points.
+
+    Raises ValueError for NaN, infinity, and values whose squared distances overflow float64.
+    """
     if not points.is_floating_point() or not points.numel():
-        return
+        return None
     most = largest(points)
     if not np.isfinite(most):
         raise ValueError("the points contain NaN or infinity: remove those rows first")
     if most > largest_to_square(torch.float64, points.shape[1]):
         raise ValueError(f"the points reach {most:.3g}, and their squared distances overflow float64: scale them down")
+    return most
 
 
 def read_weights(weights: Any, points: Tensor, signed: bool = False) -> Tensor | None:
@@ -181,11 +192,14 @@ def compute_dtype(points: Tensor) -> Tensor:
     return points.float() if points.dtype in HALVES else points
 
 
-def squarable(points: Tensor) -> Tensor:
-    """The points themselves, or in float64 where their squared distances would leave the range of the dtype computed in."""
+def squarable(points: Tensor, most: float | None = None) -> Tensor:
+    """The points themselves, or in float64 where their squared distances would leave the range of the dtype computed in.
+
+    most: their largest absolute value, where it is known.
+    """
     if points.dtype in (torch.float64, torch.float16) or not points.numel():
         return points
-    most = largest(points)
+    most = largest(points) if most is None else most
     fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[1])
     return points if fits else points.double()
 

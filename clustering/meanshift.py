@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clustering import meanshift_fused as fused
-from clustering.arrays import compute_dtype, largest, read_points, squarable, sum_dtype, to_input_type
+from clustering.arrays import compute_dtype, largest, read_measured, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
 from clustering.exact import by_differences
 from clustering.lloyd import assign
@@ -103,9 +103,9 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
 
     def fit(self, x: Any, y: Any = None) -> MeanShift:
         """Cluster x (N, D). y is ignored."""
-        points = read_points(self, x, reset=True)
+        points, most = read_measured(self, x, reset=True)
         with threads_of(self.n_jobs):
-            data, origin = self._center(points)
+            data, origin = self._center(points, most)
             found = self._find_fused(data)
             if found is None:
                 found = self._find(data)
@@ -173,7 +173,7 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         data, origin = self._center(points)
         return (to_input_type((moved + origin).to(points.dtype), x) for moved in self._steps(data))
 
-    def _center(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _center(self, points: Tensor, largest_of_points: float | None = None) -> tuple[Tensor, Tensor]:
         """Points about their median, in a dtype that can tell a bandwidth's fractions there, and the median (D,) in float64.
 
         The mean would not do: one coordinate of 1e30 would move all others there, where they are alike.
@@ -182,7 +182,7 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         """
         self._check(len(points))
         wide = sum_dtype(points.device)
-        points = squarable(points)
+        points = squarable(points, largest_of_points)
         origin = points.median(0).values.to(wide)
         data = torch.cat([(rows.to(wide) - origin).to(compute_dtype(points[:0]).dtype) for rows in points.split(1 << 16)])
         if self.bandwidth is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_FEATURES = 8
 GRAPH_POINTS = 1 << 14  # above, a step takes longer than its launch
 GRAPHS = 8  # kept; of at most GRAPH_POINTS points each, so a few MB
+FINDING_POINTS = 1 << 12  # whose modes are found by a graph: it compares all pairs of places, however few are at rest
 GRAPH_CELLS = 1 << 20  # of a grid whose steps are captured: two tables of 4 MB
 LEAST_CELLS = 1 << 16  # of a captured grid: grids of similar extent share one
 STEPS_AT_ONCE = 8  # before the host looks whether the points rest
@@ -347,23 +348,64 @@ def in_order(points: Tensor, mass: Tensor, inverse: Tensor, n_iter: int) -> Rest
     return Rest(points[order], mass[order], rank[inverse], n_iter)
 
 
+class Finding:
+    """Modes and labels of at most `n` points at rest and n data, over buffers of its own, replayed as a CUDA graph."""
+
+    def __init__(self, n: int, features: int, dtype: torch.dtype, device: torch.device):
+        self.points, self.data = torch.zeros(2, n, features, dtype=dtype, device=device)
+        self.mass = torch.ones(n, dtype=torch.float64, device=device)
+        self.lengths = torch.ones(2, dtype=torch.float64, device=device)
+        self.lock = threading.Lock()
+        self.launch = replayed(self._launch, device)
+
+    def _launch(self) -> None:
+        self.modes, self.count, self.labels, self.used = modes_and_labels(self.points, self.mass, self.data, self.lengths)
+        self.report = torch.stack([self.count[0], self.used.sum()])
+
+    def run(self, data: Tensor, rest: Rest, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """The modes, the label of each of the data, which modes have points, and how many have."""
+        with self.lock:
+            count = len(rest.points)
+            self.mass[count:] = 0  # what lies there from another fit rests nowhere
+            for kept, new in ((self.points, rest.points), (self.mass, rest.mass)):
+                kept[:count].copy_(new)
+            self.data.copy_(data)
+            self.lengths.copy_(lengths)
+            self.launch()
+            labels, modes, used = self.labels.clone(), self.modes.clone(), self.used.clone()
+            found, n_used = self.report.tolist()  # waits, so the buffers are free again
+            return modes[:found], labels, used[:found], n_used
+
+
+finding = lru_cache(maxsize=GRAPHS)(Finding)
+
+
+def modes_and_labels(points: Tensor, mass: Tensor, data: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Modes (M, D), of which the first `count` (1,) are any, labels (N,) of the data and which modes have points."""
+    from kernels.modes_triton import greedy_modes, label_points, rest_masses
+
+    means, totals = rest_masses(points, mass, lengths[:1])
+    modes, count = greedy_modes(means, totals, lengths[1:])
+    return modes, count, *label_points(data, modes, count)
+
+
 def find_clusters(data: Tensor, rest: Rest, bandwidth: float) -> Clusters | None:
     """The modes among points at rest, and the mode nearest to each of the data; None where too many places are at rest."""
-    from kernels.modes_triton import MAX_RESTING, greedy_modes, label_points, rest_masses
+    from kernels.modes_triton import MAX_RESTING
 
     if len(rest.points) > MAX_RESTING:
         return None
     lengths = _lengths(bandwidth, data.device)
-    means, totals = rest_masses(rest.points, rest.mass, lengths[:1])
-    modes, count = greedy_modes(means, totals, lengths[1:])
-    labels, used = label_points(data, modes, count)
-    moved = rest.points if rest.inverse is None else rest.points[rest.inverse]
-    found, n_used = torch.stack([count[0], used.sum()]).tolist()
-    centers = modes[:found]
-    if n_used < found:  # a mode that is nobody's nearest is no cluster
-        keep = used[:found] > 0
+    if len(data) <= FINDING_POINTS:
+        centers, labels, used, n_used = finding(*data.shape, data.dtype, data.device).run(data, rest, lengths)
+    else:
+        modes, count, labels, used = modes_and_labels(rest.points, rest.mass, data, lengths)
+        found, n_used = torch.stack([count[0], used.sum()]).tolist()
+        centers, used = modes[:found], used[:found]
+    if n_used < len(centers):  # a mode that is nobody's nearest is no cluster
+        keep = used > 0
         centers, labels = centers[keep], (keep.cumsum(0) - 1)[labels]
-    return Clusters(centers, labels, moved)
+    return Clusters(centers, labels, rest.points if rest.inverse is None else rest.points[rest.inverse])
 
 
 @lru_cache(maxsize=64)

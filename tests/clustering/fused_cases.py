@@ -74,22 +74,30 @@ def test_the_fused_way_finds_what_the_general_one_finds(
     torch.testing.assert_close(found.cluster_centers_, expected.cluster_centers_, rtol=1e-6, atol=1e-4)
 
 
+def test_a_mode_left_in_kept_buffers_is_no_cluster_of_the_next_fit() -> None:
+    few, many = blobs(7), torch.cat([blobs(4), blobs(3) + 100])
+    model = MeanShift(2.5, resolution=0.1)
+    assert len(model.fit(many).cluster_centers_) == 6
+    assert len(model.fit(few).cluster_centers_) == 3 and sorted(model.labels_.bincount().tolist()) == [7, 7, 7]
+
+
 @pytest.mark.parametrize("options", [{"neighbors": ("nearest", 6)}, {"resolution": 0.1}], ids=str)
 def test_steps_over_kept_buffers_find_what_steps_over_new_ones_find(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    meanshift_fused.merging.cache_clear()
     model = MeanShift(2.5, max_iter=5, **options)
-    kept = []
     for far in (0.0, 30.0):  # the second fit finds the first one's buffers, with another grid
         x = blobs(7, far=far)
         with monkeypatch.context() as patch:
             patch.setattr(meanshift_fused, "GRAPH_POINTS", 0)
+            patch.setattr(meanshift_fused, "FINDING_POINTS", 0)
             expected = model.fit(x).shifted_
-        labels = model.labels_
-        kept.append(meanshift_fused.merging.cache_info().misses)
+        labels, centers = model.labels_, model.cluster_centers_
         found = model.fit(x)
         assert torch.equal(found.shifted_, expected) and torch.equal(found.labels_, labels)
-    assert meanshift_fused.merging.cache_info().misses == kept[0] + 1
+        assert torch.equal(found.cluster_centers_, centers)
+    assert meanshift_fused.merging.cache_info().misses == 1
 
 
 def test_random_neighbors_find_the_clusters_and_the_same_seed_gives_the_same() -> None:
