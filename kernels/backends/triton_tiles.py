@@ -63,6 +63,9 @@ TILES = {
 DESCRIBED = [Tile(128, 256, 64, 3, 8, described=True), Tile(64, 128, 64, 6, 4, described=True)]
 WIDE = {"16-bit": Tile(16, 128, 32, 4, 4), "tf32x3": Tile(16, 128, 32, 3, 4), "tf32": Tile(16, 128, 32, 3, 4)}  # few rows
 TRANSPOSE_ABOVE = 256  # rows and columns of a TF32 product: below, its time is the launches'
+# Rows of a tall product: above, a narrow b that lies row by row is copied too. Its rows are no multiple of 16 bytes, so every
+# program would read it number by number, two instructions for each that reads a.
+PACK_ABOVE = 1 << 13
 NEARLY = 0.95  # of the multiprocessors with a tile is as good as all
 FEW = 32  # rows or columns of a result that is mostly a tile's width
 
@@ -228,6 +231,6 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         multiprocessors, shared = device.multi_processor_count, device.shared_memory_per_block_optin
         describable = device.major >= 9 and is_describable(a) and is_describable(b) and b.shape[1] * b.element_size() % 16 == 0
     rows, columns, kind = a.shape[0], b.shape[1], kind_of(a)
-    if kind == "tf32" and min(rows, columns) > TRANSPOSE_ABOVE:
+    if (kind == "tf32" and min(rows, columns) > TRANSPOSE_ABOVE) or (columns <= FEW and rows > PACK_ABOVE):
         b = along_k(b)
     return tiled(a, b, choose_tile(rows, columns, kind, multiprocessors, shared, describable))

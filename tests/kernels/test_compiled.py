@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,11 +130,13 @@ def test_the_naive_kernel_leaves_registers_for_1024_threads(tmp_path: Path) -> N
         assert used is not None and int(used[1]) * 1024 <= REGISTERS
 
 
-def triton_ptx(function: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, stages: int) -> str:
-    """PTX for sm_90, as Triton specializes it for contiguous operands with sizes that are multiples of 16."""
+def triton_ptx(
+    function: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, stages: int, odd: Sequence[str] = ()
+) -> str:
+    """PTX for sm_90, as Triton specializes it for contiguous operands with sizes that are multiples of 16, but for the odd."""
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
-    aligned: Any = {(index,): [["tt.divisibility", 16]] for index, name in enumerate(names) if name not in constants}
+    aligned: Any = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name not in {*constants, *odd}}
     source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=aligned)
     options = {"num_warps": warps, "num_stages": stages}
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
@@ -154,6 +157,15 @@ def test_triton_s_product_uses_hopper_s_tensor_cores_and_copies_ahead(number: st
     ptx = triton_ptx(triton_tiles._product, dict.fromkeys("abc", f"*{number}"), constants, tile.warps, tile.stages)
     assert "wgmma.mma_async" in ptx and "cp.async" in ptx
     assert ".local" not in ptx
+
+
+def test_a_packed_narrow_operand_is_read_16_bytes_at_a_time() -> None:
+    tile = triton_tiles.TILES["tf32x3"][-1]
+    constants = {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "GROUP": triton_tiles.GROUP, "WIDEN": False}
+    constants |= {"TURNED": False, "PRECISION": "tf32x3", "a_k": 1, "b_k": 1}
+    odd = "columns", "c_row"
+    ptx = triton_ptx(triton_tiles._product, dict.fromkeys("abc", "*fp32"), constants, tile.warps, tile.stages, odd)
+    assert set(re.findall(r"cp\.async\.c[ag]\S* \[[^\]]+\], \[[^\]]+\], (\S+),", ptx)) == {"0x10"}
 
 
 def test_one_tf32_product_of_described_tiles_multiplies_from_shared_memory() -> None:
