@@ -17,11 +17,10 @@ from torch import Tensor
 
 from clustering import cpu
 from clustering.lloyd import LloydPass, Totals
-from clustering.pairwise import distances
 from clustering.simd_tile import TILE, lower_two_scores
 
 GROUP = TILE.centers
-BLOCK_ROWS = 1 << 12  # compared with their centers at a time: they stay in the cache
+BLOCK_BYTES = 1 << 20  # of points compared with their centers at a time: they stay in the cache
 NOTHING = 1e-12  # of all weight: what rounding may leave in a cluster whose weighted points have gone
 
 
@@ -127,6 +126,38 @@ def bounded_pass(x, weights, geometry, state, pending):  # type: ignore[no-untyp
     score_pending(x, weights, geometry, state, pending, filled)
 
 
+@njit(nogil=True, cache=True)
+def half_gaps(centers, first, offset, packed, halves, slack, safe, pending):  # type: ignore[no-untyped-def]
+    """Half the distance to the nearest other center, at most, of centers from number first on, as many as safe has."""
+    lanes, depth = len(pending.rows), centers.shape[1]
+    for start in range(0, len(safe), lanes):
+        filled = min(lanes, len(safe) - start)
+        for lane in range(filled):
+            norm = centers.dtype.type(0)
+            for f in range(depth):
+                value = centers[first + start + lane, f] - offset[f]
+                pending.tile[f * lanes + lane] = value
+                norm += value * value
+            pending.norms[lane] = norm
+        pending.best[:] = np.inf
+        pending.second[:] = np.inf
+        for group in range(len(packed)):
+            center = group * GROUP
+            lower_two_scores(
+                pending.tile, packed[group], halves[group], depth, center, pending.best, pending.nearest, pending.second
+            )
+        for lane in range(filled):  # the best score is the center's own
+            norm = pending.norms[lane]
+            safe[start + lane] = np.sqrt(max(norm + 2 * pending.second[lane] - slack * norm, 0)) / 2
+
+
+def empty_tile(kind: np.dtype, depth: int) -> PendingTile:
+    """A tile for points of that many features."""
+    lanes = TILE.points(kind.itemsize)
+    norms, best, second = np.empty((3, lanes), kind)
+    return PendingTile(np.empty(lanes, np.int64), norms, np.zeros(depth * lanes, kind), best, second, np.zeros(lanes, np.int32))
+
+
 class BoundedPass(LloydPass):
     """A pass that remembers: label, upper and lower bound of each point, and the sums of each cluster."""
 
@@ -153,8 +184,9 @@ class BoundedPass(LloydPass):
 
     def labeled_blocks(self, centers: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         self._advance(centers.contiguous().numpy())
-        for first in range(0, len(self.points), BLOCK_ROWS):
-            part = slice(first, first + BLOCK_ROWS)
+        rows = max(1, BLOCK_BYTES // (self.points.itemsize * self.points.shape[1]))
+        for first in range(0, len(self.points), rows):
+            part = slice(first, first + rows)
             own = torch.from_numpy(self.labels[part]).long()
             yield part, own, (self.x[part] - centers[own]).square_().sum(1)
 
@@ -164,28 +196,41 @@ class BoundedPass(LloydPass):
             self.parts = cpu.shares(self.points, len(centers))
             self.sums = np.zeros((len(self.parts), *centers.shape))
             self.counts = np.zeros((len(self.parts), len(centers)))
-        kind, lanes, depth = centers.dtype, TILE.points(centers.dtype.itemsize), centers.shape[1]
+        kind, depth = centers.dtype, centers.shape[1]
         slack = kind.type(4 * np.finfo(kind).eps * np.sqrt(depth))
-        geometry = Geometry(centers, *cpu.pack(centers), *self._movement(centers), slack)
+        packed = cpu.pack(centers)
+        geometry = Geometry(centers, *packed, self._moves(centers), safe_distances(centers, packed, slack), slack)
 
         def share(thread: int) -> None:
             part = self.parts[thread]
             state = State(self.labels[part], self.upper[part], self.lower[part], self.sums[thread], self.counts[thread])
-            norms, best, second = np.empty((3, lanes), kind)
-            tile = np.zeros(depth * lanes, kind)
-            pending = PendingTile(np.empty(lanes, np.int64), norms, tile, best, second, np.empty(lanes, np.int32))
-            bounded_pass(self.points[part], self.weigh[part], geometry, state, pending)
+            bounded_pass(self.points[part], self.weigh[part], geometry, state, empty_tile(kind, depth))
 
         cpu.run_shares(share, len(self.parts))
         self.centers = centers.copy()
 
-    def _movement(self, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """moves (K, 2) and safe (K,) of `bounded_pass`, rounded to the careful side."""
-        k, kind = len(centers), centers.dtype
+    def _moves(self, centers: np.ndarray) -> np.ndarray:
+        """moves (K, 2) of `Geometry`, rounded to the careful side."""
         before = centers if self.centers is None else self.centers
         moved = np.linalg.norm(centers - before, axis=1) * (1 + 1e-5)
         order = moved.argsort()
-        others = np.full(k, moved[order[-1]])
+        others = np.full(len(centers), moved[order[-1]])
         others[order[-1]] = moved[order[-2]]
-        gaps = distances(torch.from_numpy(centers), torch.from_numpy(centers), "euclidean").fill_diagonal_(torch.inf)
-        return np.stack([moved, others], 1).astype(kind), gaps.min(1).values.numpy() * (0.5 * (1 - 1e-4))
+        return np.stack([moved, others], 1).astype(centers.dtype)
+
+
+def safe_distances(centers: np.ndarray, packed: tuple[np.ndarray, np.ndarray, np.ndarray], slack: np.floating) -> np.ndarray:
+    """safe (K,) of `Geometry`, rounded to the careful side; packed: of `cpu.pack`.
+
+    On the pass's own threads: after a small product, the threads of a library wait for the next one by spinning, and take
+    the processor from the pass that follows.
+    """
+    safe = np.empty(len(centers), centers.dtype)
+    parts = cpu.shares(centers, len(centers))
+
+    def share(thread: int) -> None:
+        part = parts[thread]
+        half_gaps(centers, part.start, *packed, slack, safe[part], empty_tile(centers.dtype, centers.shape[1]))
+
+    cpu.run_shares(share, len(parts))
+    return safe

@@ -57,12 +57,15 @@ class Brute:
         out = queries.new_empty(0 if self.direct else min(step, len(queries)), len(self.points))
         for first in range(0, len(queries), step):
             part = slice(first, first + step)
-            if self.direct:
-                yield part, in_order(self.points, queries[part][:, None])
-            else:
-                some = queries[part] - self.center
-                some = torch.cat([some, torch.ones_like(some[:, :1])], 1)
-                yield part, torch.mm(some, self.factors.T, out=out[: len(some)])
+            yield part, self.block(queries[part], slice(None), out)
+
+    def block(self, queries: Tensor, columns: slice, out: Tensor) -> Tensor:
+        """What `_blocks` says of queries (Q, D) and of those points, (Q, C); in `out`, of as many rows or more, or new."""
+        if self.direct:
+            return in_order(self.points[columns], queries[:, None])
+        some = queries - self.center
+        some = torch.cat([some, torch.ones_like(some[:, :1])], 1)
+        return torch.mm(some, self.factors[columns].T, out=out[: len(some)])
 
     def _bounds(self, queries: Tensor, squares: Tensor) -> Tensor:
         """What `_blocks` says at most of points within a squared distance (Q,): norms bound its rounding error."""

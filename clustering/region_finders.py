@@ -22,6 +22,9 @@ from clustering.neighbors import NearestNeighbors
 
 TREE_FEATURES = 16  # up to which the k-d tree is the faster way through all neighbors
 PAIRS = 1 << 22  # of neighbors held at a time
+# A product of few rows reads all points for little work, and one with all points leaves the caches before it is looked at.
+BLOCK_ROWS, BLOCK_BYTES = 256, 1 << 22  # rows of a product, and bytes
+NEAR_BYTES = 1 << 25  # of what is near the points of a block, a byte a pair
 UNSURE = 0.2  # of the squared radius: float32 serves for the product while its rounding error is below this
 
 
@@ -137,34 +140,51 @@ class BlockRegions:
         norms = (queries - brute.center).double().square().sum(1)
         return 2 * (self.square - norms) - maybe, maybe
 
-    def _blocks(self, queries: Tensor) -> Iterator[tuple[slice, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-        """Rows of queries, and of each block its squares and limits."""
+    def _near(self, x: np.ndarray, numbers: np.ndarray, queries: Tensor) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows of queries (Q, D), and what is near each of them, (R, N) bool; the next block is written over it.
+
+        x: (M, D), in which numbers (Q,) are the queries and the first N are the points.
+        """
+        from clustering import regions
+
         queries = queries.to(self.brute.points.dtype)
         sure, maybe = (limit.numpy() for limit in self._limits(self.brute, queries))
-        for part, block in self.brute._blocks(queries):
-            yield part, (block.numpy(), sure[part], maybe[part])
+        n, wide = len(self.points), 8 * queries.shape[1] if self.brute.direct else queries.element_size()
+        rows = max(1, min(BLOCK_ROWS, NEAR_BYTES // n, len(queries)))
+        columns = max(1, BLOCK_BYTES // (wide * rows))
+        near = np.empty((rows, n), bool)
+        out = queries.new_empty(rows * min(columns, n))
+        for first in range(0, len(queries), rows):
+            part = slice(first, min(first + rows, len(queries)))
+            for start in range(0, n, columns):
+                tile = slice(start, min(start + columns, n))
+                product = out[: rows * (tile.stop - start)].view(rows, -1)
+                block = self.brute.block(queries[part], tile, product).numpy()
+
+                def decide(some: slice) -> None:
+                    own = slice(part.start + some.start, part.start + some.stop)  # noqa: B023
+                    limits = sure[own], maybe[own]
+                    regions.decide_block(x, numbers[own], start, block[some], *limits, self.square, near[some, tile])  # noqa: B023
+
+                share_rows(decide, len(block))
+            yield part, near[: part.stop - first]
 
     def label(self, weights: Tensor | None, least: int) -> tuple[Tensor, Tensor]:
+        """core (N,) bool and labels (N,) int64."""
         from clustering import regions
 
         x, n = self.points.numpy(), len(self.points)
         weigh = np.empty(0) if weights is None else weights.numpy()
         core, root, mass = np.zeros(n, bool), np.arange(n), np.empty(n)
-        places, borders = np.arange(n), []
-        for part, (block, sure, maybe) in self._blocks(self.points):
-            own, sums = places[part], mass[part]
-
-            def weigh_rows(rows: slice) -> None:
-                limits = sure[rows], maybe[rows]  # noqa: B023
-                regions.weigh_block(x, own[rows], block[rows], *limits, self.square, weigh, sums[rows])  # noqa: B023
-
-            share_rows(weigh_rows, len(block))
+        borders = [np.empty((2, 0), np.int64)]
+        for part, near in self._near(x, np.arange(n), self.points):
+            sums = mass[part]
+            share_rows(lambda rows: regions.weigh_block(near[rows], weigh, sums[rows]), len(near))  # noqa: B023
             core[part] = sums >= least
             if weights is None:  # who is no core point has few neighbors: they are kept until all labels are known
-                pairs = np.empty((2, int(sums[~core[part]].sum())), np.int64)
-                regions.list_block(x, own, block, sure, maybe, self.square, core, pairs)
-                borders.append(pairs)
-            regions.link_block(x, part.start, block, sure, maybe, self.square, core, root)
+                borders.append(np.empty((2, int(sums[~core[part]].sum())), np.int64))
+                regions.list_block(part.start, near, core, borders[-1])
+            regions.link_block(part.start, near, core, root)
         regions.settle(root)
         labels = number_regions(core, root)
         of_cores = labels.copy()
@@ -176,6 +196,7 @@ class BlockRegions:
         return torch.from_numpy(core), torch.from_numpy(labels)
 
     def first_label(self, queries: Tensor, labels: Tensor) -> Tensor:
+        """The first label within eps of each query (Q, D), or −1."""
         both = torch.cat([self.points, queries]).numpy()  # pairs are measured within one array
         numbers = np.arange(len(self.points), len(both))
         return torch.from_numpy(self._first(both, numbers, queries, labels.numpy()))
@@ -184,8 +205,8 @@ class BlockRegions:
         from clustering import regions
 
         found = np.empty(len(numbers), np.int64)
-        for part, (block, sure, maybe) in self._blocks(queries):
-            regions.first_label_of_block(x, numbers[part], block, sure, maybe, self.square, labels, found[part])
+        for part, near in self._near(x, numbers, queries):
+            regions.first_label_of_block(near, labels, found[part])
         return found
 
 

@@ -173,69 +173,73 @@ def is_near(x, a, b, square):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def weigh_block(x, points, block, sure, maybe, square, weights, sums):  # type: ignore[no-untyped-def]
-    """What lies within a squared radius of some points, from a block of rounded squares (n, N).
+def decide_block(x, points, first, block, sure, maybe, square, near):  # type: ignore[no-untyped-def]
+    """Which pairs of a block of rounded squares (n, C) are near, into near (n, C) bool.
 
-    points: (n,) their numbers. Up to sure (n,) a square says that a pair is near, above maybe (n,) that it is not; what
-    lies between is measured. weights: (N,), or (0,) to count.
+    points: (n,) the numbers of the rows; the columns are those from number first on. Up to sure (n,) a square says that a
+    pair is near, above maybe (n,) that it is not; what lies between is measured.
     """
     for row in range(len(block)):
-        squares, total = block[row], 0.0
-        if len(weights):
+        squares, found, low, high, undecided = block[row], near[row], sure[row], maybe[row], np.int32(0)
+        for other in range(len(squares)):
+            found[other] = squares[other] <= low
+        for other in range(len(squares)):
+            undecided += np.int32((squares[other] > low) & (squares[other] <= high))
+        if undecided:
             for other in range(len(squares)):
-                if squares[other] <= sure[row] or (squares[other] <= maybe[row] and is_near(x, points[row], other, square)):
-                    total += weights[other]
-        else:
-            near, possible = 0, 0
-            for other in range(len(squares)):
-                near += squares[other] <= sure[row]
-                possible += squares[other] <= maybe[row]
-            if possible > near:
-                for other in range(len(squares)):
-                    if sure[row] < squares[other] <= maybe[row]:
-                        near += is_near(x, points[row], other, square)
-            total = near
-        sums[row] = total
+                if low < squares[other] <= high:
+                    found[other] = is_near(x, points[row], first + other, square)
 
 
 @njit(nogil=True, cache=True)
-def link_block(x, first, block, sure, maybe, square, core, root):  # type: ignore[no-untyped-def]
-    """Join the core points of a block's rows, from number first on, with all near core points before them."""
-    for row in range(len(block)):
-        point, squares = first + row, block[row]
+def weigh_block(near, weights, sums):  # type: ignore[no-untyped-def]
+    """What is near the rows of a block (n, N) bool. weights: (N,), or (0,) to count."""
+    for row in range(len(near)):
+        if len(weights):
+            total = 0.0
+            for other in range(near.shape[1]):
+                if near[row, other]:
+                    total += weights[other]
+            sums[row] = total
+        else:
+            count = 0
+            for other in range(near.shape[1]):
+                count += near[row, other]
+            sums[row] = count
+
+
+@njit(nogil=True, cache=True)
+def link_block(first, near, core, root):  # type: ignore[no-untyped-def]
+    """Join the core points of a block's rows (n, N) bool, from number first on, with all near core points before them."""
+    for row in range(len(near)):
+        point = first + row
         if core[point]:
             for other in range(point):
-                near = squares[other] <= maybe[row] and core[other] and root[other] != root[point]
-                if near and (squares[other] <= sure[row] or is_near(x, point, other, square)):
+                if near[row, other] and core[other] and root[other] != root[point]:
                     unite(root, point, other)
 
 
 @njit(nogil=True, cache=True)
-def first_label_of_block(x, points, block, sure, maybe, square, labels, found):  # type: ignore[no-untyped-def]
-    """The smallest label of a core point near each point of a block's rows, or −1. labels: −1 for all others."""
-    for row in range(len(block)):
-        squares, best = block[row], np.int64(-1)
-        for other in range(len(squares)):
-            label = labels[other]
-            near = squares[other] <= maybe[row] and label >= 0 and (best < 0 or label < best)
-            if near and (squares[other] <= sure[row] or is_near(x, points[row], other, square)):
-                best = label
-        found[row] = best
+def list_block(first, near, core, pairs):  # type: ignore[no-untyped-def]
+    """The pairs (2, P) of a block's rows (n, N) bool, from number first on, that are no core points with what is near them."""
+    held = 0
+    for row in range(len(near)):
+        if not core[first + row]:
+            for other in range(near.shape[1]):
+                if near[row, other]:
+                    pairs[0, held], pairs[1, held] = first + row, other
+                    held += 1
 
 
 @njit(nogil=True, cache=True)
-def list_block(x, points, block, sure, maybe, square, core, pairs):  # type: ignore[no-untyped-def]
-    """The pairs (2, P) of points of a block that are no core points with all that is near them; how many there are."""
-    held = 0
-    for row in range(len(block)):
-        if not core[points[row]]:
-            squares = block[row]
-            for other in range(len(squares)):
-                near = squares[other] <= maybe[row]
-                if near and (squares[other] <= sure[row] or is_near(x, points[row], other, square)):
-                    pairs[0, held], pairs[1, held] = points[row], other
-                    held += 1
-    return held
+def first_label_of_block(near, labels, found):  # type: ignore[no-untyped-def]
+    """The smallest label of a core point near each of a block's rows (n, N) bool, or −1. labels: −1 for all others."""
+    for row in range(len(near)):
+        best = np.int64(-1)
+        for other in range(near.shape[1]):
+            if near[row, other] and labels[other] >= 0 and (best < 0 or labels[other] < best):
+                best = labels[other]
+        found[row] = best
 
 
 @njit(nogil=True, cache=True)

@@ -104,6 +104,8 @@ def test_many_features_and_few_points_a_chunk_change_nothing(d, monkeypatch):
 
     monkeypatch.setattr(engines, "CHUNK_BYTES", 1 << 16)
     monkeypatch.setattr(region_finders, "PAIRS", 500)
+    monkeypatch.setattr(region_finders, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(region_finders, "BLOCK_BYTES", 7 * 8 * 50)
     x = np.random.default_rng(0).normal(size=(600, d)) + np.repeat(np.random.default_rng(1).normal(size=(6, d)) * 9, 100, 0)
     theirs = sklearn.cluster.DBSCAN(eps=1.2 * d**0.5).fit(x)
     for algorithm in ("brute", "ball_tree", "kd_tree"):

@@ -10,7 +10,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from clustering import KMeans, MiniBatchKMeans, kmeans_plusplus
+from clustering import KMeans, MiniBatchKMeans, bounded, cpu, kmeans_plusplus
 from clustering.lloyd import WORTH_COMPILING, LloydPass, accumulate, assign, means_of
 from clustering.passes import make_pass
 
@@ -291,7 +291,7 @@ def test_kmeans_plusplus_never_starts_from_a_point_without_weight():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labels_and_inertia_come_block_by_block_as_they_would_at_once(n, d, k, weighted, monkeypatch):
     monkeypatch.setattr("clustering.lloyd.LABELED_ROWS", 128)
-    monkeypatch.setattr("clustering.bounded.BLOCK_ROWS", 128)
+    monkeypatch.setattr("clustering.bounded.BLOCK_BYTES", 128 * 4 * d)
     x = torch.randn(n, d, generator=torch.Generator().manual_seed(0))
     weights = torch.rand(n, dtype=torch.float64) if weighted else None
     one = make_pass(x, weights, k)
@@ -301,3 +301,17 @@ def test_labels_and_inertia_come_block_by_block_as_they_would_at_once(n, d, k, w
     least = nearest.amin(1)
     torch.testing.assert_close(one.assign(x[:k])[1].double(), least, rtol=1e-4, atol=1e-4)
     assert loss == pytest.approx(float(least.sum() if weights is None else least @ weights), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("k", "d", "offset"), [(2, 20, 0.0), (40, 16, 1e4), (300, 64, 0.0), (1024, 24, -50.0)])
+def test_half_the_gap_to_the_nearest_other_center_is_never_too_large_and_hardly_too_small(k, d, offset, dtype):
+    centers = (np.random.default_rng(k).standard_normal((k, d)) + offset).astype(dtype)
+    centers[-1] = centers[0]  # equal centers have no gap
+    slack = dtype(4 * np.finfo(dtype).eps * np.sqrt(d))
+    found = bounded.safe_distances(centers, cpu.pack(centers), slack).astype(float)
+    wide = torch.from_numpy(centers.astype(float))
+    gaps = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    half = gaps.min(1).values.numpy() / 2
+    assert np.all(found <= half) and found[0] == found[-1] == 0
+    np.testing.assert_allclose(found[1:-1], half[1:-1], rtol=1e-3)
