@@ -1,12 +1,10 @@
 """Fit what says when picturebook does not know a picture, to the image tower as it stands; minutes on one core:
 
     python scripts/calibrate_doubt.py training          # reads and writes invert/picturebook/weights/
-    python scripts/calibrate_doubt.py training --checkpoint training/clip-drawings.ckpt    # of a training that still runs
 
 Run it whenever the CLIP's image tower has changed, with what `make_drawings.py` collected below the folder; the
 photographs of `photographs.py` are downloaded there. Out: `doubt.safetensors` beside the weights (see
-`invert/picturebook/doubt.py`), and `experiments/results/doubt.json`, the shares of pictures that are flagged; of a checkpoint the
-shares alone are printed.
+`invert/picturebook/doubt.py`), and `experiments/results/doubt.json`, the shares of pictures that are flagged.
 
 A logistic regression tells latents of pictures with objects of the world (scenes by many hands, and their drawings
 alone on photographs and colors) from those without (pieces of wallpapers that are grounds in training, half of the other
@@ -39,9 +37,10 @@ from training_artwork import photographs as training_grounds
 
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, out_of_domain_pictures
 from experiments.harness.runner import RESULTS
+from invert.models.clip import Clip
 from invert.picturebook import doubt, models
 from invert.picturebook.augment import augment
-from invert.picturebook.clip import ImageTower, normalize, preprocess
+from invert.picturebook.clip import load_model
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, draw_scenes
 
@@ -50,6 +49,7 @@ REGULARIZATION, FOLDS = 0.01, 3  # scikit-learn's C, of latents with unit spread
 LIMITS = 0.05, 0.05  # shares that may be wrong: known pictures that are flagged, unknown ones that are not
 SCENES, SCENES_SEED, TUNING_SEED = 3000, 4242, 100
 ALONE = {CLIP_ART: 1200, STAMPS: 1200, "fonts": 1200}  # pictures of single drawings, by who drew them
+SIZE = 128  # pixels of what is put together here; users' pictures are larger than the models look at
 UNSEEN_FONT = "emojione-1"  # kept from training, and from the report: how an unknown hand looks
 WALLPAPER_PIECES, PHOTOGRAPH_PIECES, FACE_PIECES = 50, 36, 6  # of each picture
 PAPER = [line for name in ("architecture", "scale", "models") for line in (ROOT / "docs" / f"{name}.md").read_text().split("\n")]
@@ -57,9 +57,9 @@ PAPER = [line for name in ("architecture", "scale", "models") for line in (ROOT 
 
 @dataclass
 class Pictures:
-    """Pictures of one source: normalized pixels (N, 3, S, S), whether they show a known object, what each was made of."""
+    """Pictures of one source: files, or pixels (N, 3, S, S) in 0..1, whether they show a known object, what each is made of."""
 
-    pixels: Tensor
+    images: Tensor | list[Image.Image]
     known: bool
     groups: list[str]  # pictures of one group are never on both sides of a fold
 
@@ -77,14 +77,12 @@ def scenes(hands: ManyHands) -> Pictures:
     for start in range(0, SCENES, 500):
         part = render(drawn[start : start + 500], models.IMAGE_SIZE, jitter=1.0, artwork=hands)
         parts.append(augment(part, torch.Generator().manual_seed(start)) if start % 1500 else part)
-    return Pictures(normalize(torch.cat(parts)), True, [f"scene {i}" for i in range(SCENES)])
+    return Pictures(torch.cat(parts), True, [f"scene {i}" for i in range(SCENES)])
 
 
 def held_out(n: int, seed: int) -> Pictures:
     """Held-out scenes as the renderer draws them."""
-    return Pictures(
-        normalize(render(draw_scenes(n, seed, "held-out"), models.IMAGE_SIZE)), True, [f"{seed} {i}" for i in range(n)]
-    )
+    return Pictures(render(draw_scenes(n, seed, "held-out"), models.IMAGE_SIZE), True, [f"{seed} {i}" for i in range(n)])
 
 
 def alone(tiles: Tensor, grounds: Tensor, n: int, name: str) -> Pictures:
@@ -92,27 +90,27 @@ def alone(tiles: Tensor, grounds: Tensor, n: int, name: str) -> Pictures:
 
     tiles: (N, 4, h, w) uint8, premultiplied. grounds: (M, 3, S, S) in 0..1.
     """
-    rng, size, found, groups = random.Random(name), models.IMAGE_SIZE, [], []
+    rng, size, found, groups = random.Random(name), SIZE, [], []
     plain = torch.tensor(list(COLORS.values()))[:, :, None, None].expand(-1, -1, size, size) / 255
     for _ in range(n):
         picture = rng.choice(grounds if rng.random() < 0.6 else plain).clone()  # type: ignore[arg-type]
         two = rng.random() < 0.25
         for center in (0.27, 0.73) if two else (0.5,):
             which, side = rng.randrange(len(tiles)), round(size * (rng.uniform(0.34, 0.46) if two else rng.uniform(0.45, 0.85)))
-            tile = F.interpolate(tiles[which][None].float() / 255, (side, side), mode="area")[0]
+            tile = F.interpolate(tiles[which][None].float() / 255, (side, side), mode="bilinear", antialias=True)[0]
             x, y = (round(size * c - side / 2 + rng.uniform(-4, 4)) for c in (center, 0.5))
             x, y = (min(max(place, 0), size - side) for place in (x, y))
             part = picture[:, y : y + side, x : x + side]
             picture[:, y : y + side, x : x + side] = part * (1 - tile[3:]) + tile[:3]
         found.append(picture)
         groups.append(f"{name} {which}")
-    return Pictures(normalize(torch.stack(found)), True, groups)
+    return Pictures(torch.stack(found), True, groups)
 
 
 def known_pictures(folder: Path) -> dict[str, Pictures]:
     """What the classifier is to take for known, by source."""
     drawings = folder / "drawings"
-    grounds = F.interpolate(training_grounds(drawings).float() / 255, (models.IMAGE_SIZE,) * 2, mode="area")
+    grounds = F.interpolate(training_grounds(drawings).float() / 255, (SIZE,) * 2, mode="area")
     found = {"scenes": scenes(ManyHands(drawings, torch.device("cpu"))), "held-out": held_out(400, TUNING_SEED)}
     fonts = [name for name in sorted(path.stem for path in drawings.glob("*.json")) if name not in ALONE]
     tiles = {name: atlas(drawings / name) for name in (CLIP_ART, STAMPS)}
@@ -134,15 +132,15 @@ def crops(picture: Image.Image, n: int, rng: random.Random, least: float) -> Ite
     for _ in range(n):
         side = max(20, round(min(picture.size) * rng.uniform(least, 1)))
         x, y = rng.randrange(picture.width - side + 1), rng.randrange(picture.height - side + 1)
-        piece = picture.crop((x, y, x + side, y + side)).resize((models.IMAGE_SIZE,) * 2, Image.Resampling.BICUBIC)
+        piece = picture.crop((x, y, x + side, y + side)).resize((SIZE,) * 2, Image.Resampling.BICUBIC)
         piece = ImageOps.mirror(piece) if rng.random() < 0.5 else piece
         yield ImageOps.grayscale(piece).convert("RGB") if rng.random() < 0.15 else piece
 
 
 def read(named: Iterable[tuple[str, Image.Image]], known: bool = False) -> Pictures:
-    """Pictures with what they were made of, as the model sees them."""
-    rows = [(name, preprocess(image)) for name, image in named]
-    return Pictures(torch.stack([pixels for _, pixels in rows]), known, [name for name, _ in rows])
+    """Pictures with what they were made of."""
+    rows = list(named)
+    return Pictures([image for _, image in rows], known, [name for name, _ in rows])
 
 
 def unknown_pictures(folder: Path) -> dict[str, Pictures]:
@@ -218,24 +216,14 @@ def threshold(scores: dict[str, Tensor], known: dict[str, bool]) -> float:
     return float(candidates[int(np.argmin(worst))])
 
 
-def tower_of(weights: Path, checkpoint: Path | None) -> tuple[ImageTower, dict[str, Tensor]]:
-    """The image tower that is calibrated, and its state dict."""
-    if checkpoint is None:
-        state = models.compact_state(weights / "clip.safetensors")
-    else:
-        state = {key: value.float() for key, value in torch.load(checkpoint, map_location="cpu")["model"].items()}
-    return ImageTower(state), state
+def encode(clip: Clip, images: Tensor | list[Image.Image]) -> Tensor:
+    """Unit latents (N, E) of pictures."""
+    return torch.cat([clip.encode_image(images[i : i + 100]) for i in range(0, len(images), 100)])
 
 
-@torch.no_grad()
-def encode(tower: ImageTower, pixels: Tensor) -> Tensor:
-    """Unit latents (N, E) of normalized pixels."""
-    return torch.cat([F.normalize(tower(part), dim=1) for part in pixels.split(100)])
-
-
-def calibrate(tower: ImageTower, sources: dict[str, Pictures]) -> tuple[dict[str, Tensor], float]:
+def calibrate(clip: Clip, sources: dict[str, Pictures]) -> tuple[dict[str, Tensor], float]:
     """The classifier with its threshold, and the area under its curve on what it was not fitted to."""
-    latents = {name: encode(tower, source.pixels) for name, source in sources.items()}
+    latents = {name: encode(clip, source.images) for name, source in sources.items()}
     known = torch.cat([torch.full((len(source.groups),), source.known) for source in sources.values()])
     everything = torch.cat(list(latents.values()))
     groups = [f"{name}: {group}" for name, source in sources.items() for group in source.groups]
@@ -252,22 +240,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of clip.safetensors, and of what is written")
-    parser.add_argument("--checkpoint", type=Path, help="of train_picturebook.py: print its shares, write nothing")
     parser.add_argument("--results", type=Path, default=RESULTS / "doubt.json", help="where the shares go")
     options = parser.parse_args()
     download(options.folder / "photographs")
-    tower, state = tower_of(options.weights, options.checkpoint)
+    clip = load_model(torch.device("cpu"), folder=options.weights)
     sources = {**known_pictures(options.folder), **unknown_pictures(options.folder)}
-    classifier, area = calibrate(tower, sources)
+    classifier, area = calibrate(clip, sources)
     rows = {}
     for name, source in reported_pictures(options.folder).items():
-        flagged = (doubt.familiarity(encode(tower, source.pixels), classifier) <= 0).float().mean().item()
+        flagged = (doubt.familiarity(encode(clip, source.images), classifier) <= 0).float().mean().item()
         rows[name] = {"pictures": len(source.groups), "known": source.known, "flagged": flagged}
         print(f"reported: {name:24} {len(source.groups):5} {flagged:6.1%} flagged", flush=True)
-    if options.checkpoint is None:
-        save_file(classifier, options.weights / doubt.FILE.name, {"image tower": doubt.fingerprint(state)})
-        tuned = {"area_under_curve_when_left_out": area, "fitted_to": sum(len(source.groups) for source in sources.values())}
-        options.results.write_text(json.dumps({**tuned, "reported": rows}, indent=1) + "\n")
+    state = models.compact_state(options.weights / "clip.safetensors")
+    save_file(classifier, options.weights / doubt.FILE.name, {"image tower": doubt.fingerprint(state)})
+    tuned = {"area_under_curve_when_left_out": area, "fitted_to": sum(len(source.groups) for source in sources.values())}
+    options.results.write_text(json.dumps({**tuned, "reported": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,15 @@ class ObjectNames:
                 return name
         return None
 
+    def find_icon(self, icon: str) -> str | None:
+        """The object that an icon such as "hot-dog" is named exactly after, or None.
+
+        "fox-head" shows the fox, "cat-head" the cat's face: the world has one.
+        """
+        words = plain(icon)
+        thing = re.sub(r" (?:head|face)$", "", words)
+        return self._look_up(words) or (self.exact.get(f"{thing} face") or self.exact.get(thing) if thing != words else None)
+
     def find_in_file_name(self, stem: str) -> str | None:
         """The object that a file name such as "apple_bitten_dan_gerhard_01" starts with, or None.
 

@@ -23,7 +23,10 @@ TIMEOUT = 60  # seconds without an answer
 
 @dataclass(frozen=True)
 class Font:
-    """A set of pictographs in an npm package: `icons` as Iconify ships them, or `files` named by code points."""
+    """A set of pictographs in an npm package: `files` named by code points, or as Iconify ships them.
+
+    Of the latter, `icons` are found by the character that they stand for, `words` by their own names.
+    """
 
     name: str
     package: str
@@ -76,6 +79,37 @@ FONTS = (
         "CC BY 4.0, EmojiOne 2.3, now EmojiTwo",
         "https://github.com/EmojiTwo/emojitwo",
     ),
+    Font(
+        "fluent-ink",
+        "@iconify-json/fluent-emoji-high-contrast",
+        "1.2.6",
+        "icons",
+        "MIT, © Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    Font(
+        "streamline",
+        "@iconify-json/streamline-emojis",
+        "1.2.4",
+        "icons",
+        "CC BY 4.0, Streamline",
+        "https://github.com/webalys-hq/streamline-vectors",
+    ),
+    Font(
+        "game-icons",
+        "@iconify-json/game-icons",
+        "1.2.4",
+        "words",
+        "CC BY 3.0, Lorc, Delapouite and the other contributors of game-icons.net",
+        "https://github.com/game-icons/icons",
+    ),
+    Font(
+        "icon-park", "@iconify-json/icon-park", "1.2.4", "words", "Apache 2.0, ByteDance", "https://github.com/bytedance/IconPark"
+    ),
+    Font(
+        "icons8", "@iconify-json/flat-color-icons", "1.2.3", "words", "MIT, Icons8", "https://github.com/icons8/flat-color-icons"
+    ),
+    Font("temaki", "@iconify-json/temaki", "1.2.6", "words", "CC0, Bryan Housel", "https://github.com/rapideditor/temaki"),
 )
 KEPT_FONTS = (  # never trained on
     Font(
@@ -96,10 +130,14 @@ KEPT_FONTS = (  # never trained on
     ),
 )
 CLIP_ART, STAMPS, CLDR, WALLPAPERS = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core", "mate-backgrounds"
+SCRATCH, FLASH_CARDS, SYMBOLA = "scratch", "pysiogame", "fonts-symbola"
 DEBIAN = {
     CLIP_ART: "public domain, the authors of the Open Clip Art Library (each file names its own)",
     STAMPS: "GPL 2, © 2002-2022 Bill Kendrick and the makers of the stamps",
     CLDR: "Unicode License, © Unicode, Inc.",
+    SCRATCH: "CC BY-SA 3.0, © 2011 Massachusetts Institute of Technology",
+    FLASH_CARDS: "CC BY-SA 3.0, the Art4Apps library by Smart4Kids",
+    SYMBOLA: "free for any use, © 2007-2015 George Douros",
     WALLPAPERS: "GPL 2 and CC BY-SA, the MATE developers and the photographers",
 }
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from training_artwork import photographs, unpack
 
 from invert.models.clip import Clip
-from invert.models.loading import load_clip
 from invert.picturebook import models
+from invert.picturebook.clip import load_judge, load_model
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import sprites
 from invert.picturebook.world import COLORS, Scene, objects
@@ -51,8 +51,10 @@ def named(clip: Clip, images: Tensor, things: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
-    folder = parser.parse_args().folder
-    clips = {name: load_clip(model) for name, model in (("clip", "picturebook"), ("judge", "picturebook-judge"))}
+    parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of both models")
+    options = parser.parse_args()
+    folder, device = options.folder, torch.device("cpu")
+    clips = {name: load(device, folder=options.weights) for name, load in (("clip", load_model), ("judge", load_judge))}
     grounds = photographs(folder / "drawings")
     index = {thing.name: i for i, thing in enumerate(objects())}
     rows: dict[str, tuple[Tensor, list[int]]] = {"own sprites": (sprites(torch.device("cpu"), 0), list(range(len(index))))}

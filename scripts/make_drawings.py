@@ -20,14 +20,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import resvg_py
 from drawing_names import ObjectNames, synonyms
-from drawing_sources import CLIP_ART, FONTS, KEPT_FONTS, STAMPS, Font, download
+from drawing_sources import CLIP_ART, FLASH_CARDS, FONTS, KEPT_FONTS, SCRATCH, STAMPS, SYMBOLA, Font, download
 from make_sprites import CLDR, cldr_names, object_names
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from invert.picturebook.render import COLUMNS, SPRITE
 from invert.picturebook.world import objects
@@ -35,6 +36,9 @@ from invert.picturebook.world import objects
 DRAWN = 4 * SPRITE  # pixels of a vector drawing before it is cropped and reduced
 MOST_OF_ONE = 6  # pictures of one object from one source, so that stars and flags do not crowd out the rest
 ALIKE = 0.9  # correlation of shapes from which two drawings of an object count as one
+INK = "#4d4d4d"  # of drawings without colors: dark, yet seen on black
+PAPER = 40  # difference from a corner's color, summed over the channels, up to which a JPEG's pixels are ground
+SPLIT = (CLIP_ART, STAMPS)  # sources a third of which is kept for testing
 GROUND, GROUNDS = 96, 512  # pixels; pieces of photographs
 EXCLUDED = Path(__file__).parent / "drawings_excluded.txt"
 
@@ -74,10 +78,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
-def font_drawings(font: Font, folder: Path, emoji: dict[str, str], cldr: dict[str, str]) -> Iterator[Drawing]:
+def font_drawings(font: Font, folder: Path, emoji: dict[str, str], cldr: dict[str, str], names: ObjectNames) -> Iterator[Drawing]:
     """The pictographs of a font that show objects of the world.
 
-    emoji: character → object. cldr: character → CLDR's name.
+    emoji: character → object. cldr: character → CLDR's name. names: for the icons that stand for no character.
     """
     package = folder / "npm" / font.name / "package"
     if font.kind == "files":
@@ -88,10 +92,26 @@ def font_drawings(font: Font, folder: Path, emoji: dict[str, str], cldr: dict[st
                 yield Drawing(name, path.name, Image.open(path).convert("RGBA"))
         return
     icons = IconSet(package)
-    for character, name in emoji.items():
-        icon = icons.find(character, cldr[character])
-        if icon and (image := svg_image(icons.svg(icon))):
+    if font.kind == "words":
+        found = ((names.find_icon(icon), icon) for icon in icons.icons)
+    else:
+        found = ((name, icons.find(character, cldr[character])) for character, name in emoji.items())
+    for name, icon in found:
+        if name and icon and not excluded(font.name, icon) and (image := svg_image(icons.svg(icon))):
             yield Drawing(name, icon, image)
+
+
+def glyph_drawings(path: Path, emoji: dict[str, str]) -> Iterator[Drawing]:
+    """The glyphs of an outline font that show objects of the world, in ink."""
+    font = ImageFont.truetype(path, DRAWN)
+    missing = bytes(font.getmask("\U0010fffd"))
+    for character, name in emoji.items():
+        character = character.removesuffix("\ufe0f")
+        code = f"{ord(character):04x}" if len(character) == 1 else ""
+        if code and not excluded(SYMBOLA, code) and bytes(font.getmask(character)) != missing:
+            image = Image.new("RGBA", (3 * DRAWN, 3 * DRAWN))
+            ImageDraw.Draw(image).text((DRAWN, DRAWN), character, INK, font)
+            yield Drawing(name, code, image)
 
 
 class IconSet:
@@ -127,7 +147,7 @@ class IconSet:
         left, top = icon.get("left", 0), icon.get("top", 0)
         width, height = icon.get("width", self.size[0]), icon.get("height", self.size[1])
         return (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'<svg color="{INK}" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
         )
 
@@ -147,28 +167,59 @@ def clip_art_files(folder: Path) -> Iterator[tuple[Path, str]]:
         yield path, title[1].strip() if title else ""
 
 
+def flash_card_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(picture, word) of each flash card."""
+    for path in sorted((folder / "debian/usr/share/games/pysiogame/res/images/art4apps").rglob("*.jpg")):
+        yield path, path.stem
+
+
+def costume_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(picture, "") of each costume of Scratch: only the start of a file's name says what it shows."""
+    for path in sorted((folder / "debian/usr/share/scratch/Media/Costumes").rglob("*")):
+        if path.suffix in (".png", ".gif") and "Letters" not in path.parts:
+            yield path, ""
+
+
 def kept_for_testing(path: Path) -> bool:
     """Whether no training may read the file: a third of all, by name."""
     return zlib.crc32(path.stem.encode()) % 3 == 0
 
 
-def named_drawings(files: Iterator[tuple[Path, str]], names: ObjectNames) -> Iterator[tuple[Drawing, bool]]:
+@cache
+def excluded_files() -> tuple[str, ...]:
+    return tuple(line for line in EXCLUDED.read_text(encoding="utf8").split("\n") if line and not line.startswith("#"))
+
+
+def excluded(source: str, stem: str) -> bool:
+    """Whether the file of a source shows something else than its name says."""
+    return any(fnmatchcase(f"{source}/{stem}", pattern) for pattern in excluded_files())
+
+
+def raster_image(path: Path) -> Image.Image:
+    """A picture as RGBA; one that cannot be transparent loses the ground that its corners belong to."""
+    image = Image.open(path)
+    if path.suffix != ".jpg":
+        return image.convert("RGBA")
+    filled, mark = image.convert("RGB"), (255, 0, 255)
+    for corner in ((0, 0), (image.width - 1, 0), (0, image.height - 1), (image.width - 1, image.height - 1)):
+        ImageDraw.floodfill(filled, corner, mark, thresh=PAPER)
+    ground = (np.asarray(filled) == mark).all(-1)
+    cut = image.convert("RGBA")
+    cut.putalpha(Image.fromarray(np.where(ground, 0, 255).astype(np.uint8)))
+    return cut
+
+
+def named_drawings(source: str, files: Iterator[tuple[Path, str]], names: ObjectNames) -> Iterator[tuple[Drawing, bool]]:
     """(drawing, kept for testing) of the files whose titles name an object, MOST_OF_ONE of each and kind at most."""
-    excluded = [line for line in EXCLUDED.read_text(encoding="utf8").split("\n") if line and not line.startswith("#")]
     count: Counter[tuple[str, bool]] = Counter()
     seen: set[str] = set()
     for path, title in files:
-        name, kept = names.find(title) or names.find_in_file_name(path.stem), kept_for_testing(path)
-        if name is None or path.stem in seen or count[name, kept] >= MOST_OF_ONE:
-            continue
-        if any(fnmatchcase(path.stem, pattern) for pattern in excluded):
+        name, kept = names.find(title) or names.find_in_file_name(path.stem), source in SPLIT and kept_for_testing(path)
+        if name is None or path.stem in seen or count[name, kept] >= MOST_OF_ONE or excluded(source, path.stem):
             continue
         seen.add(path.stem)  # many a file lies in two folders
-        image = (
-            svg_image(path.read_text(encoding="utf8", errors="replace"))
-            if path.suffix == ".svg"
-            else Image.open(path).convert("RGBA")
-        )
+        svg = path.suffix == ".svg"
+        image = svg_image(path.read_text(encoding="utf8", errors="replace")) if svg else raster_image(path)
         if image is not None:
             count[name, kept] += 1
             yield Drawing(name, path.name, image), kept
@@ -250,16 +301,26 @@ def main() -> None:
     world = {thing.name: thing.plural for thing in objects()}
     emoji = {e: name for e, given in object_names(cldr).items() if (name := given.removeprefix("=")) in world}
     (folder / "kept").mkdir(exist_ok=True)
-    for font in (*FONTS, *KEPT_FONTS):
-        drawings = list(font_drawings(font, folder, emoji, cldr_names(cldr)))
-        write_atlas(drawings, (output if font in FONTS else folder / "kept") / font.name)
     names = ObjectNames(world, synonyms(cldr, emoji))
-    for package, files in ((CLIP_ART, clip_art_files(folder)), (STAMPS, stamp_files(folder))):
-        found = list(named_drawings(files, names))
-        kept = [drawing for drawing, is_kept in found if is_kept]
-        write_atlas(unlike([drawing for drawing, is_kept in found if not is_kept], kept), output / package)
-        write_atlas(kept, folder / "kept" / package)
-        write_kept(kept, folder / "kept" / package)
+    for font in (*FONTS, *KEPT_FONTS):
+        drawings = list(font_drawings(font, folder, emoji, cldr_names(cldr), names))
+        write_atlas(drawings, (output if font in FONTS else folder / "kept") / font.name)
+    symbola = folder / "debian/usr/share/fonts/truetype/ancient-scripts/Symbola_hint.ttf"
+    write_atlas(list(glyph_drawings(symbola, emoji)), output / SYMBOLA)
+    kept: list[Drawing] = []
+    for source, files in (
+        (CLIP_ART, clip_art_files(folder)),
+        (STAMPS, stamp_files(folder)),
+        (SCRATCH, costume_files(folder)),
+        (FLASH_CARDS, flash_card_files(folder)),
+    ):
+        found = list(named_drawings(source, files, names))
+        own = [drawing for drawing, is_kept in found if is_kept]
+        kept += own
+        write_atlas(unlike([drawing for drawing, is_kept in found if not is_kept], kept), output / source)
+        if own:
+            write_atlas(own, folder / "kept" / source)
+            write_kept(own, folder / "kept" / source)
     write_grounds(folder, output / "grounds.webp")
 
 

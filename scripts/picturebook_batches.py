@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from training_artwork import ManyHands
 
-from invert.picturebook import models
+from invert.picturebook import hard_negatives, models
 from invert.picturebook.augment import augment
 from invert.picturebook.grammar import fragment, sample_training_caption
 from invert.picturebook.hard_negatives import hard_negative_group
@@ -27,12 +27,12 @@ from invert.picturebook.render import Artwork, render
 from invert.picturebook.world import Scene, change_one, draw_scenes, held_out
 
 PHASES = ("scenes", "pictures", "families", "drawings")  # each continues the one before it
-TAUGHT = ("clip", "drawings")  # the model and phase whose text tower stays, and whose image tower the one that ships teaches
 SEEDS = {"clip": 1, "judge": 2}
 FRAGMENTS = 0.35  # share of captions that are only parts of one
 HARD_NEGATIVES = 0.25  # share of a batch that is another scene of it with one attribute changed
 GROUP_SIZE = 8  # scenes of a hard-negative group
 UNNAMED = 0.4  # share of the plain scenes of the phase "drawings" whose ground has no name
+OTHER_CHANGES = 0.5  # share of that phase's hard negatives in which something else than an object changes
 PLAINER = 0.4  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
 
 
@@ -51,6 +51,11 @@ class CompactTokenizer:
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
         return ids
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Pixels in 0..1 → uint8, as files hold them; processes hand batches on in a quarter of the memory."""
+    return (images * 255).round().byte()
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -76,10 +81,13 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
     return scenes, captions
 
 
-def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+def hard_negative_batch(
+    step: int, seed: int, size: int, similar: list[list[int]], other_changes: float
+) -> tuple[list[Scene], list[str]]:
     """Sample whole hard-negative groups and a caption each; a few captions are only parts of one."""
     rng = random.Random(f"families-{seed}-{step}")
-    scenes = [scene for _ in range(size // GROUP_SIZE) for scene in hard_negative_group(rng, similar, GROUP_SIZE)]
+    groups = [hard_negative_group(rng, similar, GROUP_SIZE, other_changes) for _ in range(size // GROUP_SIZE)]
+    scenes = [scene for group in groups for scene in group]
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
@@ -90,7 +98,10 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
     Scenes of one hard-negative group stay alike in both, else the wrong captions would be easy to tell.
     """
     rng = random.Random(f"drawings-{seed}-{step}")
-    scenes, _ = hard_negative_batch(step, seed, size, similar) if step % 2 else training_batch(step, seed, size)
+    if step % 2:
+        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
+    else:
+        scenes, _ = training_batch(step, seed, size)
     group = GROUP_SIZE if step % 2 else 1
     for first in range(0, len(scenes), group):
         plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
@@ -113,13 +124,13 @@ class Batch:
     """One step's data on the CPU.
 
     Attributes:
-        images: normalized (B, 3, S, S) float32.
+        images: pixels (B, 3, S, S) uint8.
         labels: of the scenes, for the image tower's probe, (B, 9) int64.
         captions: of the scenes; none in the phase "pictures".
         ids: of the captions, (B, longest) int64.
         stated: the labels that the captions state, for the text tower's probe, (B, 9) int64.
-        paired: which scenes the world's own sprites have drawn too, (B,) bool; none but where TAUGHT.
-        own: those drawings, normalized (P, 3, S, S) float32; empty where there are none.
+        paired: which scenes the world's own sprites have drawn too, (B,) bool; none but for the CLIP, which is taught.
+        own: those drawings, pixels (P, 3, 64, 64) uint8; empty where there are none.
     """
 
     images: Tensor
@@ -144,7 +155,7 @@ class Batches(Dataset[Batch]):
         if phase == "drawings" and drawings is None:
             raise ValueError("the phase drawings needs the folder of the drawings")
         self.phase, self.seed, self.size, self.similar = phase, SEEDS[name], size, similar
-        self.taught = (name, phase) == TAUGHT
+        self.taught, self.sharp = name == "clip", int(models.VISION[models.EFFICIENT_NET]["image_size"])
         self.tokenize = CompactTokenizer()
         self.artwork: Artwork | None = ManyHands(drawings, torch.device("cpu")) if drawings and phase == "drawings" else None
 
@@ -155,7 +166,7 @@ class Batches(Dataset[Batch]):
         # A ground without a name is gray in the world's own drawing, and says so where the other hands' says nothing.
         paired = [self.taught and bool(scene.colors) for scene in scenes]
         shown = [scene for scene, too in zip(scenes, paired, strict=True) if too]
-        own = normalize(render(shown, models.IMAGE_SIZE, jitter=1.0)) if shown else torch.empty(0)
+        own = as_bytes(render(shown, models.IMAGE_SIZE, jitter=1.0)) if shown else torch.empty(0)
         ids = self.tokenize(captions or [""])
         return Batch(self.render(scenes, step), labels, captions, ids, stated, torch.tensor(paired), own)
 
@@ -165,17 +176,19 @@ class Batches(Dataset[Batch]):
             case "pictures":  # scenes of other seeds than the first phase's
                 return draw_scenes(self.size, (self.seed + len(SEEDS)) * 1_000_003 + step), []
             case "families":
-                return hard_negative_batch(step, self.seed, self.size, self.similar)
+                return hard_negative_batch(step, self.seed, self.size, self.similar, hard_negatives.OTHER_CHANGES)
             case "drawings":
                 return drawings_batch(step, self.seed, self.size, self.similar)
         return training_batch(step, self.seed, self.size)
 
     def render(self, scenes: list[Scene], step: int) -> Tensor:
-        """Pictures, normalized (B, 3, S, S): augmented, except every second batch of the phase families."""
+        """Pixels (B, 3, S, S) uint8: augmented, except every second batch of the phase families."""
         if self.phase == "families" and step % 2:
-            return normalize(render(scenes, models.IMAGE_SIZE))
+            return as_bytes(render(scenes, models.IMAGE_SIZE))
         noise = torch.Generator().manual_seed(step)
-        return normalize(augment(render(scenes, models.IMAGE_SIZE, jitter=1.0, artwork=self.artwork), noise))
+        # Two batches of four are as sharp as the CLIP can see: others' pictures are larger than the world's own.
+        size = self.sharp if self.taught and step % 4 > 1 else models.IMAGE_SIZE
+        return as_bytes(augment(render(scenes, size, jitter=1.0, artwork=self.artwork), noise))
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of the steps from `first` to before `last`, in order, drawn by that many processes ahead."""

@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.harness.runner import RESULTS
+from invert.models.clip import resized
 from invert.picturebook import models
 from invert.picturebook.grammar import caption, with_article
 from invert.picturebook.hard_negatives import portraits
@@ -171,11 +172,12 @@ def ranked_first(teacher: Teacher, pictures: Tensor) -> dict[str, float]:
 
 def taught(name: str, weights: Path, found: list[Synonym], encode: Any, options: argparse.Namespace) -> tuple[Teacher, Any]:
     """One model's new rows, with its shares before and after."""
-    model = models.build(name, len(models.trained_token_ids()))
+    config = models.config(name, weights)
+    model = models.build(config, len(models.trained_token_ids()))
     model.load_state_dict(models.compact_state(weights / f"{name}.safetensors"))
     teacher = Teacher(model, list(models.trained_token_ids()), found, encode)
     with torch.no_grad():
-        shown = normalize(render(portraits(), models.IMAGE_SIZE)).split(128)
+        shown = normalize(resized(render(portraits(), models.IMAGE_SIZE), config["vision_cfg"]["image_size"])).split(128)
         pictures = F.normalize(torch.cat([model.visual(part) for part in shown]), dim=1)  # type: ignore[operator]
     rows = teacher.rows.data.clone()
     teacher.rows.data.zero_()  # as tokens without a row are read
@@ -201,7 +203,7 @@ def main() -> None:
     words = {word: name for word, name in synonyms(cldr, emoji).items() if word not in world}
     found = teachable(words, encode)
     print(f"{len(words)} synonyms, {len(found)} of them with tokens that have no row yet", flush=True)
-    both = {name: taught(name, options.weights, found, encode, options) for name in models.CONFIGS}
+    both = {name: taught(name, options.weights, found, encode, options) for name in models.NAMES}
     new = next(iter(both.values()))[0].new
     rows = {name: teacher.rows.detach().half().contiguous() for name, (teacher, _) in both.items()}
     save_file({"tokens": torch.tensor(new, dtype=torch.int32), **rows}, options.weights / models.SYNONYMS.name)

@@ -1,5 +1,8 @@
 """Train picturebook's generator: `python scripts/train_generator.py vae`, then `unet`, then `export`.
 
+When the CLIP has learned more, `unet --start experiments/starts/teacher.safetensors` goes on with the U-Net that ships: that
+file is the CLIP which it has read until now, and its keys and values are first fitted to what the text tower says today.
+
 The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
 beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are sampled by
 seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import time
@@ -57,10 +61,13 @@ class Plan:
     device: torch.device
     worker: int = 0
     workers: int = 1
+    seconds: float = math.inf  # the training ends by then, its rate with it
 
-    def rate_at(self, step: int) -> float:
+    def rate_at(self, step: int, spent: float = 0.0) -> float:
+        """spent: share of the seconds."""
         warm = min(1.0, (step + 1) / 100)
-        return self.rate * warm * min(1.0, (self.steps - step) / max(1, self.cooling * self.steps))
+        left = min((self.steps - step) / self.steps, 1 - spent)
+        return self.rate * warm * min(1.0, max(left, 0.0) / max(self.cooling, 1 / self.steps))
 
 
 def sample_scenes(plan: Plan, step: int) -> tuple[list[Scene], random.Random, torch.Generator]:
@@ -162,9 +169,11 @@ class Run:
         """Train to the plan's last step; yields a log record every `every` steps, after a checkpoint."""
         began = time.monotonic()
         losses: list[float] = []
-        while self.step < self.plan.steps:
+        spent = 0.0
+        while self.step < self.plan.steps and spent < 1:
+            spent = (time.monotonic() - began) / self.plan.seconds
             for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.rate_at(self.step)
+                group["lr"] = self.plan.rate_at(self.step, spent)
             loss = loss_at(self.step)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -178,7 +187,7 @@ class Run:
                 continue
             if self.step % EMA_EVERY == 0:
                 self.update_ema()
-            if self.step % every == 0 or self.step == self.plan.steps:
+            if self.step % every == 0 or self.step == self.plan.steps or spent >= 1:
                 self.save()
                 yield {"step": self.step, "loss": sum(losses) / len(losses), "seconds": round(time.monotonic() - began, 1)}
                 losses.clear()
@@ -207,9 +216,36 @@ def load_ema(model: Any, checkpoint: Path) -> Any:
     return model
 
 
+@torch.no_grad()
+def fit_to_text(unet: Any, old: Any, new: Any, size: int = 1024) -> None:
+    """Let the cross-attention's keys and values say of the new text encoder's hidden states what they said of the old one's.
+
+    The least-squares map from the new states to the old ones, over captions of training scenes, is multiplied into them.
+    """
+    tokenize, rng = tokenizer(), random.Random(0)
+    texts = sample_captions(draw_scenes(size, SEEDS["unet"]), rng)
+    ids = tokenize(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    theirs, ours = (
+        torch.cat([model(part).last_hidden_state.flatten(0, 1) for part in ids.split(256)]).double() for model in (old, new)
+    )
+    back = torch.linalg.solve(ours.T @ ours, ours.T @ theirs).T.float()  # theirs ≈ ours @ back.T
+    for name, module in unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            module.weight.copy_(module.weight @ back)
+
+
+def shipped(part: str) -> Any:
+    """The "unet" or the "vae" that ships, in float32 and without the path of its file in the configuration."""
+    model = {"unet": build_unet, "vae": build_vae}[part]()
+    kind = UNet2DConditionModel if part == "unet" else AutoencoderTiny
+    model.load_state_dict(kind.from_pretrained(pipeline.FOLDER / part).float().state_dict())
+    return model
+
+
 def export(folder: Path, out: Path) -> None:
     """Write what `invert.picturebook.pipeline` loads: both networks in fp16, the scheduler, and the text tower's hash."""
-    vae = load_ema(build_vae(), folder / "generator-vae.ckpt")
+    trained = folder / "generator-vae.ckpt"
+    vae = load_ema(build_vae(), trained) if trained.exists() else shipped("vae")
     unet = load_ema(build_unet(), folder / "generator-unet.ckpt")
     for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
         part.save_pretrained(out / name)
@@ -224,16 +260,19 @@ def remove_key(path: Path, key: str) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def train(plan: Plan, every: int) -> None:
+def train(plan: Plan, every: int, start: Path | None = None) -> None:
     torch.manual_seed(SEEDS[plan.name])  # a script of its own: initialization has no other seed to take
     model: Any
     if plan.name == "vae":
         model = build_vae().to(memory_format=torch.channels_last)
         loss = vae_loss(plan, model)
     else:
-        model = build_unet()
+        model = shipped("unet") if start else build_unet()
+        if start:
+            fit_to_text(model, text_encoder(start), text_encoder())
         model.set_attn_processor(AttnProcessor())  # over 16 positions the fused kernel's backward is slower
-        loss = unet_loss(plan, model, load_ema(build_vae(), plan.folder / "generator-vae.ckpt"))
+        vae = shipped("vae") if start else load_ema(build_vae(), plan.folder / "generator-vae.ckpt")
+        loss = unet_loss(plan, model, vae)
     run = Run(plan, model)
     with (plan.folder / f"generator-{plan.name}.jsonl").open("a") as log:
         for row in run.train(loss, every):
@@ -251,6 +290,10 @@ def main() -> None:
     parser.add_argument("--cooling", type=float, default=0.3, help="share of the steps in which the rate falls to zero")
     parser.add_argument("--decay", type=float, default=0.995, help="of the moving average of the weights")
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument(
+        "--start", type=Path, help="of unet: go on with the one that ships, which has read this CLIP's text tower"
+    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end by then, the learning rate with it")
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=pipeline.FOLDER, help="where export writes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -262,7 +305,8 @@ def main() -> None:
     if workers > 1:
         dist.init_process_group("gloo", timeout=timedelta(days=2))  # a stopped worker may be continued much later
     device = torch.device(o.device)
-    train(Plan(o.part, o.steps, o.batch, o.rate, o.cooling, o.decay, o.folder, device, worker, workers), o.every)
+    plan = Plan(o.part, o.steps, o.batch, o.rate, o.cooling, o.decay, o.folder, device, worker, workers, o.seconds)
+    train(plan, o.every, o.start)
 
 
 if __name__ == "__main__":

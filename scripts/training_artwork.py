@@ -23,8 +23,10 @@ from invert.picturebook.render import COLUMNS, LUMA, SPRITE, Slot, sprites
 from invert.picturebook.world import COLORS, objects
 
 OWN_SHARE = 0.3  # how often an object is drawn by the world's own sprite
-REAL_SHARE = 0.4  # among the others, how often clip art or a stamp where the object has one
-REAL = ("openclipart-svg", "tuxpaint-stamps-default")
+REAL_SHARE = 0.4  # among the others, how often clip art, a stamp, a costume or a flash card where the object has one
+REAL = ("openclipart-svg", "tuxpaint-stamps-default", "scratch", "pysiogame")
+INKED = ("fluent-ink", "game-icons", "temaki", "fonts-symbola")  # drawn in one dark ink
+INKED_SHARE = 0.12  # how often a font's drawing is one of those: they are many, and pictures in one ink are few
 PAINTED_SHARE = 0.5  # of the grounds that have a name
 GROUND = 96  # pixels of a piece of a photograph
 
@@ -63,10 +65,11 @@ class ManyHands:
         index = {thing.name: i for i, thing in enumerate(objects())}
         parts, self.tile_sources = [sprites(torch.device("cpu"), 0)], ["own"] * len(index)
         self.fonts: list[list[int]] = [[] for _ in index]  # object → its tiles by other fonts
-        self.real: list[list[int]] = [[] for _ in index]  # object → its tiles of clip art and stamps
+        self.inked: list[list[int]] = [[] for _ in index]  # object → its tiles by INKED
+        self.real: list[list[int]] = [[] for _ in index]  # object → its tiles by REAL
         for path in found:
             names = [name for name, _ in json.loads(path.read_text(encoding="utf8"))]
-            table = self.real if path.stem in REAL else self.fonts
+            table = self.real if path.stem in REAL else self.inked if path.stem in INKED else self.fonts
             for offset, name in enumerate(names):
                 table[index[name]].append(len(self.tile_sources) + offset)
             parts.append(unpack(path.with_suffix(".webp"))[: len(names)])
@@ -77,19 +80,27 @@ class ManyHands:
         self.photographs = photographs(folder).to(device)
 
     def choose(self, thing: int, rng: random.Random) -> int:
-        """The world's own sprite, a font's pictograph, clip art or a stamp of the object."""
-        if rng.random() < OWN_SHARE or not (self.fonts[thing] or self.real[thing]):
+        """The world's own sprite, a font's pictograph, or one of REAL of the object."""
+        by_fonts = self.inked[thing] if self.inked[thing] and rng.random() < INKED_SHARE else self.fonts[thing]
+        if rng.random() < OWN_SHARE or not (by_fonts or self.real[thing]):
             return thing
-        if self.real[thing] and (rng.random() < REAL_SHARE or not self.fonts[thing]):
+        if self.real[thing] and (rng.random() < REAL_SHARE or not by_fonts):
             return rng.choice(self.real[thing])
-        return rng.choice(self.fonts[thing])
+        return rng.choice(by_fonts)
 
     def tiles(self, indices: list[int], level: int, device: torch.device) -> Tensor:
         """See `Artwork.tiles`."""
         return self.levels[level].to(device)[torch.tensor(indices, device=device)].float() / 255
 
     def vary(self, tiles: Tensor, slots: list[Slot]) -> Tensor:
-        """Some tiles in another hue, contrast, perspective, with an outline, as a line drawing, or partly hidden."""
+        """Some tiles in another hue, contrast, perspective, with an outline, as a line drawing, or partly hidden.
+
+        What is drawn in one ink takes a tint for its ink: shade is all that `render` left of it.
+        """
+        inked = [i for i, slot in enumerate(slots) if slot.tint and self.tile_sources[slot.sprite] in INKED]
+        for i in inked:
+            ink = torch.tensor(COLORS[slots[i].tint], device=tiles.device)[:, None, None] / 255
+            tiles[i, :3] = ink * tiles[i, 3:]
         rng = random.Random(repr([(s.sprite, s.x, s.angle) for s in slots[:1]]) + str(len(slots)))
         for chance, change in CHANGES:
             mine = [i for i, slot in enumerate(slots) if rng.random() < chance and may_change(change, slot)]

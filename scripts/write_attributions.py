@@ -1,7 +1,7 @@
 """Write who made what picturebook's weights were trained on: `python scripts/write_attributions.py training`.
 
 In: the folder that `make_drawings.py` filled. Out, in invert/picturebook/licences/: the copyright files of the Debian packages
-as they are, and `drawings.txt`: every font with its licence, and every clip art and stamp with what its file says of its maker.
+as they are, and `drawings.txt`: every font with its licence, the files of the other sources, and who made which clip art.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from drawing_sources import CLDR, CLIP_ART, DEBIAN, FONTS, STAMPS
+from drawing_sources import CLDR, CLIP_ART, DEBIAN, FLASH_CARDS, FONTS, SCRATCH, STAMPS, SYMBOLA
 
 OUTPUT = Path(__file__).parent.parent / "invert" / "picturebook" / "licences"
 HEAD = """What picturebook's CLIP and judge were trained on, beside its own sprites
@@ -22,6 +22,7 @@ HEAD = """What picturebook's CLIP and judge were trained on, beside its own spri
 All of it was drawn at 72 × 72 pixels, on other grounds, in other colors and shapes, and none of it is in this distribution.
 The weights are what was learned from it. Twemoji, EmojiOne 1 and a third of the clip art and stamps were kept from training.
 """
+LISTED = {STAMPS: "Tux Paint's stamps", SCRATCH: "Costumes of Scratch 1.4", FLASH_CARDS: "Flash cards"}
 CREATOR = re.compile(r"<dc:creator>.*?<dc:title>\s*([^<]*)</dc:title>", re.DOTALL)
 
 
@@ -32,13 +33,14 @@ def main() -> None:
     for package in DEBIAN:
         if package != CLDR:  # make_sprites.py has copied it
             shutil.copyfile(folder / "debian/usr/share/doc" / package / "copyright", OUTPUT / f"{package}.txt")
-    (OUTPUT / "drawings.txt").write_text("\n".join([HEAD, *fonts(), *clip_art(folder), *stamps(folder)]) + "\n", encoding="utf8")
+    (OUTPUT / "drawings.txt").write_text("\n".join([HEAD, *fonts(), *clip_art(folder), *others(folder)]) + "\n", encoding="utf8")
 
 
 def fonts() -> Iterator[str]:
     """A line a font."""
-    yield "Fonts, from npm packages:\n"
+    yield "Fonts, from npm packages where no other source is named:\n"
     yield from (f"- {font.name}: {font.package} {font.version}; {font.licence}; {font.source}" for font in FONTS)
+    yield f"- Symbola: Debian package {SYMBOLA}; {DEBIAN[SYMBOLA]}"
 
 
 def clip_art(folder: Path) -> Iterator[str]:
@@ -54,10 +56,11 @@ def maker(path: Path) -> str:
     return (html.unescape(html.unescape(found[1])).strip() if found else "") or "no name in the file"
 
 
-def stamps(folder: Path) -> Iterator[str]:
-    """A line of the names of stamps."""
-    yield f"\nTux Paint's stamps, from the Debian package {STAMPS}; {DEBIAN[STAMPS]}:\n"
-    yield ", ".join(drawn(folder, STAMPS))
+def others(folder: Path) -> Iterator[str]:
+    """For each further source, a line of the names of its files."""
+    for package, title in LISTED.items():
+        yield f"\n{title}, from the Debian package {package}; {DEBIAN[package]}:\n"
+        yield ", ".join(drawn(folder, package))
 
 
 def drawn(folder: Path, package: str) -> list[str]:

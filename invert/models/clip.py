@@ -172,14 +172,17 @@ class Clip:
 
     @torch.no_grad()
     def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
-        """PIL images, or pixels (B, 3, S, S) in 0..1 of the model's own size → unit latents (B, E).
+        """PIL images, or pixels (B, 3, S, S) in 0..1, which are brought to the model's size → unit latents (B, E).
 
         PIL images are run IMAGE_BATCH at a time: of any number only so many are in memory as pixels.
         """
         if isinstance(images, Tensor):
-            return self.encode_preprocessed(self.normalize(images.to(self.device, self.dtype)))
+            return self.encode_preprocessed(self.normalize(self._of_own_size(images.to(self.device)).to(self.dtype)))
         batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(images, IMAGE_BATCH))
         return torch.cat([self.encode_preprocessed(pixels) for pixels in batches])
+
+    def _of_own_size(self, pixels: Tensor) -> Tensor:
+        return resized(pixels, self.image_size)
 
     @torch.no_grad()
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
@@ -190,6 +193,14 @@ class Clip:
 def _widened(visual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """An image tower in float32 as it takes pixels of less."""
     return lambda pixels: visual(pixels.float())
+
+
+def resized(pixels: Tensor, side: int) -> Tensor:
+    """Pixels (B, 3, S, S) in 0..1 → (B, 3, side, side) in 0..1, by the bicubic filter that files are brought to size with."""
+    if pixels.shape[-2:] == (side, side):
+        return pixels
+    wide = at_least_float32(pixels)  # torch has no filter for less
+    return F.interpolate(wide, (side, side), mode="bicubic", antialias=True).clamp(0, 1).to(pixels.dtype)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

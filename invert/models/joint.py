@@ -14,11 +14,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import resize
 
 from invert.errors import InputError
-from invert.models.clip import Clip
+from invert.models.clip import Clip, resized
 from invert.models.precision import at_least_float32
 from invert.models.tower import Layer, PrefixCache, TextTower
 
@@ -91,12 +89,15 @@ class JointClip(Clip):
     def parts(self) -> tuple[Clip, ...]:
         return self._parts
 
+    def _of_own_size(self, pixels: Tensor) -> Tensor:
+        return pixels  # each model's own size follows when they are normalized
+
     def _preprocessed(self, image: Image.Image) -> Tensor:
         return torch.cat([part.preprocess(image).flatten() for part in self.parts])
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) in 0..1 → (B, N), at each model's size."""
-        return torch.cat([part.normalize(_of_size(pixels, part.image_size)).flatten(1) for part in self.parts], 1)
+        return torch.cat([part.normalize(resized(pixels, part.image_size)).flatten(1) for part in self.parts], 1)
 
     def model_scores(self, prompts: Sequence[str], target: Tensor) -> dict[str, dict[str, float]]:
         latents = [part.encode_text(prompts) for part in self.parts]  # (P, Eᵢ) each
@@ -180,9 +181,3 @@ def side_by_side(latents: Sequence[Tensor], roots: Sequence[float]) -> Tensor:
     """Each model's latents (B, Eᵢ), of any length → (B, ΣEᵢ) of length 1, scaled by the roots of the models' shares."""
     scaled = [root * F.normalize(at_least_float32(latent), dim=-1) for latent, root in zip(latents, roots, strict=True)]
     return torch.cat(scaled, -1)
-
-
-def _of_size(pixels: Tensor, side: int) -> Tensor:
-    if pixels.shape[-1] == side:
-        return pixels
-    return resize(pixels, [side, side], interpolation=InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)

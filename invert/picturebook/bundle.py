@@ -60,7 +60,7 @@ def captions(n: int, seed: int) -> tuple[str, ...]:
 def measure_gap(clip: Clip) -> Tensor:
     """The modality gap (E,), from scenes of the training split with their captions."""
     scenes = draw_scenes(GAP_SCENES, GAP_SEED)
-    pictures = render(scenes, clip.image_size, clip.device)
+    pictures = render(scenes, models.IMAGE_SIZE, clip.device)
     return modality_gap(clip, pictures, [caption(scene) for scene in scenes])
 
 

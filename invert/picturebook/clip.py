@@ -1,13 +1,13 @@
 """picturebook's CLIP from its stored weights, without open_clip: the command's own start waits for it.
 
 Importing open_clip brings torchvision, transformers and torch's compiler, which takes longer than finding a
-prompt. The architecture here is open_clip's "RN" CLIP (Radford et al., 2021: a residual net with anti-aliased
-strides and attention pooling); latents, pixels and token ids equal those of open_clip's classes bit for bit.
+prompt. Latents, pixels and token ids equal those of open_clip's classes bit for bit.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,21 +22,21 @@ from invert.models.linear import FrozenLinear
 from invert.models.tokenizer import BytePairTokenizer
 from invert.models.tower import Layer, TextTower
 from invert.picturebook import models
+from invert.picturebook.image_tower import image_tower
 
 NAME, JUDGE = "picturebook", "picturebook-judge"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's
-HEAD_WIDTH = 64  # of the attention pooling
-POOLED = 2  # pixels that an anti-aliased stride averages, in each direction
 
 
-def load(name: str, device: torch.device, dtype: torch.dtype) -> Clip:
-    """The trained "clip" as a frozen `Clip` of that name."""
-    weights = {key: value.to(device, dtype) for key, value in models.full_state(models.WEIGHTS / "clip.safetensors").items()}
-    bpe = open_clips_tokenizer()
+def load(name: str, device: torch.device, dtype: torch.dtype, folder: Path = models.WEIGHTS) -> Clip:
+    """The trained "clip" in the folder as a frozen `Clip` of that name."""
+    weights = {key: value.to(device, dtype) for key, value in models.full_state(folder / "clip.safetensors").items()}
+    config, bpe = models.config("clip", folder), open_clips_tokenizer()
+    size = config["vision_cfg"]["image_size"]
     return Clip(
-        name, text_tower(weights, models.CONFIGS["clip"]["text_cfg"]), ImageTower(weights), preprocess, normalize,
+        name, text_tower(weights, config["text_cfg"]), image_tower(weights), partial(preprocess, size=size), normalize,
         BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], models.START_OF_TEXT, models.END_OF_TEXT),
-        models.IMAGE_SIZE,
+        size,
         float(weights["logit_scale"].float().exp()),
     )  # fmt: skip
 
@@ -52,9 +52,8 @@ def open_clips_tokenizer() -> Any:
     return module.SimpleTokenizer()
 
 
-def preprocess(image: Image.Image) -> Tensor:
-    """Normalized pixels (3, S, S) float32: the shortest side to S pixels, bicubic; the center; the RGB of it."""
-    size = models.IMAGE_SIZE
+def preprocess(image: Image.Image, size: int) -> Tensor:
+    """Normalized pixels (3, size, size) float32: the shortest side to that size, bicubic; the center; the RGB of it."""
     width, height = image.size
     short = min(width, height)
     scaled = (int(size * width / short), int(size * height / short))
@@ -99,61 +98,13 @@ def text_tower(weights: dict[str, Tensor], config: dict[str, Any]) -> TextTower:
     return TextTower(weights[models.TOKEN_TABLE], weights["positional_embedding"], layers, norm("ln_final"), projection)
 
 
-class ImageTower:
-    """The frozen residual net: normalized pixels (B, 3, S, S) → unnormalized latents (B, E), differentiable in the pixels."""
-
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        """weights: open_clip's state dict, of which those below "visual." are used."""
-        self._of = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
-        self._blocks = tuple(dict.fromkeys(".".join(key.split(".")[:2]) for key in self._of if key.startswith("layer")))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = self._convolved(x, "conv1", "bn1", stride=2, padding=1).relu()
-        for i in (2, 3):
-            x = self._convolved(x, f"conv{i}", f"bn{i}", padding=1).relu()
-        x = F.avg_pool2d(x, POOLED)
-        for name in self._blocks:
-            x = self._block(x, name)
-        return self._pooled(x)
-
-    def _convolved(self, x: Tensor, conv: str, norm: str, stride: int = 1, padding: int = 0) -> Tensor:
-        """Convolution, then batch normalization by the statistics of training."""
-        x = F.conv2d(x, self._of[f"{conv}.weight"], None, stride, padding)
-        mean, variance = self._of[f"{norm}.running_mean"], self._of[f"{norm}.running_var"]
-        return F.batch_norm(x, mean, variance, self._of[f"{norm}.weight"], self._of[f"{norm}.bias"])
-
-    def _block(self, x: Tensor, name: str) -> Tensor:
-        """A bottleneck; the first of every layer but layer1's halves the sides."""
-        halves = name.endswith(".0") and not name.startswith("layer1.")
-        out = self._convolved(x, f"{name}.conv1", f"{name}.bn1").relu()
-        out = self._convolved(out, f"{name}.conv2", f"{name}.bn2", padding=1).relu()
-        out = F.avg_pool2d(out, POOLED) if halves else out
-        out = self._convolved(out, f"{name}.conv3", f"{name}.bn3")
-        if f"{name}.downsample.0.weight" in self._of:
-            x = self._convolved(F.avg_pool2d(x, POOLED) if halves else x, f"{name}.downsample.0", f"{name}.downsample.1")
-        return (out + x).relu()
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, E): attention of the mean position to all."""
-        x = x.flatten(2).permute(2, 0, 1)
-        x = torch.cat([x.mean(dim=0, keepdim=True), x]) + self._of["attnpool.positional_embedding"][:, None]
-        weight, bias = ({part: self._of[f"attnpool.{part}_proj.{kind}"] for part in "qkvc"} for kind in ("weight", "bias"))
-        pooled, _ = F.multi_head_attention_forward(
-            x, x, x, x.shape[-1], x.shape[-1] // HEAD_WIDTH,
-            None, torch.cat([bias["q"], bias["k"], bias["v"]]), None, None, False, 0.0, weight["c"], bias["c"],
-            training=False, need_weights=False, use_separate_proj_weight=True,
-            q_proj_weight=weight["q"], k_proj_weight=weight["k"], v_proj_weight=weight["v"],
-        )  # fmt: skip
-        return pooled[0]
+def load_model(device: torch.device, dtype: torch.dtype = torch.float32, folder: Path = models.WEIGHTS) -> Clip:
+    """The CLIP that prompts are found on, of the weights in the folder."""
+    return load(NAME, device, dtype, folder)
 
 
-def load_model(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
-    """The CLIP that prompts are found on."""
-    return load(NAME, device, dtype)
-
-
-def load_judge(device: torch.device, dtype: torch.dtype = torch.float32) -> Clip:
-    """The CLIP of another architecture that no method optimizes."""
+def load_judge(device: torch.device, dtype: torch.dtype = torch.float32, folder: Path = models.WEIGHTS) -> Clip:
+    """The CLIP of another architecture that no method optimizes, of the weights in the folder."""
     from invert.models.open_clip import from_open_clip  # a slow import, for those who ask for a judge
 
-    return from_open_clip(JUDGE, models.load("judge").to(device, dtype), models.preprocess())
+    return from_open_clip(JUDGE, models.load("judge", folder).to(device, dtype), models.preprocess("judge", folder))

@@ -34,9 +34,12 @@ def similar_objects(latents: Tensor) -> list[list[int]]:
     return similar
 
 
-def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]]) -> Scene:
-    """Change one thing in the scene; sometimes nothing can change, and the scene comes back as it was."""
-    if rng.random() < OTHER_CHANGES:
+def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]], other_changes: float) -> Scene:
+    """Change one thing in the scene; sometimes nothing can change, and the scene comes back as it was.
+
+    other_changes: the share in which something else than an object changes.
+    """
+    if rng.random() < other_changes:
         return change_one(scene, rng)
     place = rng.randrange(len(scene.objects))
     old = scene.objects[place]
@@ -50,14 +53,19 @@ def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]]) ->
     return replace(scene, objects=tuple(chosen), tints=tuple(tints), seed=rng.getrandbits(31))
 
 
-def hard_negative_group(rng: random.Random, similar: list[list[int]], size: int) -> list[Scene]:
-    """`size` scenes of the training split with different captions, all but the first hard negatives of it."""
+def hard_negative_group(
+    rng: random.Random, similar: list[list[int]], size: int, other_changes: float = OTHER_CHANGES
+) -> list[Scene]:
+    """`size` scenes of the training split with different captions, all but the first hard negatives of it.
+
+    other_changes: the share of them in which something else than an object changes.
+    """
     first = draw_scene(rng, STYLE_WEIGHTS)
     while held_out(first):
         first = draw_scene(rng, STYLE_WEIGHTS)
     found = {caption(first): first}
     while len(found) < size:
-        other = hard_negative(first, rng, similar)
+        other = hard_negative(first, rng, similar, other_changes)
         if not held_out(other):
             found.setdefault(caption(other), other)
     return list(found.values())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,22 +27,30 @@ TOKENS = WEIGHTS / "tokens.txt"
 SYNONYMS = WEIGHTS / "synonyms.safetensors"  # "tokens" (M,) int32; of each model rows (M, D) fp16 by its name
 VOCAB_SIZE, CONTEXT = 49408, 77
 START_OF_TEXT, END_OF_TEXT = 49406, 49407
-IMAGE_SIZE = 64  # pixels
+IMAGE_SIZE = 64  # pixels of the world's own pictures
 TOKEN_TABLE = "token_embedding.weight"
 
-# The judge differs in kind (a transformer over patches, not a convolutional net), depth and seed.
-CONFIGS: dict[str, dict[str, Any]] = {
-    "clip": {
-        "embed_dim": 256,
-        "vision_cfg": {"image_size": IMAGE_SIZE, "layers": [2, 2, 2, 2], "width": 32, "patch_size": None},
-        "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 192, "heads": 3, "layers": 3},
-    },
-    "judge": {
-        "embed_dim": 192,
-        "vision_cfg": {"image_size": IMAGE_SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 8},
-        "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 128, "heads": 2, "layers": 2},
-    },
+NAMES = ("clip", "judge")
+TEXT = {
+    "clip": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 192, "heads": 3, "layers": 3},
+    "judge": {"context_length": CONTEXT, "vocab_size": VOCAB_SIZE, "width": 128, "heads": 2, "layers": 2},
 }
+# Image towers, by the tensor that only they have. CLIP and judge are never of one kind.
+VISION: dict[str, dict[str, Any]] = {
+    # An EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946) that learned to see on ImageNet, with attention pooling.
+    "visual.trunk.conv_stem.weight": {
+        "image_size": 128,
+        "timm_model_name": "tf_efficientnet_lite0",
+        "timm_model_pretrained": False,
+        "timm_pool": "abs_attn",
+        "timm_proj": "",
+    },
+    # A residual net with anti-aliased strides (Radford et al., 2021).
+    "visual.attnpool.c_proj.weight": {"image_size": IMAGE_SIZE, "layers": [2, 2, 2, 2], "width": 32, "patch_size": None},
+    # A transformer over patches.
+    "visual.class_embedding": {"image_size": IMAGE_SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 8},
+}
+EFFICIENT_NET, RESIDUAL_NET, TRANSFORMER = VISION
 
 
 @cache
@@ -67,11 +76,18 @@ def rewrite_token_list() -> None:
     trained_token_ids.cache_clear()
 
 
-def build(name: str, vocab_size: int = VOCAB_SIZE) -> CLIP:
-    """A fresh, randomly initialized "clip" or "judge"; a smaller vocab_size is for training."""
+def config(name: str, weights: Path = WEIGHTS) -> dict[str, Any]:
+    """open_clip's configuration of the "clip" or the "judge", as the stored weights in the folder have it."""
+    with safe_open(weights / f"{name}.safetensors", "pt") as stored:
+        kind = next(tensor for tensor in VISION if tensor in stored.keys())  # noqa: SIM118
+        embed_dim = stored.get_slice("text_projection").get_shape()[1]
+    return {"embed_dim": embed_dim, "vision_cfg": VISION[kind], "text_cfg": TEXT[name]}
+
+
+def build(config: dict[str, Any], vocab_size: int = VOCAB_SIZE) -> CLIP:
+    """A fresh, randomly initialized model of open_clip's configuration; a smaller vocab_size is for training."""
     from open_clip.model import CLIP
 
-    config = CONFIGS[name]
     return CLIP(
         embed_dim=config["embed_dim"],
         vision_cfg=config["vision_cfg"],
@@ -104,18 +120,18 @@ def full_state(path: Path) -> dict[str, Tensor]:
     return {**state, TOKEN_TABLE: table}
 
 
-def load(name: str) -> CLIP:
-    """The trained "clip" or "judge", frozen, in eval mode, float32 on the CPU."""
-    model = build(name)
-    model.load_state_dict(full_state(WEIGHTS / f"{name}.safetensors"))
+def load(name: str, weights: Path = WEIGHTS) -> CLIP:
+    """The trained "clip" or "judge" in the folder, frozen, in eval mode, float32 on the CPU."""
+    model = build(config(name, weights))
+    model.load_state_dict(full_state(weights / f"{name}.safetensors"))
     return model.eval().requires_grad_(False)
 
 
-def preprocess() -> Any:
-    """open_clip's evaluation transform for both models: shortest side to 64 pixels, center crop."""
+def preprocess(name: str, weights: Path = WEIGHTS) -> Any:
+    """open_clip's evaluation transform of the model: the shortest side to its pixels, center crop."""
     import open_clip
 
-    return open_clip.image_transform(IMAGE_SIZE, is_train=False)
+    return open_clip.image_transform(config(name, weights)["vision_cfg"]["image_size"], is_train=False)
 
 
 def export_open_clip(name: str, folder: Path) -> tuple[Path, Path]:
@@ -125,7 +141,7 @@ def export_open_clip(name: str, folder: Path) -> tuple[Path, Path]:
     ...     "picturebook-clip", pretrained=str(weights))                          # doctest: +SKIP
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, weights = folder / f"picturebook-{name}.json", folder / f"picturebook-{name}.safetensors"
-    config.write_text(json.dumps(CONFIGS[name], indent=2))
+    described, weights = folder / f"picturebook-{name}.json", folder / f"picturebook-{name}.safetensors"
+    described.write_text(json.dumps(config(name), indent=2))
     save_file(full_state(WEIGHTS / f"{name}.safetensors"), weights)
-    return config, weights
+    return described, weights

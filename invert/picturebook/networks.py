@@ -111,7 +111,7 @@ def build_unet() -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(2, 4),  # diffusers' name for the number of heads
-        cross_attention_dim=models.CONFIGS["clip"]["text_cfg"]["width"],
+        cross_attention_dim=models.TEXT["clip"]["width"],
         addition_embed_type="text",
         addition_embed_type_num_heads=8,
         resnet_time_scale_shift="scale_shift",

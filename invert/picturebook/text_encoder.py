@@ -8,6 +8,7 @@ bundled generator has no text encoder of its own and takes this one.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import open_clip
 from open_clip.tokenizer import SimpleTokenizer
@@ -21,9 +22,10 @@ PROMPT_LENGTH = 40  # positions, special tokens included: what the generator was
 SPECIAL = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}  # open_clip's names → transformers'
 
 
-def text_encoder() -> CLIPTextModel:
-    """The text tower as a frozen `CLIPTextModel`, float32 on the CPU."""
-    config = models.CONFIGS["clip"]["text_cfg"]
+def text_encoder(weights: Path = models.WEIGHTS) -> CLIPTextModel:
+    """The text tower of the folder's CLIP as a frozen `CLIPTextModel`, float32 on the CPU."""
+    state = models.full_state(weights / "clip.safetensors")
+    config = models.TEXT["clip"]
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=config["vocab_size"],
@@ -33,13 +35,12 @@ def text_encoder() -> CLIPTextModel:
             num_attention_heads=config["heads"],
             max_position_embeddings=config["context_length"],
             hidden_act="gelu",
-            projection_dim=models.CONFIGS["clip"]["embed_dim"],
+            projection_dim=state["text_projection"].shape[1],
             bos_token_id=models.START_OF_TEXT,
             eos_token_id=models.END_OF_TEXT,
             pad_token_id=models.END_OF_TEXT,
         )
     )
-    state = models.full_state(models.WEIGHTS / "clip.safetensors")
     own = model.state_dict()
     prefix = "text_model." if "text_model.final_layer_norm.weight" in own else ""
     model.load_state_dict({prefix + name: value for name, value in converted(state, config["layers"]).items()})

@@ -1,7 +1,8 @@
-"""The CLIP learns from many hands with its text tower frozen, goes on from a start file, and averages with what it was."""
+"""CLIP and judge learn from many hands, names beside pictures, and go on from a start file."""
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from safetensors.torch import load_file
 
 from invert.picturebook import models
-from invert.picturebook.world import LAYOUTS, objects
+from invert.picturebook.render import Slot
+from invert.picturebook.world import COLORS, LAYOUTS, draw_scenes, objects
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-import average_towers
 import picturebook_training
+import training_artwork
+from picturebook_batches import normalize
 from picturebook_training import Training, naming_loss
+
+JUDGE = Path(__file__).parents[2] / "experiments" / "starts" / "judge.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -25,28 +30,70 @@ def training() -> Training:
     return Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"))
 
 
-def test_the_text_tower_is_left_out_of_training(training: Training) -> None:
-    trained = {name for name, parameter in training.model.named_parameters() if parameter.requires_grad}
-    assert "logit_scale" in trained and "visual.conv1.weight" in trained
-    assert not any("transformer" in name or "token_embedding" in name or "text_projection" in name for name in trained)
+def test_the_clips_token_table_is_left_out_of_training(training: Training) -> None:
+    frozen = {name for name, parameter in training.model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"token_embedding.weight"}
+    assert all(p.requires_grad for p in Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu")).model.parameters())
 
 
 def test_a_run_goes_on_from_what_another_left(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: [])
-    monkeypatch.setattr(picturebook_training, "portraits", list)
-    monkeypatch.setattr(Training, "encode_images", lambda self, pixels: pixels)
-    monkeypatch.setattr(picturebook_training, "render", lambda scenes, size: torch.empty(0))
+    monkeypatch.setattr(picturebook_training, "portraits", lambda: draw_scenes(1, 0))
     training.save_start(tmp_path / "start.safetensors")
-    assert (tmp_path / "start.safetensors").stat().st_size < (models.WEIGHTS / "clip.safetensors").stat().st_size
+    assert "model.token_embedding.weight" not in load_file(tmp_path / "start.safetensors")
     other = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"))
-    nn.init.ones_(other.model.visual.conv1.weight)
     other.start_from(tmp_path / "start.safetensors")
     mine, theirs = training.model.state_dict(), other.model.state_dict()
-    committed = models.compact_state(models.WEIGHTS / "clip.safetensors")
+    mine["token_embedding.weight"] = models.compact_state(models.WEIGHTS / "clip.safetensors")["token_embedding.weight"]
     for name, value in theirs.items():
-        wanted = mine[name] if name.startswith("visual.") or name == "logit_scale" else committed[name]
-        torch.testing.assert_close(value, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, mine[name], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(other.probe.linear.weight, training.probe.linear.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_the_clip_begins_with_imagenets_trunk_and_the_teachers_words(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: [])
+    monkeypatch.setattr(picturebook_training, "portraits", lambda: draw_scenes(1, 0))
+    trunk = training.model.visual.trunk.state_dict()
+    package = {f"_{i}": value + 1 for i, value in enumerate(trunk.values())}  # its names differ, its order does not
+    torch.save({**package, "_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}, tmp_path / "lite0.pth")
+    other = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"))
+    other.start_from(tmp_path / "lite0.pth")
+    for name, value in other.model.visual.trunk.state_dict().items():
+        assert torch.equal(value, trunk[name] + 1), name
+    words = picturebook_training.text_part(models.compact_state(models.WEIGHTS / "clip.safetensors"))
+    assert all(torch.equal(value, other.model.state_dict()[name]) for name, value in words.items())
+
+
+def test_the_first_stages_stay_as_they_are(drawings: Path) -> None:
+    training = Training("clip", "drawings", 4, 2, 1e-2, torch.device("cpu"), drawings, frozen=3)
+    before = {name: value.clone() for name, value in training.model.visual.state_dict().items()}
+    training.advance(training.batches()[0])
+    moved = {name for name, value in training.model.visual.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("trunk.conv_stem", "trunk.bn1", "trunk.blocks.0.", "trunk.blocks.1.")) for name in moved)
+    assert {"trunk.blocks.2.0.conv_dw.weight", "trunk.blocks.2.0.bn1.running_mean", "head.pool.qkv.weight"} <= moved
+
+
+def test_the_judge_begins_with_its_start_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: [])
+    monkeypatch.setattr(picturebook_training, "portraits", lambda: draw_scenes(1, 0))
+    judge = Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"))
+    judge.start_from(JUDGE)
+    stored = picturebook_training.of_part(load_file(JUDGE), "model")
+    assert all(torch.equal(value, stored[name].to(value.dtype)) for name, value in judge.model.state_dict().items())
+
+
+def test_the_rate_falls_with_the_steps_or_with_the_time(training: Training, drawings: Path) -> None:
+    training = Training("judge", "drawings", 1000, 2, 1.0, torch.device("cpu"), drawings)
+    batch = training.batches()[0]
+    rates = []
+    for spent in (0.0, 0.5, 1.0):
+        training.step = picturebook_training.WARM_UP
+        training.advance(batch, spent)
+        rates.append(training.optimizers[0].param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.5 * (1 + math.cos(math.pi * picturebook_training.WARM_UP / 1000)))
+    assert rates[1:] == [pytest.approx(0.5), pytest.approx(0.0, abs=1e-9)]
 
 
 def test_a_picture_is_contrasted_with_the_names_of_what_it_shows() -> None:
@@ -62,28 +109,54 @@ def test_a_picture_is_contrasted_with_the_names_of_what_it_shows() -> None:
     assert naming_loss(right, names, labels) < naming_loss(right.roll(1, 0), names, labels)
 
 
-def test_towers_average_weight_by_weight_and_count_what_they_see() -> None:
-    old, new = ({"w": torch.tensor([0.0, 4.0]), "n": torch.tensor(3)}, {"w": torch.tensor([2.0, 0.0]), "n": torch.tensor(9)})
-    mean = average_towers.average(old, new, 0.25)
-    assert mean["w"].tolist() == [0.5, 3.0] and mean["n"] == 3
-    norm = nn.BatchNorm2d(2)
-    tower = nn.Sequential(norm, nn.Flatten())
-    pictures = [torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) + seed for seed in (1, 2)]
-    average_towers.measure_statistics(tower, pictures)
-    wanted = torch.stack([part.double().mean((0, 2, 3)) for part in pictures]).mean(0)
-    torch.testing.assert_close(norm.running_mean.double(), wanted, rtol=1e-5, atol=1e-5)
-    assert not tower.training
+def test_a_part_of_the_names_gives_the_loss_among_them(training: Training) -> None:
+    few = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), named=30)
+    labels = torch.zeros(4, 9, dtype=torch.long)
+    labels[:, :2] = torch.tensor([[5, len(objects())], [5, 9], [1051, len(objects())], [0, 700]])
+    things, placed = few.things_named(labels)
+    assert len(things) <= 30 + 6 and {0, 5, 9, 700, 1051} <= set(things.tolist())
+    assert things[placed[placed[:, 1] < len(things)][:, :2]].tolist() == [[5, 9], [0, 700]]
+    names = F.normalize(torch.randn(2, len(objects()), 16, generator=torch.Generator().manual_seed(0)), dim=2)
+    picture = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+    others = torch.ones(len(objects()), dtype=torch.bool).index_fill(0, things, False)
+    among = picturebook_training.naming_loss(picture, names[:, things], placed)
+    cosines = torch.einsum("be,ne->bn", F.normalize(picture, dim=1), names[0]).masked_fill(others, -torch.inf)
+    logs = (picturebook_training.NAMING_SCALE * cosines).log_softmax(1)
+    wanted = -(logs[0, 5] + (logs[1, 5] + logs[1, 9]) / 2 + logs[2, 1051] + (logs[3, 0] + logs[3, 700]) / 2) / 4
+    assert float(among) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_others_drawings_are_pulled_onto_what_the_teacher_sees_in_the_worlds_own(training: Training, drawings: Path) -> None:
     batch = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()[0]
     assert 0 < batch.paired.sum() == len(batch.own)
-    ships = models.load("clip").visual
+    knows = models.load("clip").visual
     with torch.no_grad():
-        seen, wanted = training.see(batch.images)[batch.paired], ships(batch.own)
+        training.model.train()
+        seen, wanted = training.see(batch.images)[batch.paired], knows(normalize(batch.own / 255))
     assert F.cosine_similarity(training.teach(batch.own), wanted).min() > 0.99  # bfloat16
     loss = training.pair_losses(batch)["teaching"].detach()
     assert float(loss) == pytest.approx(float(1 - F.cosine_similarity(seen.double(), wanted.double()).mean()), abs=0.02)
     assert not any(parameter.grad is not None for parameter in training.teacher.parameters())
     alone = replace(batch, paired=torch.zeros_like(batch.paired), own=torch.empty(0))
     assert "teaching" not in training.pair_losses(alone)
+
+
+def test_the_clip_sees_the_worlds_size_and_its_own(drawings: Path) -> None:
+    batches = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
+    batches.similar = [[(i + 1) % len(objects())] for i in range(len(objects()))]
+    assert [batches[step].images.shape[-1] for step in range(4)] == [64, 64, 128, 128]
+    judge = Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
+    assert [judge[step].images.shape[-1] for step in (0, 2)] == [64, 64]
+    assert batches[0].images.dtype == torch.uint8 and not judge[0].paired.any()
+
+
+def test_a_drawing_in_one_ink_takes_its_tint_for_ink(drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_artwork, "CHANGES", ())
+    monkeypatch.setattr(training_artwork, "INKED", ("squares",))
+    artwork = training_artwork.ManyHands(drawings, torch.device("cpu"))
+    fox, square = [thing.name for thing in objects()].index("fox"), len(objects())
+    slots = [Slot(fox, sprite, 0, 0, 1, 0, False, tint) for sprite, tint in ((square, "white"), (square, ""), (fox, "white"))]
+    tiles = artwork.tiles([slot.sprite for slot in slots], 0, torch.device("cpu"))
+    changed = artwork.vary(tiles.clone(), slots)
+    assert (255 * changed[0, :3, 36, 36]).round().tolist() == list(COLORS["white"])
+    assert torch.equal(changed[0, 3], tiles[0, 3]) and torch.equal(changed[1:], tiles[1:])

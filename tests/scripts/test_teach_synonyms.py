@@ -40,7 +40,7 @@ def test_words_whose_tokens_all_have_rows_cannot_be_taught() -> None:
 
 
 def test_teaching_brings_a_word_to_its_object_and_leaves_every_other_row_alone() -> None:
-    model = models.build("judge", len(models.trained_token_ids()))
+    model = models.build(models.config("judge"), len(models.trained_token_ids()))
     model.load_state_dict(models.compact_state(models.WEIGHTS / "judge.safetensors"))
     found = teach_synonyms.teachable({"automobile": "car", "scuba": "diving mask"}, ENCODE)
     teacher = teach_synonyms.Teacher(model, list(models.trained_token_ids()), found, ENCODE)
@@ -70,5 +70,5 @@ def test_taught_rows_are_read_beside_the_weights(tmp_path: Path) -> None:
 @pytest.mark.skipif(not models.SYNONYMS.exists(), reason="no synonyms were taught to these weights yet")
 def test_the_stored_rows_are_of_both_models_and_of_no_caption() -> None:
     stored = load_file(models.SYNONYMS)
-    assert {name: len(rows) for name, rows in stored.items()} == dict.fromkeys(("tokens", *models.CONFIGS), len(stored["tokens"]))
+    assert {name: len(rows) for name, rows in stored.items()} == dict.fromkeys(("tokens", *models.NAMES), len(stored["tokens"]))
     assert not set(stored["tokens"].tolist()) & set(models.trained_token_ids())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from invert.errors import InputError
-from invert.picturebook import pipeline
+from invert.picturebook import models, pipeline
 from invert.picturebook.world import draw_scenes, held_out
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_generator.py"
@@ -99,6 +99,37 @@ def test_some_captions_are_dropped_and_some_cut(script: ModuleType) -> None:
     captions = script.sample_captions(scenes, script.random.Random(0))
     assert captions.count("") / 2000 == pytest.approx(script.EMPTY_SHARE, abs=0.02)
     assert captions == script.sample_captions(scenes, script.random.Random(0))
+
+
+def test_keys_and_values_say_of_new_hidden_states_what_they_said_of_the_old_ones(script: ModuleType) -> None:
+    unet = script.shipped("unet")
+    assert "_name_or_path" not in unet.config
+    noise = torch.Generator().manual_seed(0)
+    states, turn = torch.randn(49408, 192, generator=noise), torch.randn(192, 192, generator=noise)
+    old, new = (lambda ids, table=table: SimpleNamespace(last_hidden_state=table[ids]) for table in (states, states @ turn))
+    layer = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_v
+    said = layer(states[:50]).detach()
+    script.fit_to_text(unet, old, new, size=512)
+    torch.testing.assert_close(layer(states[:50] @ turn), said, atol=1e-3, rtol=1e-3)
+
+
+def test_a_unet_goes_on_from_the_one_that_ships(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script.Plan, "rate_at", lambda self, step, spent=0.0: 0.0)  # nothing moves
+    arguments = ["unet", "--steps", "1", "--batch", "1", "--every", "1", "--folder", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["train_generator.py", *arguments, "--start", str(models.WEIGHTS)])
+    script.main()
+    monkeypatch.setattr(sys, "argv", ["train_generator.py", "export", "--folder", str(tmp_path), "--out", str(tmp_path / "out")])
+    script.main()
+    made, ships = (pipeline.load(folder) for folder in (tmp_path / "out", pipeline.FOLDER))
+    for part in ("unet", "vae"):
+        for name, value in getattr(made, part).state_dict().items():
+            torch.testing.assert_close(value, getattr(ships, part).state_dict()[name], atol=2e-3, rtol=2e-3)
+
+
+def test_the_rate_falls_with_the_time_too(script: ModuleType, tmp_path: Path) -> None:
+    settings = plan(script, tmp_path, steps=1000, rate=1.0, cooling=0.2)
+    assert settings.rate_at(500, 0.7) == 1 and settings.rate_at(500, 0.9) == pytest.approx(0.5)
+    assert settings.rate_at(500, 1.2) == 0
 
 
 def test_the_commands_train_both_networks_and_write_what_the_package_loads(

@@ -81,7 +81,7 @@ def test_the_package_sees_the_latents_of_the_real_open_clip_model(clip):
 
 
 def test_with_the_raw_target_the_package_sees_its_own_image_latent(clip, pictures):
-    own = models.load("clip").encode_image(models.preprocess()(pictures[0])[None])
+    own = models.load("clip").encode_image(models.preprocess("clip")(pictures[0])[None])
     assert torch.allclose(torch.nn.functional.normalize(own[0], dim=0), image_latent(clip, pictures[:1]), atol=1e-5)
 
 

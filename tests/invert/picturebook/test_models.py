@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from invert.picturebook import models
+from invert.picturebook.clip import load_judge, load_model
 from invert.picturebook.grammar import caption, lexicon
 from invert.picturebook.linear_probe import IGNORED, LinearProbe, attributes, mask_unstated
 from invert.picturebook.render import render
@@ -49,7 +50,7 @@ def test_a_changed_vocabulary_is_listed_anew(tmp_path: Path, monkeypatch: pytest
 
 def test_rows_that_training_never_met_are_zero_and_the_others_are_not() -> None:
     taught = load_file(models.SYNONYMS)["tokens"].tolist() if models.SYNONYMS.exists() else []
-    for name in models.CONFIGS:
+    for name in models.NAMES:
         table = models.full_state(models.WEIGHTS / f"{name}.safetensors")[models.TOKEN_TABLE]
         met = table.abs().sum(1) > 0
         assert met.nonzero()[:, 0].tolist() == sorted([*models.trained_token_ids(), *taught])
@@ -60,14 +61,14 @@ def test_all_weights_together_are_small() -> None:
 
 
 def test_the_judge_is_of_another_kind_than_the_clip() -> None:
-    clip, judge = models.build("clip", 8), models.build("judge", 8)
+    clip, judge = (models.build(models.config(name), 8) for name in models.NAMES)
     assert type(clip.visual) is not type(judge.visual)
     assert len(clip.transformer.resblocks) != len(judge.transformer.resblocks)
 
 
 def test_saved_weights_come_back(tmp_path: Path) -> None:
     torch.manual_seed(0)  # open_clip takes no generator
-    model = models.build("judge", len(models.trained_token_ids()))
+    model = models.build(models.config("judge"), len(models.trained_token_ids()))
     models.save_weights(model, tmp_path / "judge.safetensors")
     state = models.full_state(tmp_path / "judge.safetensors")
     rows = state.pop(models.TOKEN_TABLE)[list(models.trained_token_ids())]
@@ -78,12 +79,13 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("clip", 0.90), ("judge", 0.85)])
 def test_the_right_caption_ranks_first_among_512_held_out_ones(script: ModuleType, name: str, least: float) -> None:
-    assert script.evaluate(name, 512, torch.device("cpu")) >= least
+    load = load_model if name == "clip" else load_judge
+    assert script.evaluate(load(torch.device("cpu")), 512) >= least
 
 
 @pytest.mark.long  # twenty thousand captions
 def test_most_objects_beat_all_that_could_stand_in_their_place(script: ModuleType) -> None:
-    assert script.objects_found("clip", 10, torch.device("cpu")) >= 0.75
+    assert script.objects_found(load_model(torch.device("cpu")), 10) >= 0.75
 
 
 def test_retrieval_of_chance_is_chance(script: ModuleType) -> None:
@@ -105,17 +107,12 @@ def next_in_line() -> list[list[int]]:
     [("clip", "scenes"), ("clip", "pictures"), ("judge", "pictures"), ("judge", "families"), ("judge", "drawings")],
 )
 def test_a_resumed_training_is_bit_for_bit_the_unbroken_one(
-    script: ModuleType, drawings: Path, name: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, drawings: Path, name: str, phase: str, tmp_path: Path
 ) -> None:
-    import picturebook_training
-
-    few = picturebook_training.portraits()[:2]  # test_every_phase_goes_on… compares all of them
-    monkeypatch.setattr(picturebook_training, "portraits", lambda: few)
-    monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: next_in_line())
     device = torch.device("cpu")
     unbroken, stopped, resumed = (script.Training(name, phase, 2, 8, 1e-3, device, drawings) for _ in range(3))
     if phase != "scenes":
-        unbroken.start_from(tmp_path / "nothing.ckpt")
+        unbroken.similar = next_in_line()
         unbroken.save(tmp_path / "start.ckpt")
         stopped.load(tmp_path / "start.ckpt")
     data = unbroken.batches()
@@ -152,10 +149,10 @@ def test_every_phase_goes_on_from_the_one_before_and_writes_weights_that_load(
         before = torch.load(tmp_path / f"judge-{script.PHASES[script.PHASES.index(phase) - 1]}.ckpt")
         training = script.Training("judge", phase, 1, 8, 0.0, torch.device("cpu"))  # a rate of 0: nothing moves
         script.train(training, tmp_path, tmp_path / "weights")
-        assert all(torch.equal(value, before["model"][name]) for name, value in training.model.state_dict().items())
+        assert all(torch.equal(value, before["model"][name]) for name, value in training.model.named_parameters())
         assert all(torch.equal(value, before["reader"][name]) for name, value in training.probe.state_dict().items())
         assert (tmp_path / f"judge-{phase}.jsonl").read_text().count('"step": 1') == 1
-    models.build("judge").load_state_dict(models.full_state(tmp_path / "weights" / "judge.safetensors"))
+    models.load("judge", tmp_path / "weights")
 
 
 def test_training_never_sees_a_held_out_scene(script: ModuleType) -> None:
