@@ -66,8 +66,7 @@ def encode_rows(tower: TextTower, e: Tensor, eot: Tensor) -> Tensor:
     ends = eot[padded]
     q = last.split(last.query(normed[padded, ends])[:n, None])
     k, v = last.keys_values(normed)
-    visible = (torch.arange(length, device=e.device) <= eot[:, None])[:, None, None]
-    read = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).reshape(n, -1)
+    read = read_by_one(q, k, v, torch.arange(length, device=e.device) <= eot[:, None])
     return tower.projection(tower.final_norm(_after_attention(last, x[padded, ends], read[padded])))[:n]
 
 
@@ -112,13 +111,23 @@ class PrefixTree:
         """The same for the queries (N or LEAST_ROWS, D) of whole prompts alone."""
         n = len(self.inside)
         k, v = (block.split(part) for part in self._in_rows(kv).chunk(2, -1))
-        read = F.scaled_dot_product_attention(block.split(q[:n, None]), k, v, attn_mask=self.inside[:, None, None])
-        rows = read.transpose(1, 2).reshape(n, -1)
+        rows = read_by_one(block.split(q[:n, None]), k, v, self.inside)
         return torch.cat([rows, rows[-1:].expand(len(q) - n, -1)])
 
     def _in_rows(self, x: Tensor) -> Tensor:
         """Of nodes (M, K) → of prompts (N, L, K)."""
         return x[self.nodes].view(*self.shape, -1)
+
+
+def read_by_one(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """What one query a prompt (N, H, 1, D/H) reads (N, D) of keys and values (N, H, L, D/H) where visible (N, L) is true.
+
+    The fused attention gives each thread a buffer of its own, and of a single query they are not aligned alike: on some
+    processors the last bit then depends on which thread a prompt falls to. Sums do not.
+    """
+    scores = (q * k).sum(3) * q.shape[3] ** -0.5
+    shares = scores.masked_fill(~visible[:, None], -torch.inf).softmax(2)
+    return (shares[..., None] * v).sum(2).flatten(1)
 
 
 def prefix_keys(ids: Tensor) -> Tensor:
