@@ -135,7 +135,7 @@ class Training:
         self.probe = LinearProbe(TRAINED[name]["embed_dim"]).to(device)
         if phase == "drawings":
             self.probe.weights = list(DRAWINGS_PROBE)
-        self.model.token_embedding.weight.requires_grad_(name != "clip")
+        self.model.token_embedding.weight.requires_grad_((name, phase) != ("clip", "drawings"))
         self.named = named
         self.frozen = first_stages(self.model.visual, frozen)
         for module in self.frozen:

@@ -86,7 +86,10 @@ def train(
         training.load(checkpoint)
     elif training.phase != PHASES[0]:
         before = PHASES[PHASES.index(training.phase) - 1]
-        training.start_from(start or folder / f"{training.name}-{before}.ckpt")
+        begin = start or folder / f"{training.name}-{before}.ckpt"
+        if not begin.exists():
+            raise SystemExit(f"{begin} is not there: give the file to begin from with --start")
+        training.start_from(begin)
     began = time.monotonic()
     for batch in training.batches().stream(training.step, training.steps, workers):
         spent = (time.monotonic() - began) / seconds

@@ -18,6 +18,7 @@ from invert.picturebook.world import COLORS, LAYOUTS, draw_scenes, objects
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import picturebook_training
+import train_picturebook
 import training_artwork
 from picturebook_batches import normalize
 from picturebook_training import Training, naming_loss
@@ -33,7 +34,13 @@ def training() -> Training:
 def test_the_clips_token_table_is_left_out_of_training(training: Training) -> None:
     frozen = {name for name, parameter in training.model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"token_embedding.weight"}
-    assert all(p.requires_grad for p in Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu")).model.parameters())
+    for name, phase in (("judge", "drawings"), ("clip", "scenes")):
+        assert all(p.requires_grad for p in Training(name, phase, 4, 8, 1e-3, torch.device("cpu")).model.parameters())
+
+
+def test_a_file_to_begin_from_that_is_not_there_is_named(training: Training, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"clip-families\.ckpt is not there: give the file to begin from with --start"):
+        train_picturebook.train(training, tmp_path, tmp_path)
 
 
 def test_a_run_goes_on_from_what_another_left(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
