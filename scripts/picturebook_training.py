@@ -161,10 +161,10 @@ class Training:
         path.with_suffix(".tmp").replace(path)
 
     def save_start(self, path: Path) -> None:
-        """Write what another run of this phase may begin from: the trained parts and the probe, in fp16."""
-        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
-        frozen &= {models.TOKEN_TABLE}  # which the weights that ship have; the CLIP's own stages go along
-        kept = {f"model.{name}": value for name, value in self.model.state_dict().items() if name not in frozen}
+        """Write what another run of this phase may begin from: the model and the probe, in fp16, without a frozen token table."""
+        kept = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if not self.model.token_embedding.weight.requires_grad:
+            del kept[f"model.{models.TOKEN_TABLE}"]  # the weights that ship have it
         kept |= {f"reader.{name}": value for name, value in self.probe.state_dict().items()}
         save_file({name: half(value).contiguous() for name, value in kept.items()}, path)
 

@@ -1,7 +1,7 @@
 """Train picturebook's generator: `python scripts/train_generator.py vae`, then `unet`, then `export`.
 
-When the CLIP has learned more, `unet --start experiments/starts/teacher.safetensors` goes on with the U-Net that ships: that
-file is the CLIP which it has read until now, and its keys and values are first fitted to what the text tower says today.
+When the CLIP has learned more, `unet --start OLD` goes on with the U-Net that ships: the folder OLD holds the clip.safetensors
+that it has read until now, and its keys and values are first fitted to what the text tower says today.
 
 The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
 beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are sampled by
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.995, help="of the moving average of the weights")
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument(
-        "--start", type=Path, help="of unet: go on with the one that ships, which has read this CLIP's text tower"
+        "--start", type=Path, help="of unet: go on with the one that ships, which has read the CLIP in this folder"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="end by then, the learning rate with it")
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints and logs")

@@ -108,13 +108,12 @@ class EfficientNet:
 
     def _block(self, x: Tensor, name: str) -> Tensor:
         """An inverted bottleneck; the first one has no expansion."""
-        stride = 2 if name in STRIDED else 1
-        out, norms = x, iter(("bn1", "bn2", "bn3"))
-        if f"trunk.{name}.conv_pwl.weight" in self._of:
-            out = F.relu6(self._normed(self._convolved(out, f"{name}.conv_pw"), f"{name}.{next(norms)}"))
-        out = F.relu6(self._normed(self._convolved(out, f"{name}.conv_dw", stride), f"{name}.{next(norms)}"))
-        last = "conv_pwl" if f"trunk.{name}.conv_pwl.weight" in self._of else "conv_pw"
-        out = self._normed(self._convolved(out, f"{name}.{last}"), f"{name}.{next(norms)}")
+        *before, last = ("pw", "dw", "pwl") if f"trunk.{name}.conv_pwl.weight" in self._of else ("dw", "pw")
+        out = x
+        for i, kind in enumerate(before, 1):
+            stride = 2 if kind == "dw" and name in STRIDED else 1
+            out = F.relu6(self._normed(self._convolved(out, f"{name}.conv_{kind}", stride), f"{name}.bn{i}"))
+        out = self._normed(self._convolved(out, f"{name}.conv_{last}"), f"{name}.bn{len(before) + 1}")
         return out + x if out.shape == x.shape else out
 
     def _pooled(self, x: Tensor) -> Tensor:
