@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from depthwise import quicken
 from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -140,6 +141,8 @@ class Training:
         self.frozen = first_stages(self.model.visual, frozen)
         for module in self.frozen:
             module.requires_grad_(False)
+        if device.type == "cpu":
+            quicken(self.model.visual)
         self.optimizers = build_optimizers(self.model, self.probe, rate)
         self.visual = torch.compile(self.model.visual) if compiled else self.model.visual
         self.image_size = TRAINED[name]["vision_cfg"]["image_size"]
