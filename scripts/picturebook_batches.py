@@ -34,6 +34,7 @@ GROUP_SIZE = 8  # scenes of a hard-negative group
 UNNAMED = 0.4  # share of the plain scenes of the phase "drawings" whose ground has no name
 OTHER_CHANGES = 0.5  # share of that phase's hard negatives in which something else than an object changes
 PLAINER = 0.4  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
+OWN_EVERY = 3  # of that phase's steps, one in so many draws the world alone, as it ships: there hues are exact
 
 
 class CompactTokenizer:
@@ -99,9 +100,11 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
     """
     rng = random.Random(f"drawings-{seed}-{step}")
     if step % 2:
-        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
+        scenes, captions = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
     else:
-        scenes, _ = training_batch(step, seed, size)
+        scenes, captions = training_batch(step, seed, size)
+    if is_own(step):
+        return scenes, captions
     group = GROUP_SIZE if step % 2 else 1
     for first in range(0, len(scenes), group):
         plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
@@ -109,6 +112,11 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
             scenes[i] = simplify(scenes[i], plainer, unnamed)
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 2 else text for text in captions]
+
+
+def is_own(step: int) -> bool:
+    """Whether a step of the phase "drawings" shows the world's own drawings alone."""
+    return step % OWN_EVERY == 0
 
 
 def simplify(scene: Scene, plainer: bool, unnamed: bool) -> Scene:
@@ -182,13 +190,15 @@ class Batches(Dataset[Batch]):
         return training_batch(step, self.seed, self.size)
 
     def render(self, scenes: list[Scene], step: int) -> Tensor:
-        """Pixels (B, 3, S, S) uint8: augmented, except every second batch of the phase families."""
-        if self.phase == "families" and step % 2:
+        """Pixels (B, 3, S, S) uint8: augmented, but for half of the late phases' batches in the world's own drawings."""
+        own = self.phase == "drawings" and is_own(step)
+        if (self.phase == "families" or own) and step % 2:
             return as_bytes(render(scenes, models.IMAGE_SIZE))
         noise = torch.Generator().manual_seed(step)
+        artwork = None if own else self.artwork
         # Two batches of four are as sharp as the CLIP can see: others' pictures are larger than the world's own.
         size = self.sharp if self.taught and step % 4 > 1 else models.IMAGE_SIZE
-        return as_bytes(augment(render(scenes, size, jitter=1.0, artwork=self.artwork), noise))
+        return as_bytes(augment(render(scenes, size, jitter=1.0, artwork=artwork), noise))
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of the steps from `first` to before `last`, in order, drawn by that many processes ahead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from dataclasses import replace
@@ -13,14 +14,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from invert.picturebook import models
-from invert.picturebook.render import Slot
+from invert.picturebook.render import Slot, render
 from invert.picturebook.world import COLORS, LAYOUTS, draw_scenes, objects
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import picturebook_training
 import train_picturebook
 import training_artwork
-from picturebook_batches import normalize
+from picturebook_batches import as_bytes, normalize
 from picturebook_training import Training, naming_loss
 
 JUDGE = Path(__file__).parents[2] / "experiments" / "starts" / "judge.safetensors"
@@ -151,10 +152,24 @@ def test_others_drawings_are_pulled_onto_what_the_teacher_sees_in_the_worlds_own
 def test_the_clip_sees_the_worlds_size_and_its_own(drawings: Path) -> None:
     batches = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
     batches.similar = [[(i + 1) % len(objects())] for i in range(len(objects()))]
-    assert [batches[step].images.shape[-1] for step in range(4)] == [64, 64, 128, 128]
+    assert [batches[step].images.shape[-1] for step in range(8)] == [64, 64, 128, 64, 64, 64, 128, 128]
     judge = Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()
     assert [judge[step].images.shape[-1] for step in (0, 2)] == [64, 64]
     assert batches[0].images.dtype == torch.uint8 and not judge[0].paired.any()
+
+
+def test_every_third_step_shows_the_world_as_it_ships(drawings: Path) -> None:
+    """There a hue is what the caption says; others' drawings have hues of their own."""
+    batches = Training("clip", "drawings", 4, 16, 1e-3, torch.device("cpu"), drawings).batches()
+    batches.similar = [[(i + 1) % len(objects())] for i in range(len(objects()))]
+    scenes, captions = batches.sample(3)
+    assert all(scene.colors for scene in scenes) and len(captions) == 16
+    assert torch.equal(batches.render(scenes, 3), as_bytes(render(scenes, models.IMAGE_SIZE)))
+    alone = copy.copy(batches)
+    alone.artwork = None
+    for step, same in ((6, True), (4, False)):
+        scenes, _ = batches.sample(step)
+        assert torch.equal(batches.render(scenes, step), alone.render(scenes, step)) == same
 
 
 def test_a_drawing_in_one_ink_takes_its_tint_for_ink(drawings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
