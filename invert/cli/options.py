@@ -85,7 +85,9 @@ class SearchOptions:
     corpus_mode: CorpusMode = DEFAULT.corpus_mode
     language_weight: Annotated[
         float | None,
-        typer.Option(help=f"Cosine that one nat of the prompt's log-probability is worth; by default {BY_MODEL}."),
+        typer.Option(
+            help=f"How much likely wording counts: the cosine that one nat of the prompt's log p is worth; by default {BY_MODEL}."
+        ),
     ] = DEFAULT.language_weight
     language: Annotated[
         str | None, typer.Option(help="Causal language model beside the bundle's language: hf:NAME or a folder, as of GPT-2.")
