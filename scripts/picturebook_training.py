@@ -195,7 +195,7 @@ class Training:
             self.probe.load_state_dict(state["reader"])
         if PHASES.index(self.phase) >= PHASES.index("families"):
             self.model.eval()
-            tower = self.teacher if self.name == "clip" else self.model.visual
+            tower = self.teacher if self.name == "clip" else None
             self.similar = similar_objects(self.see(render(portraits(), models.IMAGE_SIZE), tower).detach())
 
     def batches(self) -> Batches:

@@ -47,8 +47,9 @@ def test_the_image_that_a_prompt_draws_is_its_own_best_match(generators: dict[st
     found = regenerate(generator, judge, to_pil(drawn)[0], ["a fox", "two owls"], seeds=[7, 8])
     assert found.images.shape == (2, 2, 3, 16, 16)
     assert found.judge.shape == found.pixels.shape == found.colors.shape == (2, 2)
-    assert found.judge[1, 0] == pytest.approx(1, abs=1e-4)
-    assert found.pixels[1, 0] < 0.01  # eight bits a channel lie between
+    # Eight bits a channel lie between.
+    assert found.judge[1, 0] == pytest.approx(1, abs=2e-3)
+    assert found.pixels[1, 0] < 0.01
     assert found.pixels.argmin() == 2
 
 

@@ -181,7 +181,7 @@ def test_open_clips_own_factory_reads_the_exported_picturebook(picturebook: Clip
     assert (image - picturebook.encode_image([picture])).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 1e-2), ("float16", 2e-3)])
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 2e-2), ("float16", 2e-3)])
 def test_half_precision_stays_half_inside_and_gives_float32_latents(
     picturebook: Clip, pictures, dtype: str, error: float
 ) -> None:
