@@ -34,7 +34,8 @@ GROUP_SIZE = 8  # scenes of a hard-negative group
 UNNAMED = 0.4  # share of the plain scenes of the phase "drawings" whose ground has no name
 OTHER_CHANGES = 0.5  # share of that phase's hard negatives in which something else than an object changes
 PLAINER = 0.4  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
-OWN_EVERY = 3  # of that phase's steps, one in so many draws the world alone, as it ships: there hues are exact
+OTHERS_EVERY = 3  # of that phase's steps, one in so many shows others' drawings; the world's own, as it ships, have exact hues
+TINT_CHANGES = 0.35  # share of the hard negatives in the world's own drawings that have other tints, or none
 
 
 class CompactTokenizer:
@@ -83,28 +84,30 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
 
 
 def hard_negative_batch(
-    step: int, seed: int, size: int, similar: list[list[int]], other_changes: float
+    step: int, seed: int, size: int, similar: list[list[int]], other_changes: float, tint_changes: float = 0.0
 ) -> tuple[list[Scene], list[str]]:
     """Sample whole hard-negative groups and a caption each; a few captions are only parts of one."""
     rng = random.Random(f"families-{seed}-{step}")
-    groups = [hard_negative_group(rng, similar, GROUP_SIZE, other_changes) for _ in range(size // GROUP_SIZE)]
+    groups = [hard_negative_group(rng, similar, GROUP_SIZE, other_changes, tint_changes) for _ in range(size // GROUP_SIZE)]
     scenes = [scene for group in groups for scene in group]
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
 
 def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
-    """A batch of the other phases in turn, most of its scenes plain and part of them on grounds that have no name.
+    """Two batches of hard negatives in the world's own drawings, then one of the other phases in others', in turn.
 
-    Scenes of one hard-negative group stay alike in both, else the wrong captions would be easy to tell.
+    Most scenes in others' drawings are plain, and part of them on grounds that have no name; those of one hard-negative
+    group stay alike in both, else the wrong captions would be easy to tell.
     """
     rng = random.Random(f"drawings-{seed}-{step}")
+    if is_own(step):  # whole captions alone: a part that leaves a tint out would say that there is none
+        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES, TINT_CHANGES)
+        return scenes, [sample_training_caption(scene, rng) for scene in scenes]
     if step % 2:
-        scenes, captions = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
+        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
     else:
-        scenes, captions = training_batch(step, seed, size)
-    if is_own(step):
-        return scenes, captions
+        scenes, _ = training_batch(step, seed, size)
     group = GROUP_SIZE if step % 2 else 1
     for first in range(0, len(scenes), group):
         plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
@@ -116,7 +119,7 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
 
 def is_own(step: int) -> bool:
     """Whether a step of the phase "drawings" shows the world's own drawings alone."""
-    return step % OWN_EVERY == 0
+    return step % OTHERS_EVERY != 2
 
 
 def simplify(scene: Scene, plainer: bool, unnamed: bool) -> Scene:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invert.picturebook.grammar import caption
-from invert.picturebook.world import Scene, change_one, draw_scene, held_out, objects
+from invert.picturebook.world import Scene, change_one, draw_scene, draw_tints, held_out, objects
 
 N_SIMILAR = 24  # objects that count as similar to one
 OTHER_CHANGES = 0.2  # share of hard negatives in which something else than an object changes
@@ -34,11 +34,16 @@ def similar_objects(latents: Tensor) -> list[list[int]]:
     return similar
 
 
-def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]], other_changes: float) -> Scene:
+def hard_negative(
+    scene: Scene, rng: random.Random, similar: list[list[int]], other_changes: float, tint_changes: float = 0.0
+) -> Scene:
     """Change one thing in the scene; sometimes nothing can change, and the scene comes back as it was.
 
-    other_changes: the share in which something else than an object changes.
+    other_changes: the share in which something else than an object changes. tint_changes: the share in which tints alone
+    change, of which `other_changes` is a share of the rest.
     """
+    if tint_changes and rng.random() < tint_changes:
+        return replace(scene, tints=draw_tints(rng, scene), seed=rng.getrandbits(31))
     if rng.random() < other_changes:
         return change_one(scene, rng)
     place = rng.randrange(len(scene.objects))
@@ -54,18 +59,18 @@ def hard_negative(scene: Scene, rng: random.Random, similar: list[list[int]], ot
 
 
 def hard_negative_group(
-    rng: random.Random, similar: list[list[int]], size: int, other_changes: float = OTHER_CHANGES
+    rng: random.Random, similar: list[list[int]], size: int, other_changes: float = OTHER_CHANGES, tint_changes: float = 0.0
 ) -> list[Scene]:
     """`size` scenes of the training split with different captions, all but the first hard negatives of it.
 
-    other_changes: the share of them in which something else than an object changes.
+    other_changes, tint_changes: see `hard_negative`.
     """
     first = draw_scene(rng, STYLE_WEIGHTS)
     while held_out(first):
         first = draw_scene(rng, STYLE_WEIGHTS)
     found = {caption(first): first}
     while len(found) < size:
-        other = hard_negative(first, rng, similar, other_changes)
+        other = hard_negative(first, rng, similar, other_changes, tint_changes)
         if not held_out(other):
             found.setdefault(caption(other), other)
     return list(found.values())

@@ -108,6 +108,11 @@ def _draw_tint(rng: random.Random, thing: Object, style: str) -> str:
     return rng.choice(tuple(COLORS))
 
 
+def draw_tints(rng: random.Random, scene: Scene) -> tuple[str, ...]:
+    """Other tints for the scene's objects; "" for most, and for all in a style without colors."""
+    return tuple(_draw_tint(rng, objects()[i], scene.style) for i in scene.objects)
+
+
 def draw_scene(rng: random.Random, style_weights: Sequence[int] = STYLE_WEIGHTS) -> Scene:
     """One scene of any split."""
     layout = rng.choices(LAYOUTS, (3, 1, 2, 4, 4, 2))[0]
@@ -153,8 +158,7 @@ def change_one(scene: Scene, rng: random.Random) -> Scene:
             return replace(scene, tints=tints, seed=seed)
         return replace(scene, objects=scene.objects[::-1], tints=scene.tints[::-1], seed=seed)
     if kind == "tint" and scene.style not in COLORLESS_STYLES:
-        tints = tuple(_draw_tint(rng, objects()[i], scene.style) for i in scene.objects)
-        return replace(scene, tints=tints, seed=seed)
+        return replace(scene, tints=draw_tints(rng, scene), seed=seed)
     if kind == "layout" and scene.layout != "two":
         if len(scene.objects) == 2:
             return replace(scene, layout="above" if scene.layout == "beside" else "beside", seed=seed)

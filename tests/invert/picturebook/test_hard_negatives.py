@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import torch
 
 from invert.picturebook.grammar import caption
-from invert.picturebook.hard_negatives import N_SIMILAR, hard_negative_group, portraits, similar_objects
-from invert.picturebook.world import held_out, objects
+from invert.picturebook.hard_negatives import N_SIMILAR, hard_negative, hard_negative_group, portraits, similar_objects
+from invert.picturebook.world import draw_scenes, held_out, objects
 
 SIMILAR = [[(i + k) % len(objects()) for k in range(1, N_SIMILAR + 1)] for i in range(len(objects()))]
 
@@ -41,3 +42,11 @@ def test_similar_objects_are_the_nearest_others():
 
 def test_portraits_show_every_object_alone():
     assert [scene.objects for scene in portraits()] == [(i,) for i in range(len(objects()))]
+
+
+def test_tints_alone_change_where_they_are_asked_for():
+    rng = random.Random(0)
+    scenes = draw_scenes(40, 0)
+    others = [hard_negative(scene, rng, SIMILAR, 1.0, tint_changes=1.0) for scene in scenes]
+    assert all(replace(other, tints=one.tints, seed=one.seed) == one for one, other in zip(scenes, others, strict=True))
+    assert sum(one.tints != other.tints for one, other in zip(scenes, others, strict=True)) > 10
