@@ -104,11 +104,12 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
     if is_own(step):  # whole captions alone: a part that leaves a tint out would say that there is none
         scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES, TINT_CHANGES)
         return scenes, [sample_training_caption(scene, rng) for scene in scenes]
-    if step % 2:
+    if step // OTHERS_EVERY % 2:
         scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
+        group = GROUP_SIZE
     else:
         scenes, _ = training_batch(step, seed, size)
-    group = GROUP_SIZE if step % 2 else 1
+        group = 1
     for first in range(0, len(scenes), group):
         plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
         for i in range(first, min(first + group, len(scenes))):
@@ -119,7 +120,7 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
 
 def is_own(step: int) -> bool:
     """Whether a step of the phase "drawings" shows the world's own drawings alone."""
-    return step % OTHERS_EVERY != 2
+    return step % OTHERS_EVERY < OTHERS_EVERY - 1
 
 
 def simplify(scene: Scene, plainer: bool, unnamed: bool) -> Scene:
