@@ -14,12 +14,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from kernels.backends import triton_tiles
@@ -188,7 +190,8 @@ def main() -> None:
     for worker in workers:
         worker.wait()
     found: dict[str, list[dict[str, Any]]] = {}
-    record = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "products": found}
+    versions = {"torch": torch.__version__, "triton": triton.__version__}
+    record = {"date": date.today().isoformat(), "card": torch.cuda.get_device_name(), **versions, "products": found}
     for shape in PRODUCTS:
         found[str(shape)] = measure(shape, arguments.seconds)
         if arguments.json:  # after each: what was measured is kept if a later one is cut off

@@ -8,7 +8,8 @@ for each float32 one (error as in float32; infinite operands give NaN), "high" a
 
 Hopper multiplies TF32 from shared memory only where k runs along both operands. Where b lies row by row, three
 products take the transposed result, whose left operand may come from registers; one product takes b from a transposed
-copy, which costs less than it brings. Both were measured, as all tiles here: `experiments/results/gpu-h200.json`.
+copy, which costs less than it brings. Both were measured, as all tiles here: `experiments/results/gpu-h200.json` and
+`tune-products-h200.json`.
 """
 
 from __future__ import annotations
@@ -59,13 +60,14 @@ TILES = {
     "tf32x3": [Tile(128, 128, 32, 3, 8), Tile(64, 64, 64, 3, 4), Tile(32, 16, 64, 3, 2)],  # 4096: 1.93 ms (2.77)
     "tf32": [Tile(128, 256, 32, 3, 8), Tile(128, 128, 32, 4, 4), Tile(64, 64, 32, 5, 4), Tile(64, 16, 64, 3, 2)],
 }
-# Of 16-bit numbers, where one round of programs makes the result: 1024: 9.9 us (9.1 to 9.7), 2048: 27.7 (27.8)
-DESCRIBED = [Tile(128, 256, 64, 3, 8, described=True), Tile(64, 128, 64, 6, 4, described=True)]
+# The same by tensor descriptors. Of 16-bit numbers where one round of programs makes the result: 1024: 9.9 us (9.1 to 9.7),
+# 2048: 27.7 (27.8). Of TF32 always, with b along k: 2048: 66 us for 67, 4096: 433 for 444, 8192: 3.29 ms for 3.83 (3.20).
+DESCRIBED = {
+    "16-bit": [Tile(128, 256, 64, 3, 8, described=True), Tile(64, 128, 64, 6, 4, described=True)],
+    "tf32": [Tile(128, 128, 32, 4, 4, described=True)],
+}
 WIDE = {"16-bit": Tile(16, 128, 32, 4, 4), "tf32x3": Tile(16, 128, 32, 3, 4), "tf32": Tile(16, 128, 32, 3, 4)}  # few rows
 TRANSPOSE_ABOVE = 256  # rows and columns of a TF32 product: below, its time is the launches'
-# Rows of a tall product: above, a narrow b that lies row by row is copied too. Its rows are no multiple of 16 bytes, so every
-# program would read it number by number, two instructions for each that reads a.
-PACK_ABOVE = 1 << 13
 NEARLY = 0.95  # of the multiprocessors with a tile is as good as all
 FEW = 32  # rows or columns of a result that is mostly a tile's width
 
@@ -81,8 +83,10 @@ def choose_tile(rows: int, columns: int, kind: str, multiprocessors: int, shared
         return tiles[-1]
     if rows <= FEW // 2:
         return WIDE[kind]
-    for tile in DESCRIBED if describable and kind == "16-bit" else []:
-        if multiprocessors // 2 < tile.count(rows, columns) <= multiprocessors and tile.shared(itemsize) + SPARE <= shared:
+    for tile in DESCRIBED.get(kind, []) if describable else []:
+        enough = multiprocessors // 2 < tile.count(rows, columns)
+        in_one_round = tile.count(rows, columns) <= multiprocessors
+        if enough and (in_one_round or kind == "tf32") and tile.shared(itemsize) + SPARE <= shared:
             return tile
     for tile in tiles[:-1]:
         inside = columns > tile.columns // 2 and rows > tile.rows // 2
@@ -196,6 +200,12 @@ def is_describable(a: Tensor) -> bool:
     return a.stride(1) == 1 and a.stride(0) * a.element_size() % 16 == 0 and a.data_ptr() % 16 == 0
 
 
+def are_describable(a: Tensor, b: Tensor, kind: str) -> bool:
+    """Whether a product can be made by tensor descriptors: 16-bit numbers with b row by row, TF32 with b along k."""
+    result_fits = b.shape[1] * b.element_size() % 16 == 0
+    return result_fits and is_describable(a) and is_describable(b.T if kind == "tf32" else b)
+
+
 def tiled(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
     """a (M, K) times b (K, N), in the given tiles."""
     a, b = a.detach(), b.detach()
@@ -225,12 +235,12 @@ def tiled(a: Tensor, b: Tensor, tile: Tile) -> Tensor:
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float16, bfloat16 or float32 on CUDA."""
+    rows, columns, kind = a.shape[0], b.shape[1], kind_of(a)
+    if kind == "tf32" and min(rows, columns) > TRANSPOSE_ABOVE:
+        b = along_k(b)
     multiprocessors, shared, describable = 1, 1 << 30, False  # the interpreter has no limit
     if not INTERPRETED:
         device: Any = torch.cuda.get_device_properties(a.device)  # torch's annotations lack the second property
         multiprocessors, shared = device.multi_processor_count, device.shared_memory_per_block_optin
-        describable = device.major >= 9 and is_describable(a) and is_describable(b) and b.shape[1] * b.element_size() % 16 == 0
-    rows, columns, kind = a.shape[0], b.shape[1], kind_of(a)
-    if (kind == "tf32" and min(rows, columns) > TRANSPOSE_ABOVE) or (columns <= FEW and rows > PACK_ABOVE):
-        b = along_k(b)
+        describable = device.major >= 9 and are_describable(a, b, kind)
     return tiled(a, b, choose_tile(rows, columns, kind, multiprocessors, shared, describable))

@@ -46,10 +46,11 @@ def test_more_rows_of_tiles_than_one_group_holds() -> None:
 @pytest.mark.parametrize("kind", ["16-bit", "tf32x3", "tf32"])
 def test_every_tile_that_a_gpu_runs_is_right(kind: str) -> None:
     dtype = torch.bfloat16 if kind == "16-bit" else torch.float32
-    for tile in [*triton_tiles.TILES[kind], triton_tiles.WIDE[kind], *(triton_tiles.DESCRIBED if kind == "16-bit" else [])]:
-        if tile.described:  # the interpreter multiplies the bits of bfloat16 as integers
-            a, b = laid_out("rows", tile.rows + 8, tile.depth + 8, torch.float16, 0), laid_out("rows", 72, 40, torch.float16, 1)
-            b = laid_out("rows", tile.depth + 8, tile.columns + 8, torch.float16, 1)
+    for tile in [*triton_tiles.TILES[kind], triton_tiles.WIDE[kind], *triton_tiles.DESCRIBED.get(kind, [])]:
+        if tile.described:
+            exact = torch.float16 if kind == "16-bit" else dtype  # the interpreter multiplies the bits of bfloat16 as integers
+            a = laid_out("rows", tile.rows + 8, tile.depth + 8, exact, 0)
+            b = laid_out("columns" if kind == "tf32" else "rows", tile.depth + 8, tile.columns + 8, exact, 1)
             assert error_share(triton_tiles.tiled(a, b, tile), a, b) <= 1
             continue
         a, b = (
@@ -73,9 +74,21 @@ def test_the_tile_follows_the_result_and_the_device() -> None:
     assert triton_tiles.choose_tile(50_000, 10, "16-bit", *hopper).columns == 16
     assert triton_tiles.choose_tile(10, 50_000, "tf32x3", *hopper).rows == 16
     assert triton_tiles.choose_tile(256, 256, "tf32x3", *hopper).rows == 64
-    assert triton_tiles.choose_tile(1024, 1024, "16-bit", *hopper, True) == triton_tiles.DESCRIBED[1]
-    assert triton_tiles.choose_tile(2048, 2048, "16-bit", *hopper, True) == triton_tiles.DESCRIBED[0]
+    assert triton_tiles.choose_tile(1024, 1024, "16-bit", *hopper, True) == triton_tiles.DESCRIBED["16-bit"][1]
+    assert triton_tiles.choose_tile(2048, 2048, "16-bit", *hopper, True) == triton_tiles.DESCRIBED["16-bit"][0]
     assert not triton_tiles.choose_tile(2048, 2048, "16-bit", *hopper, False).described
+    assert triton_tiles.choose_tile(8192, 8192, "tf32", *hopper, True) == triton_tiles.DESCRIBED["tf32"][0]
+    assert not triton_tiles.choose_tile(1024, 1024, "tf32", *hopper, True).described  # half the multiprocessors would rest
+    assert not triton_tiles.choose_tile(8192, 8192, "tf32", *small, True).described  # its stages would not fit
+
+
+def test_descriptors_want_rows_that_begin_at_multiples_of_16_bytes() -> None:
+    a, b = laid_out("rows", 64, 32, torch.float32, 0), laid_out("columns", 32, 64, torch.float32, 1)
+    assert triton_tiles.are_describable(a, b, "tf32")
+    assert not triton_tiles.are_describable(a, b.T.contiguous().T[:, :63], "tf32")  # the result's rows
+    assert not triton_tiles.are_describable(a, laid_out("columns", 31, 64, torch.float32, 1), "tf32")
+    assert not triton_tiles.are_describable(a[:, 1:], b[1:], "tf32")
+    assert not triton_tiles.are_describable(a, b, "16-bit") and triton_tiles.are_describable(a, b.contiguous(), "16-bit")
 
 
 @pytest.mark.parametrize("shape", [(70, 90), (64, 64), (1, 200)])
