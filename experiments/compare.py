@@ -3,9 +3,9 @@
 Every method gets the same pictures, model and target, on 200 held-out scenes and 100 pictures of each of three kinds that
 our renderer did not make: Twemoji ("foreign"), stamps, clip art. Records are kept outside the repository, so a run that is
 stopped is resumed. The run is made smaller by COMPARE_PICTURES (of each kind; "100,50": held-out, then the others),
-COMPARE_SEEDS, COMPARE_METHODS and COMPARE_KINDS (names with commas) in the environment, and COMPARE_KEPT=1 runs nothing but
-shows what a stopped run has left (with PUBLISHED_RUNS=1: what the repository holds); what is missing shows in the table's
-numbers of pictures.
+COMPARE_SEEDS, COMPARE_METHODS, COMPARE_KINDS (names with commas) and COMPARE_REAL_RUNS (of each kind, of the package itself) in
+the environment. COMPARE_KEPT=1 runs nothing but shows what a stopped run has left (with PUBLISHED_RUNS=1: what the repository
+holds); what is missing shows in the table's numbers of pictures.
 """
 
 from __future__ import annotations
@@ -116,7 +116,12 @@ def extent(context: Context) -> tuple[list[Picture], int, list[MethodEntry]]:
 
 def entries(names: Collection[str], quick: bool) -> list[MethodEntry]:
     """The entries of these names as the comparison enters them, so that its records serve other experiments too."""
-    return [smaller(c) if quick else c for c in ENTRIES if c.name in names]
+    return [smaller(c) if quick else as_asked(c) for c in ENTRIES if c.name in names]
+
+
+def as_asked(entry: MethodEntry) -> MethodEntry:
+    """The package itself on as many pictures as the environment says."""
+    return replace(entry, max_pictures=count("COMPARE_REAL_RUNS", REAL_RUNS)) if entry.max_pictures else entry
 
 
 def smaller(entry: MethodEntry) -> MethodEntry:

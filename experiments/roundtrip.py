@@ -4,7 +4,7 @@ Every method's prompt for a held-out scene is drawn with a few seeds, and the im
 the picture: under the judge, by pixels, by colors, and by the objects that the judge sees in them.
 The true caption is drawn too, as the reference, and the prompt that `--select generator` takes, which is
 chosen under the same judge but by other seeds. Known pitfall: a prompt's cosine predicts its images badly
-(arXiv 2408.06502), so their correlation is given per method.
+(arXiv 2408.06502), so their correlation is given per method. ROUNDTRIP_SCENES in the environment asks for fewer scenes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torchvision.utils import save_image
 
 from experiments.compare import BUDGET, entries
 from experiments.harness.bench import Bench
+from experiments.harness.environment import count
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.records import MethodEntry, RunRecord
@@ -56,7 +57,7 @@ MEASURES = ("judge", "pixels", "colours", "objects")
 
 def run(context: Context) -> dict[str, Any]:
     """Means with intervals per method, paired differences to `invert`, correlations; a sheet and a scatter plot."""
-    pictures = scene_pictures(QUICK_SCENES if context.quick else SCENES, context.seed)
+    pictures = scene_pictures(QUICK_SCENES if context.quick else count("ROUNDTRIP_SCENES", SCENES), context.seed)
     inverter = Inverter.load(device=context.device)
     generator = load_generator(inverter.bundle, None)
     judge = loaded_judge(context.device)

@@ -179,15 +179,15 @@ class Training:
         self.similar, self.step = state["similar"], state["step"]
 
     def start_from(self, path: Path) -> None:
-        """Initialize this phase from the previous one's checkpoint, `save_start`'s file, or ImageNet's weights (.pth)."""
-        words = text_part(models.compact_state(models.WEIGHTS / "clip.safetensors"))
+        """Begin with the phase before's checkpoint, ImageNet's weights (.pth) or `save_start`'s file; the rest is as it ships."""
+        ships = models.compact_state(models.WEIGHTS / f"{self.name}.safetensors")
         if path.suffix == ".safetensors":
             state = models.compact_state(path)
-            self.model.load_state_dict((words if self.name == "clip" else {}) | of_part(state, "model"))
+            self.model.load_state_dict(ships | of_part(state, "model"))
             self.probe.load_state_dict(of_part(state, "reader"))
         elif path.suffix == ".pth":
             self.model.visual.trunk.load_state_dict(imagenet_trunk(path, self.model.visual.trunk))
-            self.model.load_state_dict(words, strict=False)
+            self.model.load_state_dict(text_part(ships), strict=False)
             nn.init.zeros_(self.probe.linear.weight)  # else its first gradients would be noise to the text tower
         else:
             state = torch.load(path, map_location=self.device)

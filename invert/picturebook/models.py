@@ -47,10 +47,8 @@ VISION: dict[str, dict[str, Any]] = {
     },
     # A residual net with anti-aliased strides (Radford et al., 2021).
     "visual.attnpool.c_proj.weight": {"image_size": IMAGE_SIZE, "layers": [2, 2, 2, 2], "width": 32, "patch_size": None},
-    # A transformer over patches.
-    "visual.class_embedding": {"image_size": IMAGE_SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 8},
 }
-EFFICIENT_NET, RESIDUAL_NET, TRANSFORMER = VISION
+EFFICIENT_NET, RESIDUAL_NET = VISION
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from invert.models.clip import resized
 from invert.picturebook import models
 from invert.picturebook.render import Slot, render
 from invert.picturebook.world import COLORS, LAYOUTS, draw_scenes, objects
@@ -25,7 +26,7 @@ from picturebook_batches import as_bytes, normalize
 from picturebook_training import Training, naming_loss
 
 OTHERS = 8  # a step that shows others' drawings, in scenes drawn at random
-JUDGE = Path(__file__).parents[2] / "experiments" / "starts" / "judge.safetensors"
+STARTS = Path(__file__).parents[2] / "experiments" / "starts"
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +85,15 @@ def test_the_first_stages_stay_as_they_are(drawings: Path) -> None:
     assert {"trunk.blocks.2.0.conv_dw.weight", "trunk.blocks.2.0.bn1.running_mean", "head.pool.qkv.weight"} <= moved
 
 
-def test_the_judge_begins_with_its_start_file(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["clip", "judge"])
+def test_a_probe_alone_goes_on_with_the_weights_that_ship(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picturebook_training, "similar_objects", lambda latents: [])
     monkeypatch.setattr(picturebook_training, "portraits", lambda: draw_scenes(1, 0))
-    judge = Training("judge", "drawings", 4, 8, 1e-3, torch.device("cpu"))
-    judge.start_from(JUDGE)
-    stored = picturebook_training.of_part(load_file(JUDGE), "model")
-    assert all(torch.equal(value, stored[name].to(value.dtype)) for name, value in judge.model.state_dict().items())
+    training = Training(name, "drawings", 4, 8, 1e-3, torch.device("cpu"))
+    training.start_from(STARTS / f"{name}.safetensors")
+    ships = models.compact_state(models.WEIGHTS / f"{name}.safetensors")
+    assert all(torch.equal(value, ships[key].to(value.dtype)) for key, value in training.model.state_dict().items())
+    assert training.held_out(picturebook_training.RANKED, 7)["read_0"] > 0.85  # it reads the first object off these latents
 
 
 def test_the_rate_falls_with_the_steps_or_with_the_time(training: Training, drawings: Path) -> None:
@@ -138,10 +141,10 @@ def test_a_part_of_the_names_gives_the_loss_among_them(training: Training) -> No
 def test_others_drawings_are_pulled_onto_what_the_teacher_sees_in_the_worlds_own(training: Training, drawings: Path) -> None:
     batch = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), drawings).batches()[OTHERS]
     assert 0 < batch.paired.sum() == len(batch.own)
-    knows = models.load("clip").visual
+    knows, size = models.load("clip").visual, models.config("clip")["vision_cfg"]["image_size"]
     with torch.no_grad():
         training.model.train()
-        seen, wanted = training.see(batch.images)[batch.paired], knows(normalize(batch.own / 255))
+        seen, wanted = training.see(batch.images)[batch.paired], knows(normalize(resized(batch.own / 255, size)))
     assert F.cosine_similarity(training.teach(batch.own), wanted).min() > 0.99  # bfloat16
     loss = training.pair_losses(batch)["teaching"].detach()
     assert float(loss) == pytest.approx(float(1 - F.cosine_similarity(seen.double(), wanted.double()).mean()), abs=0.02)

@@ -18,13 +18,15 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import invert.cli
 from invert.diffusion.generator import Generator
 from invert.diffusion.images_api import KEY
+from invert.picturebook.render import render
 from invert.picturebook.text_encoder import text_encoder, tokenizer
+from invert.picturebook.world import draw_scenes
 from tests.invert.diffusion.image_server import Server, serving
 
 KINDS = ("SD 1", "SD 2", "SDXL")
@@ -120,8 +122,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    return tmp_path / "teal.png"
+    """A picture of picturebook's world: of another kind it would say on stderr that it does not know it."""
+    (pixels,) = render(draw_scenes(1, 0), 64)
+    to_pil_image(pixels).save(tmp_path / "scene.png")
+    return tmp_path / "scene.png"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -20,7 +20,7 @@ SIZES = [(64, 64), (256, 256), (91, 201), (333, 64), (65, 64), (20, 33), (1, 70)
 PROMPTS = ["", "a fox above a red umbrella", "zeitgeist café &amp; I'M 25 x", "ﬁve <b>owls</b>\n\t 狐 🦊", "fox " * 90]
 
 
-@pytest.fixture(scope="module", params=["what ships", models.EFFICIENT_NET])
+@pytest.fixture(scope="module", params=["what ships", models.RESIDUAL_NET])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of either kind of image tower; the second's are random."""
     if request.param == "what ships":
