@@ -178,5 +178,5 @@ def draw(path: Path, images: Sequence[Image.Image], truths: Sequence[str], promp
         axis.set_title(textwrap.fill(truth, 34), fontsize=9, color="#555555")
         axis.set_xlabel(textwrap.fill(prompt, 36), fontsize=10)
     figure.suptitle(title, fontsize=14)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=60)
     plt.close(figure)
