@@ -1,8 +1,8 @@
 """`python -m kernels.tune_products`: measures candidates for the tiles of the matrix products on this machine's card.
 
 Out: for each product cuBLAS's microseconds and those of every candidate, the quickest first, over cold caches; with --json
-all of it in a file. What is found goes by hand into `TILES` of `kernels.backends.triton_tiles` and into `TALL` and `WIDE`
-of `kernels.backends.cuda_skinny`. As in `kernels.tune`, what Triton compiles is compiled first, in parallel.
+all of it in a file. What is found goes by hand into `TILES` and `DESCRIBED` of `kernels.backends.triton_tiles`, and into `TALL`
+and `WIDE` of `kernels.backends.cuda_skinny`. As in `kernels.tune`, what Triton compiles is compiled first, in parallel.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ def plans(shape: Product) -> Iterator[Plan]:
     """What to measure for a product; "packed": b is first copied to lie column by column, the copy included in the time."""
     if shape.n <= triton_tiles.FEW:
         for rows, depth, stages, warps in product((32, 64, 128), (64, 128), (3, 4), (2, 4)):
-            for packed in (False, True) if stages == 3 else (True,):
-                yield from fitting("packed" if packed else "as it lies", Tile(rows, 16, depth, stages, warps), shape)
+            yield from fitting("as it lies", Tile(rows, 16, depth, stages, warps), shape)
     elif shape.m <= triton_tiles.FEW:
         for columns, depth, stages, warps in product((64, 128, 256), (16, 32, 64), (3, 5), (2, 4)):
             yield from fitting("as it lies", Tile(16, columns, depth, stages, warps), shape)

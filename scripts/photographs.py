@@ -82,8 +82,8 @@ def download(folder: Path) -> None:
         if not target.exists():
             target.mkdir(parents=True)
             pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-build-isolation"]
-            pip.append("--no-binary=face_recognition")  # its wheel has no pictures
-            subprocess.run([*pip, "--dest", str(target), package], check=True)
+            source = "--no-binary=face_recognition"  # its wheel has no pictures
+            subprocess.run([*pip, source, "--dest", str(target), package], check=True)
             unpack_archive(next(target.iterdir()), target)
 
 

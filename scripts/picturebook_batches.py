@@ -67,14 +67,25 @@ def normalize(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[str]]:
-    """Sample scenes with hard negatives among them, and a caption each; every tenth batch doubles its captions."""
-    rng = random.Random(f"batch-{seed}-{step}")
+def stream_of(kind: str, seed: int, step: int) -> random.Random:
+    """The random stream of one kind of batch at a step."""
+    return random.Random(f"{kind}-{seed}-{step}")
+
+
+def training_scenes(rng: random.Random, step: int, seed: int, size: int) -> list[Scene]:
+    """Sample scenes with hard negatives among them."""
     scenes = draw_scenes(size - int(size * HARD_NEGATIVES), seed * 1_000_003 + step)
     while len(scenes) < size:
         other = change_one(scenes[rng.randrange(size // 2)], rng)
         if not held_out(other):
             scenes.append(other)
+    return scenes
+
+
+def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[str]]:
+    """`training_scenes` and a caption each; every tenth batch doubles its captions."""
+    rng = stream_of("batch", seed, step)
+    scenes = training_scenes(rng, step, seed, size)
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     if step % 10 != 9:
         captions = [fragment(text, rng) if rng.random() < FRAGMENTS else text for text in captions]
@@ -83,13 +94,18 @@ def training_batch(step: int, seed: int, size: int) -> tuple[list[Scene], list[s
     return scenes, captions
 
 
-def hard_negative_batch(
-    step: int, seed: int, size: int, similar: list[list[int]], other_changes: float, tint_changes: float = 0.0
-) -> tuple[list[Scene], list[str]]:
-    """Sample whole hard-negative groups and a caption each; a few captions are only parts of one."""
-    rng = random.Random(f"families-{seed}-{step}")
+def hard_negative_scenes(
+    rng: random.Random, size: int, similar: list[list[int]], other_changes: float, tint_changes: float = 0.0
+) -> list[Scene]:
+    """Sample whole hard-negative groups."""
     groups = [hard_negative_group(rng, similar, GROUP_SIZE, other_changes, tint_changes) for _ in range(size // GROUP_SIZE)]
-    scenes = [scene for group in groups for scene in group]
+    return [scene for group in groups for scene in group]
+
+
+def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
+    """Hard-negative groups and a caption each; a few captions are only parts of one."""
+    rng = stream_of("families", seed, step)
+    scenes = hard_negative_scenes(rng, size, similar, hard_negatives.OTHER_CHANGES)
     captions = [sample_training_caption(scene, rng) for scene in scenes]
     return scenes, [fragment(text, rng) if rng.random() < FRAGMENTS / 3 else text for text in captions]
 
@@ -100,15 +116,15 @@ def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) ->
     Most scenes in others' drawings are plain, and part of them on grounds that have no name; those of one hard-negative
     group stay alike in both, else the wrong captions would be easy to tell.
     """
-    rng = random.Random(f"drawings-{seed}-{step}")
+    rng = stream_of("drawings", seed, step)
     if is_own(step):  # whole captions alone: a part that leaves a tint out would say that there is none
-        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES, TINT_CHANGES)
+        scenes = hard_negative_scenes(stream_of("families", seed, step), size, similar, OTHER_CHANGES, TINT_CHANGES)
         return scenes, [sample_training_caption(scene, rng) for scene in scenes]
     if step // OTHERS_EVERY % 2:
-        scenes, _ = hard_negative_batch(step, seed, size, similar, OTHER_CHANGES)
+        scenes = hard_negative_scenes(stream_of("families", seed, step), size, similar, OTHER_CHANGES)
         group = GROUP_SIZE
     else:
-        scenes, _ = training_batch(step, seed, size)
+        scenes = training_scenes(stream_of("batch", seed, step), step, seed, size)
         group = 1
     for first in range(0, len(scenes), group):
         plainer, unnamed = rng.random() < PLAINER, rng.random() < UNNAMED
@@ -188,7 +204,7 @@ class Batches(Dataset[Batch]):
             case "pictures":  # scenes of other seeds than the first phase's
                 return draw_scenes(self.size, (self.seed + len(SEEDS)) * 1_000_003 + step), []
             case "families":
-                return hard_negative_batch(step, self.seed, self.size, self.similar, hard_negatives.OTHER_CHANGES)
+                return hard_negative_batch(step, self.seed, self.size, self.similar)
             case "drawings":
                 return drawings_batch(step, self.seed, self.size, self.similar)
         return training_batch(step, self.seed, self.size)

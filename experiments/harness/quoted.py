@@ -15,6 +15,7 @@ from experiments.harness.quotes import Quoted, at, ratio, result
 
 KMEANS = "8,000,000 × 128 float16, k = 1,024"
 DBSCAN = "dbscan, 100,000 points, eps"
+SAME_PROMPTS = tuple(at("compare/compare", "same_prompt_as_the_package", key) for key in ("same", "pictures"))
 
 
 def compared(kind: str, method: str, measure: str) -> Callable[[], float]:
@@ -116,7 +117,7 @@ README = [
     Quoted(
         "README.md",
         "`interrogator-lite` gives the same prompts ({:.0f} of {:.0f})",
-        tuple(at("compare/compare", "same_prompt_as_the_package", key) for key in ("same", "pictures")),
+        SAME_PROMPTS,
     ),
     Quoted(
         "README.md",
@@ -259,7 +260,7 @@ HOW_WE_COMPARE = [
     Quoted(
         "docs/how-we-compare.md",
         "`interrogator-lite`, our reimplementation of that mode, produced identical prompts on {:.0f} of {:.0f}",
-        tuple(at("compare/compare", "same_prompt_as_the_package", key) for key in ("same", "pictures")),
+        SAME_PROMPTS,
     ),
     Quoted(
         "docs/how-we-compare.md",

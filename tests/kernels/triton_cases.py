@@ -110,6 +110,12 @@ def test_tf32_is_right_whichever_way_b_lies(lb: str, monkeypatch: pytest.MonkeyP
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize("lb", LAYOUTS)
+def test_a_tall_product_is_right_whichever_way_its_narrow_operand_lies(lb: str) -> None:
+    a, b = laid_out("rows", 40, 33, torch.float32, 0), laid_out(lb, 33, 10, torch.float32, 1)
+    assert error_share(matmul(a, b, "triton"), a, b) <= 1
+
+
 @settings(max_examples=12)
 @given(st.tuples(SIZES, SIZES, SIZES), HALF_AND_SINGLE, LAID, st.floats(-30, 30), st.integers(0, 2**31))
 def test_fused_nearest_centers_agree_with_float64(

@@ -114,8 +114,9 @@ def test_what_is_drawn_is_recognised_by_a_model_that_never_saw_it(bundled: Gener
     texts, rendered = judge.encode_text(captions), judge.encode_image(render(scenes[:24], 64))
     drawn = judge.encode_image(bundled.generate(captions[:24], seeds=[0])[:, 0])
     own = torch.arange(24)
-    assert ((drawn @ texts.T).argmax(1) == own).float().mean() > 0.6
-    assert (drawn @ texts.T)[own, own].mean() > 0.6 * (rendered @ texts.T)[own, own].mean()
+    assert ((drawn @ texts.T).argmax(1) == own).float().mean() > 0.7
+    # A judge that tells objects apart sees what the drawings lack: one that hardly did gave them 0.88 of the renderer's cosine.
+    assert (drawn @ texts.T)[own, own].mean() > 0.65 * (rendered @ texts.T)[own, own].mean()
 
 
 def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(bundled: Generator) -> None:
