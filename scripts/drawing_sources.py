@@ -129,7 +129,8 @@ KEPT_FONTS = (  # never trained on
         "https://github.com/joypixels/emojione-legacy",
     ),
 )
-CLIP_ART, STAMPS, CLDR, WALLPAPERS = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core", "mate-backgrounds"
+CLIP_ART, STAMPS, CLDR = "openclipart-svg", "tuxpaint-stamps-default", "unicode-cldr-core"
+MATE, LOMIRI, GCOMPRIS = GROUNDS = ("mate-backgrounds", "lomiri-wallpapers-20.04", "gcompris-qt-data")
 SCRATCH, FLASH_CARDS, SYMBOLA = "scratch", "pysiogame", "fonts-symbola"
 DEBIAN = {
     CLIP_ART: "public domain, the authors of the Open Clip Art Library (each file names its own)",
@@ -138,7 +139,9 @@ DEBIAN = {
     SCRATCH: "CC BY-SA 3.0, © 2011 Massachusetts Institute of Technology",
     FLASH_CARDS: "CC BY-SA 3.0, the Art4Apps library by Smart4Kids",
     SYMBOLA: "free for any use, © 2007-2015 George Douros",
-    WALLPAPERS: "GPL 2 and CC BY-SA, the MATE developers and the photographers",
+    MATE: "GPL 2 and CC BY-SA, the MATE developers and the photographers",
+    LOMIRI: "CC BY-SA 4.0, the photographers that the files are named after",
+    GCOMPRIS: "GPL 3, the GCompris developers; its photographs and paintings as its copyright file says of each",
 }
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import random
 import re
 import unicodedata
 import zlib
@@ -27,6 +26,7 @@ import numpy as np
 import resvg_py
 from drawing_names import ObjectNames, synonyms
 from drawing_sources import CLIP_ART, FLASH_CARDS, FONTS, KEPT_FONTS, SCRATCH, STAMPS, SYMBOLA, Font, download
+from make_grounds import write_grounds
 from make_sprites import CLDR, cldr_names, object_names
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -39,7 +39,6 @@ ALIKE = 0.9  # correlation of shapes from which two drawings of an object count 
 INK = "#4d4d4d"  # of drawings without colors: dark, yet seen on black
 PAPER = 40  # difference from a corner's color, summed over the channels, up to which a JPEG's pixels are ground
 SPLIT = (CLIP_ART, STAMPS)  # sources a third of which is kept for testing
-GROUND, GROUNDS = 96, 512  # pixels; pieces of photographs
 EXCLUDED = Path(__file__).parent / "drawings_excluded.txt"
 
 
@@ -272,22 +271,6 @@ def write_kept(drawings: list[Drawing], folder: Path) -> None:
             truths[name] = drawing.object
     (folder / "truths.json").write_text(json.dumps(truths, indent=1, ensure_ascii=False))
     print(f"{folder.name}, kept for testing: {len(truths)} of {len(set(truths.values()))} objects", flush=True)
-
-
-def write_grounds(folder: Path, output: Path) -> None:
-    """Square pieces of the wallpapers' photographs, of many sizes, in one atlas."""
-    rng = random.Random(0)
-    files = sorted(p for p in (folder / "debian/usr/share/backgrounds").rglob("*") if p.suffix in (".jpg", ".jpeg", ".png"))
-    atlas = Image.new("RGB", (COLUMNS * GROUND, GROUNDS // COLUMNS * GROUND))
-    pictures = [ImageOps.contain(Image.open(path).convert("RGB"), (1200, 1200)) for path in files]
-    for i in range(GROUNDS):
-        picture = pictures[i % len(pictures)]
-        side = round(min(picture.size) * rng.uniform(0.15, 0.9))
-        x, y = rng.randrange(picture.width - side), rng.randrange(picture.height - side)
-        piece = picture.crop((x, y, x + side, y + side)).resize((GROUND, GROUND), Image.Resampling.LANCZOS)
-        atlas.paste(piece, (i % COLUMNS * GROUND, i // COLUMNS * GROUND))
-    atlas.save(output, quality=85)
-    print(f"{output.name}: {GROUNDS} pieces of {len(files)} photographs", flush=True)
 
 
 def main() -> None:

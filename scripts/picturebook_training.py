@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from depthwise import quicken
 from picturebook_batches import PHASES, SEEDS, Batch, Batches, CompactTokenizer, normalize
+from picturebook_losses import contrastive_loss, duplicate_mask, naming_loss
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -34,7 +35,7 @@ from invert.picturebook.hard_negatives import portraits, similar_objects
 from invert.picturebook.linear_probe import LinearProbe, attributes
 from invert.picturebook.optimizers import build_optimizers
 from invert.picturebook.render import render
-from invert.picturebook.world import LAYOUTS, Scene, draw_scenes, objects
+from invert.picturebook.world import Scene, draw_scenes, objects
 
 RANKED = 512  # captions that retrieval ranks
 WARM_UP = 150  # steps until the learning rate's peak
@@ -46,7 +47,6 @@ TRAINED: dict[str, dict[str, Any]] = {
     name: {"embed_dim": 256, "vision_cfg": models.VISION[kind], "text_cfg": models.TEXT[name]}
     for name, kind in (("clip", models.EFFICIENT_NET), ("judge", models.RESIDUAL_NET))
 }
-NAMING_SCALE = 40.0  # of the cosines of pictures and names; about what the temperature has become
 
 
 def encode_text(model: nn.Module, ids: Tensor) -> Tensor:
@@ -124,11 +124,13 @@ class Training:
         compiled: bool = False,
         frozen: int = 0,
         named: int | None = None,
+        locked_text: bool = False,
     ) -> None:
         """steps: of the whole phase; the rate falls along a cosine to the last of them. drawings: see `Batches`.
 
         compiled: `torch.compile` the image tower. frozen: stages of the CLIP's trunk that stay as they are, from the first.
         named: objects, besides those that a batch shows, whose names its pictures are contrasted with; None: all.
+        locked_text: the text tower stays as it is (Zhai et al., arXiv 2111.07991), and what was made of it stays right.
         """
         torch.manual_seed(SEEDS[name])  # a script of its own: initialization has no other seed to take
         self.name, self.phase, self.steps, self.batch, self.rate, self.device = name, phase, steps, batch, rate, device
@@ -137,6 +139,10 @@ class Training:
         if phase == "drawings":
             self.probe.weights = list(DRAWINGS_PROBE)
         self.model.token_embedding.weight.requires_grad_((name, phase) != ("clip", "drawings"))
+        self.locked_text = locked_text
+        if locked_text:
+            self.model.requires_grad_(False)
+            self.model.visual.requires_grad_(True)
         self.named = named
         self.frozen = first_stages(self.model.visual, frozen)
         for module in self.frozen:
@@ -251,7 +257,8 @@ class Training:
         losses = {"contrast": contrast, "reading": probe}
         if self.phase == "drawings":
             things, labels = self.things_named(batch.labels)
-            losses["naming"] = naming_loss(picture, self.encode_names(things), labels.to(self.device))
+            names = self.locked_names[:, things] if self.locked_text else self.encode_names(things)
+            losses["naming"] = naming_loss(picture, names, labels.to(self.device))
         if len(batch.own):
             paired = batch.paired.nonzero()[:, 0].to(self.device)
             alike = F.cosine_similarity(picture[paired], self.teach(batch.own))
@@ -290,6 +297,12 @@ class Training:
         ]
         return self.tokenize(captions).unflatten(0, (2, -1)).to(self.device)
 
+    @cached_property
+    def locked_names(self) -> Tensor:
+        """`encode_names` of all objects by a text tower that stays as it is, (2, N, E)."""
+        with torch.no_grad():
+            return self.encode_names(torch.arange(len(objects())))
+
     def encode_names(self, things: Tensor) -> Tensor:
         """Unit latents of `names` of those objects (M,) as the text tower stands, (2, M, E)."""
         ids = self.names[:, things.to(self.device)].flatten(0, 1)
@@ -315,35 +328,3 @@ class Training:
         labels = torch.tensor([attributes(scene) for scene in scenes], device=self.device)
         right = {f"read_{k}": (part.argmax(1) == labels[:, k]).float().mean().item() for k, part in enumerate(logits)}
         return {"top1": retrieval(self.encode_images, self.encode_texts, n, seed), **right}
-
-
-def duplicate_mask(captions: list[str]) -> Tensor:
-    """Return (B, B) bool: true where two different pictures share a caption, so that neither is a negative."""
-    first: dict[str, int] = {}
-    index = torch.tensor([first.setdefault(text, i) for i, text in enumerate(captions)])
-    return (index[:, None] == index) & ~torch.eye(len(captions), dtype=torch.bool)
-
-
-def contrastive_loss(picture: Tensor, text: Tensor, logit_scale: Tensor, ignored: Tensor) -> Tensor:
-    """CLIP's loss (Radford et al., arXiv 2103.00020) over latents (B, E) whose i-th rows belong together.
-
-    ignored: (B, B) bool, pairs that are not contrasted.
-    """
-    logits = logit_scale.exp().clamp(max=100) * F.normalize(picture, dim=1) @ F.normalize(text, dim=1).T
-    logits = logits.masked_fill(ignored, -torch.inf)
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def naming_loss(picture: Tensor, names: Tensor, labels: Tensor) -> Tensor:
-    """Contrast pictures (B, E) with the names of all objects.
-
-    names: unit latents (2, N, E) of one thing and of two alike. labels: (B, 9) int64 of `attributes`, N for no second thing;
-    where a picture shows two different things, each of them counts half.
-    """
-    count = names.shape[1]
-    pair = labels[:, 4] == LAYOUTS.index("two")
-    cosines = torch.einsum("be,kne->bkn", F.normalize(picture, dim=1), names)
-    logits = NAMING_SCALE * torch.where(pair[:, None], cosines[:, 1], cosines[:, 0])
-    shown = F.one_hot(labels[:, :2], count + 1).sum(1)[:, :count].float()
-    return F.cross_entropy(logits, shown / shown.sum(1, keepdim=True))

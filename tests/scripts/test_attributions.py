@@ -19,7 +19,7 @@ def test_every_source_of_training_is_named_with_its_licence() -> None:
     for font in drawing_sources.FONTS:
         assert f"{font.package} {font.version}; {font.licence}" in drawings
     for package, licence in drawing_sources.DEBIAN.items():
-        assert package in (drawing_sources.CLDR, drawing_sources.WALLPAPERS) or f"{package}; {licence}" in drawings
+        assert package in (drawing_sources.CLDR, *drawing_sources.GROUNDS) or f"{package}; {licence}" in drawings
         assert (LICENCES / f"{package}.txt").stat().st_size > 500 and f"{package}.txt" in overview
     assert not [font.package for font in drawing_sources.KEPT_FONTS if font.package in drawings]
 
