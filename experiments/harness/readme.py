@@ -9,24 +9,45 @@ from experiments.harness.tables import TITLES, interval, seconds, token_passes
 
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"
-MEASURES = {"held-out": ("word_f1", "objects", "judge")}  # of other kinds OF_OTHERS: a wider table would not fit
-OF_OTHERS = ("word_f1", "objects")
-NAMES = {"foreign": "Twemoji", "stamps": "stamps", "clip-art": "clip art"}  # of kinds, in titles
+OF_SCENES, OF_OTHERS = ("word_f1", "objects", "judge"), ("word_f1", "objects")  # measures
+NAMES = {"foreign": "Twemoji", "stamps": "stamps", "clip-art": "clip art"}  # of kinds that others drew, in titles
 
 
 def headline(found: dict[str, Any]) -> str:
-    """One row a method: its pictures of each kind, quality on each, cost on the held-out ones.
+    """A table of the held-out scenes with the cost on them, and one of what others drew; one row a method.
 
     found: kind → method → measure, of `means`.
     """
-    columns = [(kind, measure) for kind in found for measure in MEASURES.get(kind, OF_OTHERS)]
-    titles = [TITLES[measure] + (f", {NAMES[kind]}" if kind in NAMES else "") for kind, measure in columns]
-    lines = [f"| method | pictures | {' | '.join(titles)} | token passes | seconds |", "| --- |" + " ---: |" * (len(titles) + 3)]
-    for method, row in found["held-out"].items():
-        cells = [cell(found[kind].get(method), measure) for kind, measure in columns]
-        pictures = " + ".join(str(found[kind][method]["pictures"]) for kind in found if method in found[kind])
-        lines.append(f"| `{method}` | {pictures} | {' | '.join(cells)} | {token_passes(row):,.0f} | {seconds(row)} |")
-    return "\n".join(lines) + "\n"
+    titles = ["method", "scenes", *(TITLES[measure] for measure in OF_SCENES), "token passes", "seconds"]
+    rows = [
+        [
+            f"`{method}`",
+            row["pictures"],
+            *(cell(row, measure) for measure in OF_SCENES),
+            f"{token_passes(row):,.0f}",
+            seconds(row),
+        ]
+        for method, row in found["held-out"].items()
+    ]
+    others = [kind for kind in NAMES if kind in found]
+    return table(titles, rows) + ("\nPictures that others drew:\n\n" + of_others(found, others) if others else "")
+
+
+def of_others(found: dict[str, Any], kinds: list[str]) -> str:
+    """Quality on those kinds."""
+    titles = ["method", "pictures", *(f"{TITLES[measure]}, {NAMES[kind]}" for kind in kinds for measure in OF_OTHERS)]
+    rows = []
+    for method in found["held-out"]:
+        of_kinds = [found[kind].get(method) for kind in kinds]
+        pictures = " + ".join(str(row["pictures"]) for row in of_kinds if row) or "–"
+        rows.append([f"`{method}`", pictures, *(cell(row, measure) for row in of_kinds for measure in OF_OTHERS)])
+    return table(titles, rows)
+
+
+def table(titles: list[str], rows: list[list[Any]]) -> str:
+    """Markdown; all columns but the first hold numbers."""
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def cell(row: dict[str, Any] | None, measure: str) -> str:
