@@ -19,7 +19,8 @@ from invert.word_table import PAD
 
 MAX_PHRASE = 4  # words of a phrase that is exchanged
 REQUIRED, INSERTED, REPLACED, DELETED, SWAPPED = range(5)  # in this order at a slot
-CROSSED, EXCHANGED = 1 << 44, 1 << 45  # begin the orders of crossovers and of phrases, which come after all slots
+# Begin the orders of crossovers, of phrases and of parts, which come after all slots.
+CROSSED, EXCHANGED, CUT = 1 << 44, 1 << 45, 1 << 46
 
 
 class Prompts(NamedTuple):
@@ -203,6 +204,16 @@ def add_phrases(splices: Splices, prompts: Prompts, phrases: Phrases, prior: Bat
     other = (own != phrases.words[phrase]).any(1)
     which, phrase, order = which[other], phrase[other], order[other]
     splices.add(prompt[which], order, i[which], resume=j[which], words=phrases.words[phrase])
+
+
+def add_parts(splices: Splices, prompts: Prompts) -> None:
+    """Each prompt up to a word, and each from a word on: a whole clause may say what is not there."""
+    prompt, slot = prompts.slots(ends=False)
+    inside = slot > 0
+    prompt, slot = prompt[inside], slot[inside]
+    order = CUT + 2 * torch.arange(len(slot))
+    splices.add(prompt, order, slot, resume=prompts.lengths[prompt])
+    splices.add(prompt, order + 1, torch.zeros_like(slot), resume=slot)
 
 
 def phrases_of(prompts: Prompts, prior: BatchedPrior) -> Phrases:

@@ -24,6 +24,7 @@ from invert.moves import (
     add_crossovers,
     add_deletions_and_swaps,
     add_insertions,
+    add_parts,
     add_phrases,
     add_replacements,
 )
@@ -84,6 +85,7 @@ class Round:
         add_deletions_and_swaps(splices, prompts)
         add_crossovers(splices, prompts, self.parents, self.prior, len(prompts.rows))
         add_phrases(splices, prompts, self.phrases, self.prior)
+        add_parts(splices, prompts)
         return splices.build(config.max_tokens)
 
     def _both(self, prompts: Prompts) -> Prompts:

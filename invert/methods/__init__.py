@@ -120,7 +120,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
     """One mode of CLIP Interrogator."""
     return Method(
         name,
-        revision=1,
+        revision=2,
         config_type=configs.NoConfig,
         run=Deferred(f"invert.methods.{module}:{mode}"),
         options=frozenset() if mode == "negative" else frozenset({"corpus", "caption"}),  # a negative prompt needs none
@@ -135,7 +135,7 @@ _MODES = {"": "best", "-fast": "fast", "-classic": "classic", "-negative": "nega
 _BUILTIN = (
     Method(
         "invert",
-        revision=1,
+        revision=2,
         config_type=configs.InvertMethodConfig,
         run=Deferred("invert.methods.invert:invert"),
         run_batch=Deferred("invert.methods.invert:invert_batch"),
@@ -183,7 +183,7 @@ _BUILTIN = (
     ),
     Method(
         "retrieve",
-        revision=1,
+        revision=2,
         config_type=configs.NoConfig,
         run=Deferred("invert.methods.retrieve:retrieve"),
         options=frozenset({"corpus", "ban"}),

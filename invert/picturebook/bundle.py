@@ -7,6 +7,7 @@ among them.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -25,6 +26,9 @@ from invert.picturebook.world import COLORS, CORNERS, PATTERNS, draw_scenes, obj
 from invert.target import modality_gap
 
 CORPUS_SIZE, CORPUS_SEED = 8_192, 1  # scenes of the training split
+# Of the corpus's captions, one in so many says nothing of the ground: the prior would else ask for a background on photographs
+# too, which have none to name. Of 1 to 25 %, 5 % served pictures on photographs best without costing others theirs.
+GROUNDLESS_EVERY = 20
 GAP_SCENES, GAP_SEED = 256, 0
 # Words of the grammar that join others, and those that say how things lie or how many they are.
 FUNCTION_WORDS = frozenset(
@@ -53,8 +57,10 @@ def load(clip: Clip) -> ModelBundle:
 
 
 def captions(n: int, seed: int) -> tuple[str, ...]:
-    """Distinct captions of n training scenes."""
-    return tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(n, seed)))
+    """Distinct captions of n training scenes, some of them without their ground."""
+    scenes = draw_scenes(n, seed)
+    scenes[::GROUNDLESS_EVERY] = [replace(scene, colors=(), pattern="plain") for scene in scenes[::GROUNDLESS_EVERY]]
+    return tuple(dict.fromkeys(map(caption, scenes)))
 
 
 def measure_gap(clip: Clip) -> Tensor:

@@ -153,7 +153,8 @@ class Search:
     def expand(self, prompt: Prompt, parents: Sequence[Prompt], phrases: Phrases) -> list[Candidate]:
         """Every prompt one move away that is worth scoring, then pairs of the best replacements."""
         least = self.prior.log_prob(prompt) - MAX_LOG_PROB_DROP
-        tried = itertools.chain(self.moves(prompt), self.crossovers(prompt, parents), self.phrase_swaps(prompt, phrases))
+        of_others = itertools.chain(self.crossovers(prompt, parents), self.phrase_swaps(prompt, phrases))
+        tried = itertools.chain(self.moves(prompt), of_others, self.parts(prompt))
         moves = [move for move in tried if self.prior.log_prob(move.words) >= least or self.missing(prompt)]
         singles = self.evaluate_moves(moves)
         return [*singles, *self.evaluate_moves(self.pairs(prompt, moves, singles))]
@@ -221,6 +222,12 @@ class Search:
             for phrase in phrases.get((before[i], after[j]), ()):
                 if phrase != prompt[i:j]:
                     yield Move(i, (*prompt[:i], *phrase, *prompt[j:]))
+
+    def parts(self, prompt: Prompt) -> Iterator[Move]:
+        """The prompt up to a word, and from a word on."""
+        for slot in range(1, len(prompt)):
+            yield Move(slot, prompt[:slot])
+            yield Move(0, prompt[slot:])
 
     def phrases_of(self, prompts: Iterable[Prompt]) -> Phrases:
         """The classes before and after a phrase of the prompts → the distinct phrases between them, in order."""
