@@ -34,7 +34,7 @@ GROUP_SIZE = 8  # scenes of a hard-negative group
 UNNAMED = 0.6  # share of the plain scenes of the phase "drawings" whose ground has no name
 OTHER_CHANGES = 0.5  # share of that phase's hard negatives in which something else than an object changes
 PLAINER = 0.4  # share of that phase's scenes that lose their style: styles are known by then, and hide who drew
-OTHERS_EVERY = 2  # of that phase's steps, one in so many shows others' drawings; the world's own, as it ships, have exact hues
+OTHERS_EVERY = 3  # of that phase's steps, one in so many shows others' drawings; the world's own, as it ships, have exact hues
 TINT_CHANGES = 0.35  # share of the hard negatives in the world's own drawings that have other tints, or none
 
 
@@ -111,7 +111,7 @@ def hard_negative_batch(step: int, seed: int, size: int, similar: list[list[int]
 
 
 def drawings_batch(step: int, seed: int, size: int, similar: list[list[int]]) -> tuple[list[Scene], list[str]]:
-    """A batch of hard negatives in the world's own drawings, then one of the other phases in others', in turn.
+    """Two batches of hard negatives in the world's own drawings, then one of the other phases in others', in turn.
 
     Most scenes in others' drawings are plain, and part of them on grounds that have no name; those of one hard-negative
     group stay alike in both, else the wrong captions would be easy to tell.
@@ -192,8 +192,7 @@ class Batches(Dataset[Batch]):
         labels = torch.tensor([attributes(scene) for scene in scenes])
         stated = mask_unstated(labels, scenes, captions) if captions else labels
         # A ground without a name is gray in the world's own drawing, and says so where the other hands' says nothing.
-        shows_own = self.phase == "drawings" and is_own(step)  # already, so there is nothing to teach
-        paired = [self.taught and not shows_own and bool(scene.colors) for scene in scenes]
+        paired = [self.taught and bool(scene.colors) for scene in scenes]
         shown = [scene for scene, too in zip(scenes, paired, strict=True) if too]
         own = as_bytes(render(shown, models.IMAGE_SIZE, jitter=1.0)) if shown else torch.empty(0)
         ids = self.tokenize(captions or [""])
@@ -213,13 +212,12 @@ class Batches(Dataset[Batch]):
     def render(self, scenes: list[Scene], step: int) -> Tensor:
         """Pixels (B, 3, S, S) uint8: augmented, but for half of the late phases' batches in the world's own drawings."""
         own = self.phase == "drawings" and is_own(step)
-        turn = step // OTHERS_EVERY if self.phase == "drawings" else step
-        if (self.phase == "families" or own) and turn % 2:
+        if (self.phase == "families" or own) and step % 2:
             return as_bytes(render(scenes, models.IMAGE_SIZE))
         noise = torch.Generator().manual_seed(step)
         artwork = None if own else self.artwork
         # Two batches of four are as sharp as the CLIP can see: others' pictures are larger than the world's own.
-        size = self.sharp if self.taught and turn % 4 > 1 else models.IMAGE_SIZE
+        size = self.sharp if self.taught and step % 4 > 1 else models.IMAGE_SIZE
         return as_bytes(augment(render(scenes, size, jitter=1.0, artwork=artwork), noise))
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:

@@ -92,6 +92,13 @@ def test_its_corpus_holds_no_caption_of_a_held_out_scene(picturebook_bundle):
     assert {caption(scene) for scene in draw_scenes(500, 0, "held-out")}.isdisjoint(prompts)
 
 
+def test_some_captions_of_its_corpus_say_nothing_of_a_ground():
+    prompts = picturebook_world.captions(400, 3)
+    bare = [prompt for prompt in prompts if "background" not in prompt]
+    assert 0 < len(bare) <= len(prompts) / picturebook_world.GROUNDLESS_EVERY + 1
+    assert all(f"{prompt} on " not in " ".join(prompts) for prompt in bare)  # each is a scene of its own
+
+
 def test_the_judge_is_loaded_by_name_too(picturebook_bundle):
     judge = load_clip("picturebook-judge", device="cpu")
     assert torch.equal(judge.token_embeddings, picturebook_bundle.evaluator().token_embeddings)
