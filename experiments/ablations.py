@@ -25,7 +25,7 @@ from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
 from experiments.harness.tables import TITLES, markdown
 from invert.inverter import Inverter
-from invert.methods import Method, register
+from invert.methods import Method, get_method, register
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.invert import invert, objective_weights, search_config, searched, soft_stage, soft_words
 from invert.methods.task import InversionOutput, InversionTask
@@ -81,11 +81,12 @@ def variants() -> list[MethodEntry]:
 
 
 def register_variants() -> None:
-    """Enter every variant as a method of its own."""
+    """Enter every variant as a method of its own, measured anew with what it varies."""
+    revision = get_method(WHOLE).revision
     for part in (*WITHOUT, BOTH):
         run_variant = globals()[f"without_{part.replace('-', '_')}"]
-        register(Method(f"invert-without-{part}", 1, InvertMethodConfig, run_variant, options=frozenset({"corpus"})))
-    register(Method("invert-with-sparse-start", 1, InvertMethodConfig, with_sparse_start))
+        register(Method(f"invert-without-{part}", revision, InvertMethodConfig, run_variant, options=frozenset({"corpus"})))
+    register(Method("invert-with-sparse-start", revision, InvertMethodConfig, with_sparse_start))
 
 
 def changed(

@@ -33,7 +33,7 @@ from experiments.harness.statistics import by_picture, means, paired
 from invert.diffusion.drawing import to_pil
 from invert.diffusion.roundtrip import RegenerationScores, regenerate
 from invert.inverter import Inverter
-from invert.methods import Method, register
+from invert.methods import Method, get_method, register
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.denoiser import denoiser_of, load_generator
 from invert.methods.invert import invert
@@ -103,7 +103,7 @@ def loaded_judge(device: torch.device) -> Judge:
 def found_prompts(inverter: Inverter, judge: Judge, pictures: list[Picture], context: Context) -> dict[str, list[str]]:
     """Each method's prompts, in the order of the pictures."""
     records = list(Bench("compare", inverter, judge).records(entries(AS_COMPARED, context.quick), pictures, 1))
-    register(Method("invert-chosen", 1, InvertMethodConfig, chosen))
+    register(Method("invert-chosen", get_method("invert").revision, InvertMethodConfig, chosen))
     own = Bench(context.name, inverter, judge)
     records += own.records([PH2P, CHOSEN], pictures, 1)
     if context.for_the_repository:

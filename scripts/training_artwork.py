@@ -115,9 +115,7 @@ class ManyHands:
         for i, rng in enumerate(rngs):
             if rng.random() < PHOTOGRAPHS_SHARE:
                 images[i] = self._photograph(rng, size)
-                continue
-            kind = rng.random()
-            if kind < 0.3:
+            elif (kind := rng.random()) < 0.3:
                 images[i] = gradient(rng, size, device)
             elif kind < 0.7:
                 images[i] = texture(rng, size, device)

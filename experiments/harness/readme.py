@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.harness.runner import FOLDER
-from experiments.harness.tables import TITLES, interval, seconds, token_passes
+from experiments.harness.tables import TITLES, interval, seconds, table, token_passes
 
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- compare: written by `python -m experiments run compare` -->\n", "<!-- /compare -->"
@@ -44,21 +44,15 @@ def of_others(found: dict[str, Any], kinds: list[str]) -> str:
     return table(titles, rows)
 
 
-def table(titles: list[str], rows: list[list[Any]]) -> str:
-    """Markdown; all columns but the first hold numbers."""
-    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
 def cell(row: dict[str, Any] | None, measure: str) -> str:
     return interval(row[measure], 2) if row else "–"
 
 
-def with_headline(text: str, table: str) -> str:
-    """The README's text with the table between its two marks; ValueError where they are missing."""
+def with_headline(text: str, tables: str) -> str:
+    """The README's text with the tables between its two marks; ValueError where they are missing."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return before + BEGIN + table + END + after
+    return before + BEGIN + tables + END + after
 
 
 def write_headline(found: dict[str, Any]) -> None:

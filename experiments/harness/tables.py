@@ -19,15 +19,18 @@ TITLES = {
 
 def markdown(summary: dict[str, Any], measures: Sequence[str] = QUALITY) -> str:
     """One row a method: means with half-widths of their intervals, seconds and token passes."""
-    lines = [
-        "| method | pictures | " + " | ".join(TITLES[m] for m in measures) + " | seconds | token passes |",
-        "| --- |" + " ---: |" * (len(measures) + 3),
+    titles = ["method", "pictures", *(TITLES[m] for m in measures), "seconds", "token passes"]
+    rows = [
+        [f"`{method}`", row["pictures"], *(interval(row[m]) for m in measures), seconds(row), f"{token_passes(row):,.0f}"]
+        for method, row in summary.items()
     ]
-    for method, row in summary.items():
-        cells = [interval(row[m]) for m in measures]
-        cost = f"{seconds(row)} | {token_passes(row):,.0f}"
-        lines.append(f"| `{method}` | {row['pictures']} | {' | '.join(cells)} | {cost} |")
-    return "\n".join(lines) + "\n"
+    return table(titles, rows)
+
+
+def table(titles: list[str], rows: list[list[Any]]) -> str:
+    """Markdown; all columns but the first hold numbers."""
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def token_passes(row: dict[str, Any]) -> float:

@@ -107,6 +107,8 @@ def test_published_runs_are_of_todays_methods_and_weights(name):
         if record["method"] in METHODS:  # not a variant that its experiment registers
             assert record["revision"] == records.revision_of(record["method"])
             assert record["weights"] == records.weights_of(record["method"] in ("ph2p", "textual-inversion"))
+        elif record["method"].startswith("invert-"):
+            assert record["revision"] == records.revision_of("invert")
 
 
 def test_published_runs_count_only_where_they_are_asked_for(bench, tmp_path, monkeypatch):
