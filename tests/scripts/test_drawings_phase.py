@@ -27,12 +27,13 @@ from picturebook_losses import NAMING_SCALE, naming_loss
 from picturebook_training import Training
 
 OTHERS = 8  # a step that shows others' drawings, in scenes drawn at random
+NAMED = 30  # names that a step contrasts its pictures with, where they do not matter
 STARTS = Path(__file__).parents[2] / "experiments" / "starts"
 
 
 @pytest.fixture(scope="module")
 def training() -> Training:
-    return Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"))
+    return Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), named=NAMED)
 
 
 def test_the_clips_token_table_is_left_out_of_training(training: Training) -> None:
@@ -78,7 +79,7 @@ def test_the_clip_begins_with_imagenets_trunk_and_the_teachers_words(
 
 
 def test_the_first_stages_stay_as_they_are(drawings: Path) -> None:
-    training = Training("clip", "drawings", 4, 2, 1e-2, torch.device("cpu"), drawings, frozen=3)
+    training = Training("clip", "drawings", 4, 2, 1e-2, torch.device("cpu"), drawings, named=NAMED, frozen=3)
     before = {name: value.clone() for name, value in training.model.visual.state_dict().items()}
     training.advance(training.batches()[OTHERS])
     moved = {name for name, value in training.model.visual.state_dict().items() if not torch.equal(value, before[name])}
@@ -104,11 +105,12 @@ def test_a_probe_alone_goes_on_with_the_weights_that_ship(name: str, monkeypatch
     training.start_from(STARTS / f"{name}.safetensors")
     ships = models.compact_state(models.WEIGHTS / f"{name}.safetensors")
     assert all(torch.equal(value, ships[key].to(value.dtype)) for key, value in training.model.state_dict().items())
-    assert training.held_out(picturebook_training.RANKED, 7)["read_0"] > 0.85  # it reads the first object off these latents
+    monkeypatch.setattr(picturebook_training, "retrieval", lambda *_: 0.0)  # which captions come first is asked elsewhere
+    assert training.held_out(200, 7)["read_0"] > 0.85  # it reads the first object off these latents
 
 
 def test_the_rate_falls_with_the_steps_or_with_the_time(training: Training, drawings: Path) -> None:
-    training = Training("judge", "drawings", 1000, 2, 1.0, torch.device("cpu"), drawings)
+    training = Training("judge", "drawings", 1000, 2, 1.0, torch.device("cpu"), drawings, named=NAMED)
     batch = training.batches()[OTHERS]
     rates = []
     for spent in (0.0, 0.5, 1.0):
@@ -133,11 +135,11 @@ def test_a_picture_is_contrasted_with_the_names_of_what_it_shows() -> None:
 
 
 def test_a_part_of_the_names_gives_the_loss_among_them(training: Training) -> None:
-    few = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), named=30)
+    few = Training("clip", "drawings", 4, 8, 1e-3, torch.device("cpu"), named=NAMED)
     labels = torch.zeros(4, 9, dtype=torch.long)
     labels[:, :2] = torch.tensor([[5, len(objects())], [5, 9], [1051, len(objects())], [0, 700]])
     things, placed = few.things_named(labels)
-    assert len(things) <= 30 + 6 and {0, 5, 9, 700, 1051} <= set(things.tolist())
+    assert len(things) <= NAMED + 6 and {0, 5, 9, 700, 1051} <= set(things.tolist())
     assert things[placed[placed[:, 1] < len(things)][:, :2]].tolist() == [[5, 9], [0, 700]]
     names = F.normalize(torch.randn(2, len(objects()), 16, generator=torch.Generator().manual_seed(0)), dim=2)
     picture = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))

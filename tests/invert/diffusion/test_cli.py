@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,13 @@ def test_the_report_shows_what_the_prompt_and_the_soft_prompt_draw(
 def test_the_generator_puts_the_prompt_first_whose_images_are_nearest(
     monkeypatch: pytest.MonkeyPatch, picture: Path, picturebook_reader: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawing = ("--select", "generator", "--generate", 2, "--generator", picturebook_reader)
+    drawing = ("--select", "generator", "--generate", 2, "--generator", picturebook_reader, "--steps", 3)
     assert run(monkeypatch, picture, *QUICK, *drawing, "--top", 3, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     prompts = [alternative["prompt"] for alternative in result["alternatives"]]
     assert len(prompts) == 3 and result["prompt"] == prompts[0]
     generator, judge = Generator.load(str(picturebook_reader), "cpu"), load_clip("picturebook-judge", "cpu")
+    generator.config = replace(generator.config, steps=3)
     assert regenerate(generator, judge, Image.open(picture), prompts, seeds=[0, 1]).best_first() == [0, 1, 2]
 
 
