@@ -25,7 +25,7 @@ from experiments.harness.compare_page import write_page
 from experiments.harness.environment import chosen, count, counts, is_on
 from experiments.harness.measures import Judge
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures, scene_pictures
-from experiments.harness.readme import write_headline
+from experiments.harness.readme import COMPARE, headline, write_table
 from experiments.harness.records import TRUTH, MethodEntry, RunRecord
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means, paired
@@ -78,7 +78,7 @@ def run(context: Context) -> dict[str, Any]:
     pareto(found, context)
     gains = over_optimization(records, context)
     if context.for_the_repository and "held-out" in found:
-        write_headline(found)
+        write_table(COMPARE, headline(found))
         bench.publish()
     write_page(context.path("report.html"), found, differences, records, pictures)
     return {

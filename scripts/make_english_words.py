@@ -6,19 +6,23 @@
 A word is taken where WordNet 3.0 has it, or has what it is an inflected form of, and people write it (wordfreq's Zipf
 scale: 3 is once in a million words). A phrase of several words is taken where WordNet has it as one entry and every
 word of it is frequent. Each line holds text, Zipf frequency times 100, kinds separated by commas (WordNet's
-lexicographer files for nouns, most frequent sense first; "adj", "verb", "adv", "plural", "ing", "function"), and for a
-noun that has one in use, its plural. Sources: Miller (1995), WordNet; Speer (2022), wordfreq 3.
+lexicographer files for nouns, most frequent sense first; "adj", "verb", "adv", "plural", "ing", "function"), for a
+noun that has one in use, its plural, and for a word that names something visible often enough, the Zipf frequency times
+100 of those uses alone (`english_uses.py`). Sources: Miller (1995), WordNet; Speer (2022), wordfreq 3.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from english_uses import Uses
 from wordfreq import top_n_list, zipf_frequency
 
+from invert.english.tables import VISIBLE_KINDS
 from invert.lexicon import ENGLISH_FUNCTION_WORDS
 
 OUTPUT = Path(__file__).parents[1] / "invert" / "english" / "words.tsv"
@@ -42,6 +46,12 @@ NOUN_KINDS = {
 }  # fmt: skip
 # Kinds of which phrases are taken too: what a picture can show.
 VISIBLE = {"animal", "artifact", "artifact-name", "food", "object", "object-name", "person", "phenomenon", "plant", "body"}
+# Words that say how others stand to each other, beside the function words that prompts are made of.
+FUNCTION_WORDS = ENGLISH_FUNCTION_WORDS | frozenset(
+    "i you my we your me us our them if so how because other another just about also only then very too next yet "  # noqa: SIM905
+    "top side front outside inside among upon toward towards beyond".split()
+)
+NAMES_HOLD = frozenset({"can", "being"})  # function words that are nouns in the names of things
 NAME = re.compile(r"[a-z]+(?: [a-z]+)*")
 
 
@@ -129,6 +139,7 @@ class Words:
         self.kinds: dict[str, list[str]] = {}
         self.plural: dict[str, str] = {}
         self.modern: set[str] = set()
+        self.verb_forms: dict[str, list[str]] = {}  # verb → its inflected forms
         self.common = set(top_n_list("en", 400_000))
 
     def frequent(self, text: str, at_least: float = MIN_ZIPF) -> bool:
@@ -137,7 +148,7 @@ class Words:
         parts = text.split(" ")
         if len(parts) == 1:
             return text in self.common and zipf_frequency(text, "en") >= at_least and (len(text) > 2 or text in SHORT)
-        if len(parts) > MAX_PHRASE_WORDS or not ENGLISH_FUNCTION_WORDS.isdisjoint(parts):
+        if len(parts) > MAX_PHRASE_WORDS or not (ENGLISH_FUNCTION_WORDS - NAMES_HOLD).isdisjoint(parts):
             return False
         return min(zipf_frequency(part, "en") for part in parts) >= MIN_PART_ZIPF
 
@@ -151,7 +162,7 @@ SHORT = {"ox", "up", "go", "ax"}  # the words of two letters that are no abbrevi
 
 def collect(folder: Path) -> Words:
     words = Words()
-    for text in ENGLISH_FUNCTION_WORDS:
+    for text in FUNCTION_WORDS:
         words.add(text, ["function"])
     nouns, noun_forms = synsets(folder, "noun"), exceptions(folder, "noun")
     irregular_plural = {lemma: form for form, lemma in noun_forms.items()}
@@ -190,7 +201,9 @@ def collect(folder: Path) -> Words:
         if " " in lemma or not words.frequent(lemma) or OFFENSIVE.search(glosses(folder, senses)[0]):
             continue
         words.add(lemma, ["verb"])
-        for kind, forms in (("ing", ing(lemma)), ("past", past(lemma, verb_forms)), ("verb", plurals(lemma, {}))):
+        inflected = (("ing", ing(lemma)), ("past", past(lemma, verb_forms)), ("verb", plurals(lemma, {})))
+        words.verb_forms[lemma] = [form for _, forms in inflected for form in forms]
+        for kind, forms in inflected:
             for form in forms:
                 if words.frequent(form):
                     words.add(form, [kind])
@@ -216,13 +229,17 @@ def main() -> None:
     parser.add_argument(
         "--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder of WordNet's index and data files"
     )
-    words = collect(parser.parse_args().wordnet)
+    folder = parser.parse_args().wordnet
+    words = collect(folder)
+    uses = Uses(folder, NOUN_KINDS, words.verb_forms.items())
     lines = []
     for text, kinds in words.kinds.items():
         zipf = max(zipf_frequency(text, "en"), MIN_MODERN_ZIPF if text in words.modern else 0)
-        lines.append((-round(100 * zipf), text, ",".join(kinds), words.plural.get(text, "")))
+        share = uses.visible_share(text, kinds, VISIBLE_KINDS)
+        seen = str(round(100 * (zipf + math.log10(share)))) if share else ""
+        lines.append((-round(100 * zipf), text, ",".join(kinds), words.plural.get(text, ""), seen))
     lines.sort()
-    OUTPUT.write_text("".join(f"{text}\t{-zipf}\t{kinds}\t{plural}\n" for zipf, text, kinds, plural in lines))
+    OUTPUT.write_text("".join(f"{text}\t{-zipf}\t{kinds}\t{plural}\t{seen}\n" for zipf, text, kinds, plural, seen in lines))
     print(f"{len(lines)} words and phrases")
 
 

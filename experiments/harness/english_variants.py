@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from invert.bundle import ModelBundle
 from invert.corpus import Corpus
-from invert.english.bundle import trained_words
+from invert.english.bundle import PRIOR_SIZE, trained_words
+from invert.english.categories import category
 from invert.english.compose import Composer, _Beam
 from invert.english.corpus import PromptWriter
 from invert.english.tables import phrases
 from invert.methods.labels import LabelTables
+from invert.prior.category_ngram import CategoryNgramPrior
 from invert.together import Steps
 
 GROUND = "background"
@@ -52,6 +54,13 @@ def without_phrases(bundle: ModelBundle) -> ModelBundle:
     return replace(bundle, lexicon=replace(bundle.lexicon, words=single))
 
 
+def without_frequencies(bundle: ModelBundle) -> ModelBundle:
+    """All words of a class are alike to its prior."""
+    return replace(
+        bundle, learn_prior=lambda corpus, lexicon: CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category)
+    )
+
+
 def without_grounds(bundle: ModelBundle) -> ModelBundle:
     """Every sentence about a background left out, of the corpus, of what it teaches, and of the composed starts."""
     kept = tuple(text for text in bundle.corpus.prompts if GROUND not in text.split())
@@ -70,6 +79,7 @@ CHANGES: dict[str, Callable[[ModelBundle], ModelBundle]] = {
     "not-composed": not_composed,
     "without-corpus": without_corpus,
     "without-phrases": without_phrases,
+    "without-frequencies": without_frequencies,
     "without-background": without_grounds,
     "own-lists": with_own_lists,
 }

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from functools import cache, reduce
 from typing import Any, NamedTuple
 
-from experiments.harness.readme import BEGIN, END
+from experiments.harness.readme import COMPARE, OPEN_WORLD, marks
 from experiments.harness.runner import FOLDER, RESULTS
 
 ROOT = FOLDER.parent
 NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?")
 # What holds no figures: the comparison's table (a test of its own), code, comments, tags, the targets of links.
 HIDDEN = [
-    re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL),
+    *(re.compile(".*?".join(map(re.escape, marks(name))), re.DOTALL) for name in (COMPARE, OPEN_WORLD)),
     re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL),
     re.compile(r"<!--.*?-->", re.DOTALL),
     re.compile(r"<[^>]+>"),

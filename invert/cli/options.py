@@ -107,7 +107,9 @@ class SearchOptions:
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of one method, as in pez.lr=0.2; may be given more than once.")
     ] = None
-    budget: Annotated[int | None, typer.Option(help="Text-encoder token passes to spend at most.")] = None
+    budget: Annotated[
+        int | None, typer.Option(help="Text-encoder token passes after which the search ends, to within a batch of them.")
+    ] = None
     seconds: Annotated[float | None, typer.Option(help="Seconds to spend on an image at most.")] = None
     generator: Annotated[
         str | None,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from invert.bundle import ModelBundle
 from invert.corpus import Corpus
 from invert.english.categories import ADJECTIVE_TABLES, category
 from invert.english.compose import Composer
-from invert.english.corpus import PromptWriter
+from invert.english.corpus import PromptWriter, noun_weight
 from invert.english.tables import entries, phrases
 from invert.english.token_ids import KnownIds
 from invert.errors import InputError
@@ -84,4 +85,17 @@ def style_phrases() -> list[str]:
 
 def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
     """The class n-gram of English classes."""
-    return CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category)
+    return CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category, frequency=frequency)
+
+
+@cache
+def _noun_weights() -> dict[str, float]:
+    """Every noun, singular and plural, with how often it is written about."""
+    nouns = [entry for entry in entries() if entry.visible_kind]
+    plurals = {entry.plural: noun_weight(entry) for entry in nouns if entry.plural}
+    return plurals | {entry.text: noun_weight(entry) for entry in nouns}
+
+
+def frequency(text: str) -> float:
+    """How often a word is expected beside others of its class; words that are no nouns all alike."""
+    return _noun_weights().get(text, 1.0)

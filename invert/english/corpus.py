@@ -45,9 +45,14 @@ def with_article(phrase: str) -> str:
     return f"{'an' if VOWEL_SOUND.match(phrase) else 'a'} {phrase}"
 
 
-def usual_zipf(entry: Entry) -> float:
-    """A word's frequency, or a phrase's without what the estimate adds."""
-    return entry.zipf - (PHRASE_PENALTY if " " in entry.text else 0)
+def noun_zipf(entry: Entry) -> float:
+    """How frequent a noun is, a phrase without what the estimate adds; 0 where it names nothing visible."""
+    return 0.0 if entry.visible_zipf is None else entry.visible_zipf - (PHRASE_PENALTY if " " in entry.text else 0)
+
+
+def noun_weight(entry: Entry) -> float:
+    """How often a noun is written about, beside others."""
+    return 10 ** (noun_zipf(entry) / 2) * KIND_WEIGHTS.get(entry.visible_kind or "", 1)
 
 
 class PromptWriter:
@@ -55,9 +60,8 @@ class PromptWriter:
 
     def __init__(self, knows: Callable[[str], bool] = lambda text: True) -> None:
         """knows: whether a phrase may be used: a model whose training vocabulary is known learns no others."""
-        self.nouns = [one for one in entries() if usual_zipf(one) >= MIN_ZIPF and one.visible_kind and knows(one.text)]
-        weights = (10 ** (usual_zipf(one) / 2) * KIND_WEIGHTS.get(one.visible_kind or "", 1) for one in self.nouns)
-        self.cumulative = list(itertools.accumulate(weights))
+        self.nouns = [one for one in entries() if noun_zipf(one) >= MIN_ZIPF and one.visible_kind and knows(one.text)]
+        self.cumulative = list(itertools.accumulate(map(noun_weight, self.nouns)))
         self.tables = {name: [phrase for phrase in table if knows(phrase)] for name, table in phrases().items()}
         self.colors, self.sizes, self.looks, self.patterns, self.counts, self.relations, self.holds = (
             [text for text in words if knows(text)] for words in (COLORS, SIZES, LOOKS, PATTERNS, COUNTS, RELATIONS, HOLDS)

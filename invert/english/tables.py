@@ -17,16 +17,22 @@ VISIBLE_KINDS = frozenset(
 
 
 class Entry(NamedTuple):
-    """An English word or phrase: its Zipf frequency, what it names (the most frequent sense first), its plural or ""."""
+    """An English word or phrase: its Zipf frequency, what it names (the most frequent sense first), its plural or "".
+
+    visible_zipf: the Zipf frequency of those uses that name something visible; None where they are too few to count.
+    """
 
     text: str
     zipf: float
     kinds: tuple[str, ...]
     plural: str
+    visible_zipf: float | None
 
     @property
     def visible_kind(self) -> str | None:
         """What it names in a picture, by the first of its senses that does; by the first of all where the word is rare."""
+        if self.visible_zipf is None:
+            return None
         n_kinds = 4 if self.zipf >= 2.5 else 1
         return next((kind for kind in self.kinds[:n_kinds] if kind in VISIBLE_KINDS), None)
 
@@ -36,7 +42,10 @@ def entries() -> tuple[Entry, ...]:
     """All words and phrases, the most frequent first."""
     lines = files(__package__).joinpath("words.tsv").read_text(encoding="utf-8").splitlines()
     fields = (line.split("\t") for line in lines)
-    return tuple(Entry(text, int(zipf) / 100, tuple(kinds.split(",")), plural) for text, zipf, kinds, plural in fields)
+    return tuple(
+        Entry(text, int(zipf) / 100, tuple(kinds.split(",")), plural, int(visible) / 100 if visible else None)
+        for text, zipf, kinds, plural, visible in fields
+    )
 
 
 @cache

@@ -32,7 +32,7 @@ from invert.token_index import TokenIndex
 
 MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
 WORDS_PER_TOKEN, WORDS_PER_CONCEPT = 3, 2
-TOKEN_PER_SPREAD, NAT_PER_SPREAD = 0.006, 0.06  # what a token must earn, and a nat is worth, in standard deviations
+TOKEN_PER_SPREAD, NAT_PER_SPREAD = 0.07, 0.06  # what a token must earn, and a nat is worth, in standard deviations
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,18 +54,23 @@ class NgramBatch:
         self.prior, self.table, self.tables = prior, table, prior.tables
         self._number = {name: i for i, name in enumerate(prior.classes)}
         self._class = torch.cat([torch.tensor([self.tables.nothing]), prior.word_class])  # (V,)
+        self._own = torch.tensor([0.0, *map(prior.own_log_prob, prior.lexicon.words)], dtype=torch.float64)  # (V,)
 
     def classes(self, rows: Tensor) -> Tensor:
         """Class numbers (N, L); `nothing` for PAD."""
         met = self.table.words[len(self._class) :]
         if met:
             self._class = torch.cat([self._class, torch.tensor([self._number[self.prior.class_of(word)] for word in met])])
+            own = torch.tensor([self.prior.own_log_prob(word) for word in met], dtype=torch.float64)
+            self._own = torch.cat([self._own, own])
         return self._class[rows]
 
     def log_probs(self, rows: Tensor, lengths: Tensor) -> Tensor:
         log_p = self.tables.log_probs(self.classes(rows), lengths)
-        per_token = self.prior.per_extra_token
-        return log_p + per_token * (self.table.token_counts(rows) - lengths).double() if per_token else log_p
+        own = torch.zeros_like(log_p)
+        for of_place in self._own[rows].T:  # in the order in which the prior adds them, so that no bit differs
+            own += of_place
+        return log_p + own
 
     def slot_log_probs(self, rows: Tensor, lengths: Tensor, prompt: Tensor, slot: Tensor, insert: bool) -> Tensor:
         classes = self.classes(rows)

@@ -146,9 +146,8 @@ class ClassNgramPrior:
         """(…, K) by class → (…, W) by word."""
         return by_class[..., self.word_class]
 
-    @property
-    def per_extra_token(self) -> float:
-        """log p that each token of a word beyond its first adds."""
+    def own_log_prob(self, word: Word) -> float:
+        """log p that a word adds to its class's, which all words of the class share."""
         return 0.0
 
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:

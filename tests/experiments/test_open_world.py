@@ -69,6 +69,7 @@ def test_each_variant_lacks_what_its_name_says(small: ModelBundle) -> None:
     grounds = [text for text in small.corpus.prompts if "background" in text]
     assert grounds and not any("background" in text.split() for text in changed["without-background"].corpus.prompts)
     assert len(changed["without-corpus"].corpus.prompts) == 1 and changed["without-corpus"].prior is small.prior
+    assert small.prior.log_shares and not changed["without-frequencies"].prior.log_shares
     assert changed["own-lists"].labels.mediums and changed["own-lists"].labels.flavors
 
 

@@ -29,7 +29,7 @@ from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.soft_stage import check_soft_stage
 from invert.models.clip import Clip
-from invert.prior.category_ngram import UNKNOWN, CategoryNgramPrior
+from invert.prior.category_ngram import SHARE_WEIGHT, UNKNOWN, CategoryNgramPrior
 from invert.target import image_latent
 
 
@@ -42,7 +42,7 @@ def writer(picturebook: Clip) -> PromptWriter:
 def prior(picturebook: Clip, writer: PromptWriter) -> CategoryNgramPrior:
     texts = [*ENGLISH_FUNCTION_WORDS, *(one.text for one in writer.nouns), *writer.colors, "background", "picture", "striped"]
     lexicon = Lexicon.of_texts(texts, ENGLISH_FUNCTION_WORDS, picturebook.tokenizer.encode)
-    return CategoryNgramPrior(writer.prompts(2000), lexicon, category)
+    return CategoryNgramPrior(writer.prompts(2000), lexicon, category, frequency=english.frequency)
 
 
 def test_there_are_many_words_and_phrases_each_once_and_no_ends_of_words():
@@ -70,6 +70,9 @@ def test_articles(phrase, said):
         ("red", "color"),
         ("silverware", "mass"),
         ("zzz", UNKNOWN),
+        ("left", "abstract"),  # of its uses few name what a picture shows
+        ("good", "adj"),
+        ("train", "noun"),  # also a verb
     ],
 )
 def test_words_that_may_stand_for_each_other_share_a_category(text, name):
@@ -109,9 +112,16 @@ def test_log_probs_of_a_slot_differ_as_whole_prompts_do(prior):
 def test_a_word_of_many_tokens_earns_no_more_than_a_short_one(prior):
     nouns = [word for word in prior.lexicon.words if category(word.text) == "noun"]
     article = prior.lexicon.word("a")
-    one, many = ((article, next(word for word in nouns if len(word.ids) == n)) for n in (1, 3))
-    objective = [prior.log_prob(prompt) - prior.per_token * sum(len(word.ids) for word in prompt) for prompt in (one, many)]
-    assert objective[0] == pytest.approx(objective[1])
+    one, many = (next(word for word in nouns if len(word.ids) == n) for n in (1, 3))
+    share = [SHARE_WEIGHT * prior.log_shares[word.text] for word in (one, many)]
+    prompts = [(article, word) for word in (one, many)]
+    objective = [prior.log_prob(prompt) - prior.per_token * sum(len(word.ids) for word in prompt) for prompt in prompts]
+    assert objective[0] - share[0] == pytest.approx(objective[1] - share[1])
+
+
+def test_a_frequent_noun_is_likelier_than_a_rare_one(prior):
+    dog, rare = (prior.lexicon.segment(f"a {text} on a red background") for text in ("dog", "okapi"))
+    assert prior.log_prob(dog) > prior.log_prob(rare) + 1
 
 
 def test_it_composes_starts_and_finds_a_prompt_within_the_budget(picturebook, pictures, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from invert.lexicon import Lexicon, Word
 from invert.prior.batched import OneByOne, batched
-from invert.prior.category_ngram import CategoryNgramPrior
+from invert.prior.category_ngram import SHARE_WEIGHT, UNKNOWN, CategoryNgramPrior
 from invert.prior.class_ngram import ClassNgramPrior
 from invert.prior.uniform import UniformPrior
 from invert.rounds import moved
@@ -24,11 +25,16 @@ def lexicon() -> Lexicon:
     return Lexicon(words, frozenset(TEXTS[:7]), lambda text: [90 + len(text)])
 
 
-@pytest.fixture(params=["learned", "given"])
+def initial(text: str) -> str:
+    return text if len(text) < 3 else text[0]
+
+
+@pytest.fixture(params=["learned", "given", "weighed"])
 def prior(request):
     if request.param == "learned":
         return ClassNgramPrior(SENTENCES, lexicon(), order=4)
-    return CategoryNgramPrior(SENTENCES, lexicon(), lambda text: text if len(text) < 4 else text[0], order=3)
+    frequency = {"given": None, "weighed": lambda text: 1.0 + len(text)}[request.param]
+    return CategoryNgramPrior(SENTENCES, lexicon(), initial, order=3, frequency=frequency)
 
 
 @pytest.fixture
@@ -96,3 +102,27 @@ def test_probabilities_out_of_every_state_add_up_to_one(prior):
     tables = prior.tables
     p = tables.costs[:, : tables.end + 1].exp().sum(1)
     torch.testing.assert_close(p, torch.ones_like(p))
+
+
+def test_words_share_their_class_by_what_was_seen_and_what_is_expected():
+    prior = CategoryNgramPrior(SENTENCES, lexicon(), initial, frequency=lambda text: 3.0 if text == "fish" else 1.0)
+    by_class: dict[str, float] = {}
+    for text, share in prior.log_shares.items():
+        by_class[prior.class_by_text[text]] = by_class.get(prior.class_by_text[text], 0.0) + math.exp(share)
+    assert list(by_class.values()) == pytest.approx([1.0] * len(by_class))
+    # Seen 8 times "fox" and 4 times "fish"; 2 observations are expected, three of four of them "fish".
+    assert math.exp(prior.log_shares["fox"]) == pytest.approx((8 + 2 * 1 / 4) / 14)
+    assert math.exp(prior.log_shares["fish"]) == pytest.approx((4 + 2 * 3 / 4) / 14)
+
+
+def test_of_two_words_of_a_class_the_more_frequent_is_likelier():
+    prior = CategoryNgramPrior(SENTENCES, lexicon(), initial, frequency=lambda text: 1.0)
+    article, fox, fish = (prior.lexicon.word(text) for text in ("a", "fox", "fish"))
+    least = prior.log_prob((article, fish)) - prior.log_prob((article, fox))
+    assert least == pytest.approx(SHARE_WEIGHT * math.log(5 / 9))
+
+
+def test_a_word_that_no_sentence_and_no_lexicon_holds_is_as_likely_as_the_rarest_of_unknown_ones():
+    prior = CategoryNgramPrior(SENTENCES, lexicon(), lambda text: UNKNOWN if len(text) > 5 else text, frequency=len)
+    rarest = min(share for text, share in prior.log_shares.items() if prior.class_by_text[text] == UNKNOWN)
+    assert rarest < 0 and prior.own_log_prob(Word("zebra", (95,))) == SHARE_WEIGHT * rarest
