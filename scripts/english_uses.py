@@ -7,10 +7,8 @@ A verb's count goes to its forms by their frequencies, so that "saw" is what som
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-
-from wordfreq import word_frequency
 
 PARTS = {"2": "verb", "3": "adj", "4": "adv", "5": "adj"}  # WordNet's numbers of parts of speech; 1 is a noun
 FORMS = {"adj": "adj", "adv": "adv", "verb": "verb", "ing": "verb", "past": "verb"}  # kinds of words → parts of speech
@@ -24,13 +22,20 @@ SELDOM, SELDOM_ADVERB = 0.02, 0.15  # share of its uses below which a word is no
 class Uses:
     """What texts use words for."""
 
-    def __init__(self, folder: Path, noun_kinds: Mapping[int, str], verb_forms: Iterable[tuple[str, Iterable[str]]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        noun_kinds: Mapping[int, str],
+        verb_forms: Iterable[tuple[str, Iterable[str]]],
+        frequency_of: Callable[[str], float],
+    ) -> None:
         """Count.
 
         Args:
             folder: of WordNet's files.
             noun_kinds: WordNet's lexicographer files of nouns → kinds.
             verb_forms: each verb with its inflected forms.
+            frequency_of: how frequent a word is as it is written, whatever it means.
         """
         self.nouns: dict[str, Counter[str]] = defaultdict(Counter)
         self.others: dict[str, Counter[str]] = defaultdict(Counter)
@@ -44,7 +49,7 @@ class Uses:
                 self.others[lemma][PARTS[part]] += int(n)
         self.verbs: dict[str, float] = defaultdict(float)
         for lemma, forms in verb_forms:
-            frequency = {form: word_frequency(form, "en") for form in {lemma, *forms}}
+            frequency = {form: frequency_of(form) for form in {lemma, *forms}}
             for form, of_form in frequency.items():
                 self.verbs[form] += self.others[lemma]["verb"] * of_form / (sum(frequency.values()) or 1)
 

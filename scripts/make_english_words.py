@@ -17,10 +17,11 @@ import argparse
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from english_uses import Uses
-from wordfreq import top_n_list, zipf_frequency
+from wordfreq import top_n_list, word_frequency, zipf_frequency
 
 from invert.english.tables import VISIBLE_KINDS
 from invert.lexicon import ENGLISH_FUNCTION_WORDS
@@ -231,7 +232,7 @@ def main() -> None:
     )
     folder = parser.parse_args().wordnet
     words = collect(folder)
-    uses = Uses(folder, NOUN_KINDS, words.verb_forms.items())
+    uses = Uses(folder, NOUN_KINDS, words.verb_forms.items(), partial(word_frequency, lang="en"))
     lines = []
     for text, kinds in words.kinds.items():
         zipf = max(zipf_frequency(text, "en"), MIN_MODERN_ZIPF if text in words.modern else 0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("wordfreq")
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from english_uses import FIRST, OF_PLACES, UNMET, Uses
 
@@ -26,7 +25,7 @@ VISIBLE = frozenset({"animal", "artifact", "location", "person"})
 @pytest.fixture
 def uses(tmp_path: Path) -> Uses:
     (tmp_path / "cntlist.rev").write_text(COUNTS)
-    return Uses(tmp_path, KINDS, [("leave", ["left", "leaving"])])
+    return Uses(tmp_path, KINDS, [("leave", ["left", "leaving"])], {"leave": 4.0, "left": 3.0, "leaving": 1.0}.__getitem__)
 
 
 def test_a_noun_names_what_is_seen_in_nearly_all_its_uses(uses: Uses) -> None:
@@ -36,7 +35,7 @@ def test_a_noun_names_what_is_seen_in_nearly_all_its_uses(uses: Uses) -> None:
 
 
 def test_what_is_mostly_another_part_of_speech_is_not_taken_for_a_noun(uses: Uses) -> None:
-    assert 0 < uses.verbs["left"] < 80 and uses.verbs["left"] > uses.verbs["leaving"]
+    assert uses.verbs == {"leave": 40.0, "left": 30.0, "leaving": 10.0}  # 80 times, shared by how frequent each form is
     assert uses.visible_share("left", ["location", "artifact", "past", "adj", "adv"], VISIBLE) == 0
     seen, others = 2 + OF_PLACES * (19 + FIRST), uses.verbs["left"] + 35
     share = uses.visible_share("left", ["location", "artifact", "past", "adj"], VISIBLE)  # it were no adverb
