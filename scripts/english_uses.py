@@ -50,8 +50,9 @@ class Uses:
         self.verbs: dict[str, float] = defaultdict(float)
         for lemma, forms in verb_forms:
             frequency = {form: frequency_of(form) for form in {lemma, *forms}}
+            total = sum(frequency.values()) or 1
             for form, of_form in frequency.items():
-                self.verbs[form] += self.others[lemma]["verb"] * of_form / (sum(frequency.values()) or 1)
+                self.verbs[form] += self.others[lemma]["verb"] * of_form / total
 
     def visible_share(self, text: str, kinds: Sequence[str], visible: frozenset[str]) -> float:
         """Share of a word's uses that name something of the visible kinds; 0 where that is too seldom to take it for a noun."""
@@ -60,10 +61,11 @@ class Uses:
         named = self.nouns[text].copy()
         if text in visible:  # "person" is the kind itself
             named[text] += named.pop("top", 0)
-        senses = [kind.removesuffix("-name") for kind in kinds if kind.removesuffix("-name") in visible]
+        plain = [kind.removesuffix("-name") for kind in kinds]
+        senses = [kind for kind in plain if kind in visible]
         seen = sum(n * part_that_counts(kind) for kind, n in named.items() if kind in visible)
         if senses:
-            seen += (FIRST if kinds[0].removesuffix("-name") == senses[0] else OTHER) * part_that_counts(senses[0])
+            seen += (FIRST if plain[0] == senses[0] else OTHER) * part_that_counts(senses[0])
         parts = {FORMS[kind] for kind in kinds if kind in FORMS}
         others = self.verbs[text] + self.others[text]["adj"] + self.others[text]["adv"]
         share = seen / (named.total() + others + UNMET * (1 + len(parts)))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from invert.bundle import ModelBundle
 from invert.corpus import Corpus
-from invert.english.bundle import PRIOR_SIZE, trained_words
-from invert.english.categories import category
+from invert.english.bundle import learn_prior, trained_words
 from invert.english.compose import Composer, _Beam
 from invert.english.corpus import PromptWriter
 from invert.english.tables import phrases
 from invert.methods.labels import LabelTables
-from invert.prior.category_ngram import CategoryNgramPrior
 from invert.together import Steps
 
 GROUND = "background"
@@ -56,9 +55,7 @@ def without_phrases(bundle: ModelBundle) -> ModelBundle:
 
 def without_frequencies(bundle: ModelBundle) -> ModelBundle:
     """All words of a class are alike to its prior."""
-    return replace(
-        bundle, learn_prior=lambda corpus, lexicon: CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category)
-    )
+    return replace(bundle, learn_prior=partial(learn_prior, frequency=None))
 
 
 def without_grounds(bundle: ModelBundle) -> ModelBundle:

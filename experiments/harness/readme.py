@@ -10,7 +10,6 @@ from experiments.harness.tables import TITLES, interval, seconds, table, token_p
 README = FOLDER.parent / "README.md"
 COMPARE, OPEN_WORLD = "compare", "open-world"  # experiments whose tables the README shows
 OF_SCENES, OF_OTHERS = ("word_f1", "objects", "judge"), ("word_f1", "objects")  # measures
-OF_THE_OPEN_WORLD = ("word_f1", "objects", "judge")
 NAMES = {"foreign": "Twemoji", "stamps": "stamps", "clip-art": "clip art"}  # of kinds that others drew, in titles
 
 
@@ -58,14 +57,14 @@ def open_world(found: dict[str, Any], non_words: dict[str, float], perplexity: d
         perplexity: method → perplexity of a character of its prompts.
     """
     others = [kind for kind in NAMES if kind in found]
-    titles = ["method", "pictures", *(TITLES[measure] for measure in OF_THE_OPEN_WORLD)]
+    titles = ["method", "pictures", *(TITLES[measure] for measure in OF_SCENES)]
     titles += [f"{TITLES['word_f1']}, {NAMES[kind]}" for kind in others]
     titles += ["prompts with a non-word", "perplexity", "token passes"]
     rows = []
     for method, row in found["held-out"].items():
         of_others = [found[kind].get(method) for kind in others]
         pictures = " + ".join(str(each["pictures"]) for each in [row, *of_others] if each)
-        cells = [*(cell(row, measure) for measure in OF_THE_OPEN_WORLD), *(cell(each, "word_f1") for each in of_others)]
+        cells = [*(cell(row, measure) for measure in OF_SCENES), *(cell(each, "word_f1") for each in of_others)]
         spelled = [f"{non_words[method]:.0%}", f"{perplexity[method]:.1f}", f"{token_passes(row):,.0f}"]
         rows.append([f"`{method}`", pictures, *cells, *spelled])
     return table(titles, rows)

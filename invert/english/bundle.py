@@ -83,11 +83,6 @@ def style_phrases() -> list[str]:
     ]
 
 
-def learn_prior(corpus: Corpus, lexicon: Lexicon) -> Prior:
-    """The class n-gram of English classes."""
-    return CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category, frequency=frequency)
-
-
 @cache
 def _noun_weights() -> dict[str, float]:
     """Every noun, singular and plural, with how often it is written about."""
@@ -99,3 +94,8 @@ def _noun_weights() -> dict[str, float]:
 def frequency(text: str) -> float:
     """How often a word is expected beside others of its class; words that are no nouns all alike."""
     return _noun_weights().get(text, 1.0)
+
+
+def learn_prior(corpus: Corpus, lexicon: Lexicon, frequency: Callable[[str], float] | None = frequency) -> Prior:
+    """The class n-gram of English classes, whose words are weighed by their frequency; None: words of a class are all alike."""
+    return CategoryNgramPrior(corpus.sentences(PRIOR_SIZE), lexicon, category, frequency=frequency)

@@ -54,19 +54,22 @@ class NgramBatch:
         self.prior, self.table, self.tables = prior, table, prior.tables
         self._number = {name: i for i, name in enumerate(prior.classes)}
         self._class = torch.cat([torch.tensor([self.tables.nothing]), prior.word_class])  # (V,)
-        self._own = torch.tensor([0.0, *map(prior.own_log_prob, prior.lexicon.words)], dtype=torch.float64)  # (V,)
+        own = prior.own_log_probs
+        self._own = None if own is None else torch.cat([own.new_zeros(1), own])  # (V,)
 
     def classes(self, rows: Tensor) -> Tensor:
         """Class numbers (N, L); `nothing` for PAD."""
         met = self.table.words[len(self._class) :]
         if met:
             self._class = torch.cat([self._class, torch.tensor([self._number[self.prior.class_of(word)] for word in met])])
-            own = torch.tensor([self.prior.own_log_prob(word) for word in met], dtype=torch.float64)
-            self._own = torch.cat([self._own, own])
+            if self._own is not None:
+                self._own = torch.cat([self._own, self._own.new_tensor([self.prior.own_log_prob(word) for word in met])])
         return self._class[rows]
 
     def log_probs(self, rows: Tensor, lengths: Tensor) -> Tensor:
         log_p = self.tables.log_probs(self.classes(rows), lengths)
+        if self._own is None:
+            return log_p
         own = torch.zeros_like(log_p)
         for of_place in self._own[rows].T:  # in the order in which the prior adds them, so that no bit differs
             own += of_place

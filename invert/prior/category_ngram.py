@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,10 +53,8 @@ class CategoryNgramPrior(ClassNgramPrior):
     def _mean_per_token(self, prompts: Sequence[Prompt]) -> float:
         """Mean log p of a word: a phrase of many tokens is one choice, and earns no more than a short word does."""
         n_words = sum(map(len, prompts))
-        self._per_token = 0.0
-        self._per_token = sum(map(self.log_prob, prompts)) / n_words
-        self._of_words = torch.tensor([self.own_log_prob(word) for word in self.lexicon.words])  # (W,)
-        return self._per_token
+        by_class = super().log_prob
+        return sum(by_class(prompt) + sum([self._share(word) for word in prompt]) for prompt in prompts) / n_words
 
     def log_prob(self, prompt: Prompt) -> float:
         """log p of a whole prompt."""
@@ -63,11 +62,17 @@ class CategoryNgramPrior(ClassNgramPrior):
 
     def own_log_prob(self, word: Word) -> float:
         """By its share of its class; tokens beyond its first count as `per_token` each, so that they change nothing."""
-        share = self.log_shares.get(word.text, self._least.get(self.class_of(word), 0.0))
-        return SHARE_WEIGHT * share + self._per_token * (len(word.ids) - 1)
+        return self._share(word) + self._per_token * (len(word.ids) - 1)
+
+    @cached_property
+    def own_log_probs(self) -> Tensor:
+        return torch.tensor([self.own_log_prob(word) for word in self.lexicon.words], dtype=torch.float64)
+
+    def _share(self, word: Word) -> float:
+        return SHARE_WEIGHT * self.log_shares.get(word.text, self._least.get(self.class_of(word), 0.0))
 
     def of_words(self, by_class: Tensor) -> Tensor:
-        return super().of_words(by_class) + self._of_words
+        return super().of_words(by_class) + self.own_log_probs.to(by_class.dtype)
 
     def assign_classes(self, sentences: Sequence[Sequence[str]]) -> tuple[dict[str, str], str]:
         counts = Counter(text for sentence in sentences for text in sentence)

@@ -150,6 +150,11 @@ class ClassNgramPrior:
         """log p that a word adds to its class's, which all words of the class share."""
         return 0.0
 
+    @property
+    def own_log_probs(self) -> Tensor | None:
+        """That of every word of the lexicon, (W,) float64; None where none adds anything."""
+        return None
+
     def _around(self, head: list[str], c: str, tail: list[str]) -> float:
         """log p of class c after the head, and of those steps of the tail that c is context for."""
         before = self.order - 1
