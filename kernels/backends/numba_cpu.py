@@ -159,9 +159,12 @@ def _compiled(name: str) -> Callable[..., None]:
 
 @contextmanager
 def _as_many_threads_as_torch() -> Iterator[int]:
-    """One setting, torch's, decides how many threads a product takes."""
+    """One setting, torch's, decides how many threads a product takes; the product does not change it."""
+    of_torch = torch.get_num_threads()
     before = numba.get_num_threads()
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    if torch.get_num_threads() != of_torch:  # the first call starts numba's pool, which sets OpenMP's own number
+        torch.set_num_threads(of_torch)
+    threads = min(of_torch, numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
     try:
         yield threads

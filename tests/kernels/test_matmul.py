@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,6 +45,16 @@ def test_the_blocked_cpu_backend_is_right_across_its_own_blocks(shape: tuple[int
     for dtype in (torch.float32, torch.float64):
         a, b = laid_out("rows", m, k, dtype, 0), laid_out("columns", k, n, dtype, 1)
         assert error_share(matmul(a, b, "numba"), a, b) <= 1
+
+
+def test_a_product_leaves_torchs_number_of_threads_as_it_is() -> None:
+    # In a process of its own: numba's pool, which sets OpenMP's number as it starts, starts once.
+    program = """import torch; from kernels import available, matmul; torch.set_num_threads(1); a = torch.ones(8, 8)
+for backend in available("cpu"): matmul(a, a, backend); assert torch.get_num_threads() == 1, backend"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"NUMBA_NUM_THREADS": "2"}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_error_bound_finds_a_wrong_number() -> None:
