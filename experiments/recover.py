@@ -2,9 +2,9 @@
 
 200 held-out scenes of picturebook: word F1, objects, relation, the judge's similarity beside that of the
 true caption; seconds and token passes per image, warm; and the command from a cold start in a process of
-its own, twice, for its time, its peak memory and its sameness. Of the pictures that our renderer did not make, 50 of each
-kind are told apart by kind, with the prompts that `compare` has measured or measures now. RECOVER_SCENES and RECOVER_FOREIGN in
-the environment ask for fewer.
+its own, twice, for its time, its peak memory and its sameness, and once held to AVX2. Of the pictures that our renderer did not
+make, 50 of each kind are told apart by kind, with the prompts that `compare` has measured or measures now. RECOVER_SCENES and
+RECOVER_FOREIGN in the environment ask for fewer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -45,6 +46,16 @@ from invert.result import Result
 
 SCENES, FOREIGN = 200, 50  # pictures; of each kind
 SHOWN, SHOWN_OF_EACH, COLUMNS = 24, 12, 6  # scenes in the one picture, pictures of each kind in the other; side by side
+# Keep every library that the command loads from instructions beyond AVX2, as on a processor without AVX-512.
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "FAISS_OPT_LEVEL": "AVX2",
+    "NUMBA_CPU_NAME": "haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
 # Run in a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
 COLD = """
 import sys, time
@@ -140,19 +151,21 @@ def cost(results: Sequence[Result]) -> dict[str, float]:
 
 
 def cold_start(picture: Tensor, seed: int, expected: str) -> dict[str, Any]:
-    """`invert image.png` in a new process, first with an empty cache folder, then with the one that it left."""
+    """`invert image.png` in a new process: with an empty cache, with what it left there, and with an empty one on AVX2."""
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.png"
         to_pil_image(picture).save(image)
         first, second = (timed_command(image, seed, Path(folder) / "cache") for _ in range(2))
+        held = timed_command(image, seed, Path(folder) / "other cache", AVX2)
     return {
         "first_ever": first,
         "with_tables_cached": second,
+        "first_ever_held_to_avx2": held,
         "same_prompt_in_three_processes": first["prompt"] == second["prompt"] == expected,
     }
 
 
-def timed_command(image: Path, seed: int, cache: Path) -> dict[str, Any]:
+def timed_command(image: Path, seed: int, cache: Path, environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """One run of the command: its prompt, wall seconds (interpreter start included) and peak MiB."""
     began = time.perf_counter()
     done = subprocess.run(
@@ -160,7 +173,7 @@ def timed_command(image: Path, seed: int, cache: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "INVERT_CACHE": str(cache)},
+        env={**os.environ, **environment, "INVERT_CACHE": str(cache)},
     )
     seconds = time.perf_counter() - began
     peak = int(done.stderr.split()[-1])  # KiB

@@ -1,0 +1,93 @@
+"""What does a picture take on a model of real size, the first time, the second, and when all its words are encoded?
+
+ViT-L-14 with random weights, saved and loaded back as a user's checkpoint, with the English bundle; each run is the command in a
+process of its own: with nothing encoded, with what that run encoded, `invert encode` until all is encoded, then with all of it
+on each of the examples, with a search of so many seconds. Random weights cost what trained ones cost, and know nothing, so the
+prompts show what English alone makes of a picture: their perplexity, and whether each word is one, stands beside PEZ's. In the
+environment FIRST_USE_MODEL names another architecture of open_clip, FIRST_USE_SECONDS sets the seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.environment import number
+from experiments.harness.held_out_language import mean_perplexity
+from experiments.harness.random_clip import save_untrained
+from experiments.harness.runner import FOLDER, Context
+from experiments.open_world import non_words
+
+MODEL, SECONDS = "ViT-L-14", 10.0  # architecture; of search
+EXAMPLES = FOLDER.parent / "examples"
+# In a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
+COMMAND = """
+import sys
+from invert.cli import main
+try:
+    main()
+finally:
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
+"""
+
+
+def run(context: Context) -> dict[str, Any]:
+    name, seconds = (
+        os.environ.get("FIRST_USE_MODEL", "ViT-B-32" if context.quick else MODEL),
+        number("FIRST_USE_SECONDS", SECONDS),
+    )
+    pictures = sorted(EXAMPLES.glob("*.png"))[: 1 if context.quick else None]
+    with tempfile.TemporaryDirectory() as folder:
+        weights, cache = Path(folder) / "random.pt", Path(folder) / "cache"
+        save_untrained(name, context.seed, weights)
+        model = ("--model", f"{name}/{weights}", "--bundle", "english")
+        briefly = (*model, "--seconds", str(seconds))
+        found = {
+            "model": name,
+            "weights_gib": weights.stat().st_size / 2**30,
+            "nothing_encoded": command(cache, pictures[0], *model),
+            "once_more": command(cache, pictures[0], *model),
+        }
+        if context.quick:
+            return found
+        return {
+            **found,
+            "encode": command(cache, "encode", *model),
+            "cache_gib": sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 2**30,
+            "all_encoded": command(cache, pictures[0], *model),
+            "seconds": seconds,
+            "all_encoded_briefly": of_prompts([command(cache, picture, *briefly) for picture in pictures]),
+            "pez_briefly": of_prompts([command(cache, picture, *briefly, "--method", "pez") for picture in pictures]),
+        }
+
+
+def command(cache: Path, *words: object) -> dict[str, Any]:
+    """One run of `invert`: what it prints, wall seconds (interpreter start included) and peak GiB."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "INVERT_CACHE": str(cache)},
+    )
+    peak = int(done.stderr.split()[-1]) / 2**20
+    return {"printed": done.stdout.strip(), "wall_seconds": time.perf_counter() - began, "peak_gib": peak}
+
+
+def of_prompts(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The runs, the longest and the largest of them, and how much their prompts are English."""
+    prompts = [run["printed"] for run in runs]
+    return {
+        "runs": list(runs),
+        "longest_wall_seconds": max(run["wall_seconds"] for run in runs),
+        "largest_peak_gib": max(run["peak_gib"] for run in runs),
+        "perplexity_of_a_character": mean_perplexity(prompts),
+        "share_with_a_word_that_english_lacks": non_words(prompts),
+    }
