@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.harness.bench import prepare
 from experiments.harness.memory import peak_memory
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.random_clip import random_clip
@@ -26,7 +25,7 @@ def run(context: Context) -> dict[str, Any]:
     pictures = scene_pictures(count, context.seed)
     found = {}
     for method in METHODS:
-        prepare(inverter, method)
+        inverter.prepare(method=method)
         with peak_memory(context.device) as peak:
             results = [inverter.invert(p.image, method=method, budget=budget, target="raw", seed=context.seed) for p in pictures]
         passes = sum(r.forward_tokens + r.backward_tokens for r in results)

@@ -19,7 +19,6 @@ from unittest import mock
 import torch
 from PIL import Image
 
-from experiments.harness.bench import prepare
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import Context
 from experiments.harness.timing import cost, one_thread
@@ -43,7 +42,7 @@ def run(context: Context) -> dict[str, Any]:
     load = os.getloadavg()[0]
     found: list[dict[str, Any]] = []
     with one_thread():
-        prepare(inverter, "invert")
+        inverter.prepare()
         inverter.invert(another, budget=1, seed=context.seed, **asked)  # makes what all pictures share
         for picture in pictures:
             alone, plain = timed(inverter, picture, {"seed": context.seed, **budget})

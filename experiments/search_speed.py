@@ -24,7 +24,6 @@ import open_clip
 import torch
 from PIL import Image
 
-from experiments.harness.bench import prepare
 from experiments.harness.pictures import scene_pictures
 from experiments.harness.runner import FOLDER, Context
 from experiments.harness.search_worker import Worker
@@ -171,13 +170,13 @@ def random_tower(context: Context) -> Inverter:
     model = text_model(context.seed, context.device, dtype)
     clip = from_open_clip("random", model, open_clip.image_transform(32, is_train=False))
     inverter = Inverter(load_bundle(clip))
-    prepare(inverter, "invert")
+    inverter.prepare()
     return inverter
 
 
 def run(context: Context) -> dict[str, Any]:
     inverter = Inverter.load(device=context.device)
-    prepare(inverter, "invert")
+    inverter.prepare()
     n = 4 if context.quick else 16
     images = [picture.image for picture in scene_pictures(n, context.seed)]
     inverter.invert(images[0], budget=BUDGET)  # tables, kernels

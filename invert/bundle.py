@@ -163,10 +163,16 @@ class ModelBundle:
                 searches until this is called again. None: all of them, however long that takes.
             words: those that starts are composed of, too, and not the corpus alone.
         """
+        self.__dict__["_had_its_turn"] = True
         began = time.perf_counter()
         done, total = self.encode_words(seconds) if words and self.encode_words is not None else (0, 0)
         known = self._encode_corpus(never if seconds is None else until(began + seconds))
         return done + (len(known.prompts) if known else 0), total + len(self.corpus.prompts)
+
+    def encode_once(self) -> None:
+        """`encode` all, unless that was called before: what was not reached in its seconds then stays left out."""
+        if "_had_its_turn" not in self.__dict__:
+            self.encode()
 
     @cached_property
     def modality_gap(self) -> Tensor | None:
@@ -234,13 +240,14 @@ class ModelBundle:
         return derived
 
 
-# Cached property → the fields that it is computed from, the clip aside.
+# What a bundle has found → the fields that it was computed from, the clip aside.
 DEPENDS_ON = {
     "token_index": {"lexicon"},
     "prior": {"lexicon", "corpus"},
     "encoded_corpus": {"corpus"},
     "word_latents": {"lexicon"},
     "modality_gap": {"measure_gap"},
+    "_had_its_turn": {"corpus"},
 }
 
 

@@ -130,6 +130,9 @@ class InvertConfig:
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
+        for name in ("corpus", "must_include", "ban"):  # a string is one entry, and no sequence of letters
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         check_limits(self)
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:

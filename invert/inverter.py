@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,21 +18,22 @@ from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
 from invert.callbacks import Callbacks, OnBest, OnStep, Stop
-from invert.captioning import Captioners, captioned
+from invert.captioning import Captioners
 from invert.config import ANALYSIS_TOP, InvertConfig
 from invert.errors import InputError
 from invert.history import History
-from invert.images import load_image, looks_like_image, several
+from invert.images import ImageLike, is_one_image, load_image, looks_like_image, one_or_several, several
 from invert.languages import Languages
-from invert.methods import Method, get_method, run_tasks
+from invert.methods import get_method
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.turns import Turns
-from invert.result import ConceptWords, Result, SoftToken, tokens_of
+from invert.result import Result
+from invert.solving import result_of, solve
 from invert.target import apply_gap_correction, image_latent, image_latents, subtract_negative, text_latent
+from invert.torch_defaults import usual_torch
 
-ImageLike = str | Path | Image.Image
 MOST_TOGETHER = 64  # pictures that are found together: what they need in memory grows with their number
 MAX_DERIVED = 8  # bundles with a corpus or banned words of the user's that are kept
 
@@ -53,6 +53,7 @@ class Inverter:
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     @classmethod
+    @usual_torch()
     def load(
         cls,
         model: str = "picturebook",
@@ -93,6 +94,7 @@ class Inverter:
             self._derived[key] = self.bundle.with_(corpus=corpus or None, extend=extend, ban=ban)
         return self._derived[key]
 
+    @usual_torch()
     def invert(
         self,
         image: ImageLike,
@@ -107,7 +109,7 @@ class Inverter:
         """The prompt of an image.
 
         Args:
-            image: a path, an address or a Pillow image.
+            image: whatever `invert.images.load_image` reads: a path, an address, bytes, a stream, a Pillow image, samples.
             config: options; the defaults where None.
             negative: an image, or a prompt where the text names none, to move away from.
             on_best: called with every better prompt and its objective.
@@ -118,12 +120,13 @@ class Inverter:
         Raises:
             InputError: the image cannot be read, an option is impossible, or several images are given.
         """
-        if isinstance(image, Sequence) and not isinstance(image, str):
+        if isinstance(image, Sequence) and not is_one_image(image):
             raise InputError(
                 "`invert` takes one image: use `invert_batch` for a prompt of each, or `invert_joint` for one prompt of all"
             )
         return self.invert_joint([image], config, negative=negative, on_best=on_best, on_step=on_step, stop=stop, **options)
 
+    @usual_torch()
     def invert_batch(
         self,
         images: Sequence[ImageLike],
@@ -145,8 +148,9 @@ class Inverter:
             return [self.invert(image, settings, negative=negative) for image in sources]
         parts = (sources[i : i + MOST_TOGETHER] for i in range(0, len(sources), MOST_TOGETHER))
         tasks = ([self._of_images([image], settings, negative, Callbacks()) for image in part] for part in parts)
-        return [result for together in tasks for result in self._solved(method, together)]
+        return [result for together in tasks for result in solve(method, together)]
 
+    @usual_torch()
     def invert_joint(
         self,
         images: Sequence[ImageLike],
@@ -160,9 +164,12 @@ class Inverter:
     ) -> Result:
         """The one prompt of what several images share: of the mean of their latents. Arguments as for `invert`."""
         settings = replace(config or InvertConfig(), **options)
-        task = self._of_images(several(images), settings, negative, Callbacks(on_best, on_step, stop))
-        return self._solved(get_method(settings.method), [task])[0]
+        sources = several(images)
+        self._before_the_clock(settings)
+        task = self._of_images(sources, settings, negative, Callbacks(on_best, on_step, stop))
+        return solve(get_method(settings.method), [task])[0]
 
+    @usual_torch()
     def distill(
         self,
         prompt: str,
@@ -174,15 +181,28 @@ class Inverter:
         stop: Stop | None = None,
         **options: Any,
     ) -> Result:
-        """A prompt that means what a longer one means: `invert`, pulled onto a text's latent."""
-        settings = replace(config or InvertConfig(), **options)
+        """A prompt that means what a longer one means, and is not longer: `invert`, pulled onto a text's latent.
+
+        A method that takes an `init_prompt` starts from the text itself, unless it is given another one.
+        """
+        settings = self._no_longer_than(prompt, replace(config or InvertConfig(), **options))
         if settings.caption is not None:
             raise InputError("`caption` says what a picture shows, and there is only a text: leave it out")
         method = get_method(settings.method)
         callbacks = Callbacks(on_best, on_step, stop)
+        self._before_the_clock(settings)
         budget = self._budget(settings, stop)
-        return self._solved(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)])[0]
+        return solve(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)])[0]
 
+    def _no_longer_than(self, prompt: str, config: InvertConfig) -> InvertConfig:
+        """The config with the prompt's words to start from and no more tokens than it has, unless required words need more."""
+        if config.must_include:
+            return config
+        most = min(config.max_tokens, max(1, len(self.clip.tokenizer.encode(prompt))))
+        starts = "init_prompt" in get_method(config.method).options and not config.init_prompt
+        return replace(config, max_tokens=most, init_prompt=prompt if starts else config.init_prompt)
+
+    @usual_torch()
     def analyze(
         self,
         image: ImageLike | Sequence[ImageLike],
@@ -196,7 +216,7 @@ class Inverter:
         """The phrases of each category that an image is nearest to; nothing is searched.
 
         Args:
-            image: a path, an address or a Pillow image; of several images, what they share.
+            image: as for `invert`; of several images, what they share.
             top: phrases of a category, at most.
             phrases: category → more phrases, as `invert.phrase_file.read_phrases` reads them.
             config: whose target and negative_weight count; the defaults where None.
@@ -207,8 +227,7 @@ class Inverter:
             InputError: the image cannot be read, a category is empty, or an option is impossible.
         """
         settings = replace(config or InvertConfig(), top=top, **options)
-        images = [image] if isinstance(image, str | Path | Image.Image) else list(image)
-        target = self.corrected(image_latent(self.clip, [load_image(source) for source in images]), settings)
+        target = self.corrected(image_latent(self.clip, [load_image(source) for source in one_or_several(image)]), settings)
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, settings), settings.negative_weight)
         tables = [bundle_tables(self.bundle), self._users_tables(phrases or {})]
@@ -221,10 +240,12 @@ class Inverter:
             self._own_phrases = given, users_tables(self.clip, given)
         return self._own_phrases[1]
 
+    @usual_torch()
     def score(self, prompt: str, target: Tensor) -> float:
         """Cosine of a prompt's latent with a unit target (E,)."""
         return float(text_latent(self.clip, prompt) @ target)
 
+    @usual_torch()
     def rate(
         self,
         prompt: str,
@@ -237,7 +258,7 @@ class Inverter:
         settings = replace(config or InvertConfig(), caption=None, caption_model=None)
         task = self._of_images([image], settings, negative, Callbacks())
         output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
-        return replace(self._result(task, output), method="embedded", doubt="")  # whoever wrote the prompt knew
+        return replace(result_of(task, output), method="embedded", doubt="")  # whoever wrote the prompt knew
 
     # Tasks ------------------------------------------------------------------------------------
 
@@ -254,6 +275,32 @@ class Inverter:
         task = self._task(target, config, negative, budget, callbacks, pictures, captions)
         return replace(task, doubt=self.bundle.doubt_of(latents))
 
+    @usual_torch()
+    def prepare(self, config: InvertConfig | None = None, **options: Any) -> None:
+        """Build what a run with these options looks up and every later run too: latents of a corpus, tables, the gap.
+
+        Args:
+            config: options; the defaults where None.
+            options: fields of `InvertConfig`, over those of config.
+
+        Raises:
+            InputError: an option is impossible, or something that the method needs cannot be had.
+        """
+        settings = replace(config or InvertConfig(), **options)
+        method = get_method(settings.method)
+        method.check_options(settings)
+        bundle = self.bundle_for(settings)
+        _ = bundle.token_index
+        if settings.target == "gap":
+            _ = bundle.modality_gap
+        if method.prepare is not None:
+            method.prepare(bundle, settings)
+
+    def _before_the_clock(self, config: InvertConfig) -> None:
+        """Let no picture's `seconds` go to what is built once for a model; a corpus of the run's own counts against them."""
+        if config.seconds is not None and not config.corpus:
+            self.prepare(config)
+
     def _budget(self, config: InvertConfig, stop: Callable[[], bool] | None) -> Budget:
         return Budget(config.budget, config.seconds, stop=stop, passes_per_position=self.clip.tower.passes_per_position)
 
@@ -267,8 +314,7 @@ class Inverter:
         images: tuple[Image.Image, ...] = (),
         captions: tuple[str, ...] = (),
     ) -> InversionTask:
-        config = self._within_context(config)
-        get_method(config.method).check_options(config)
+        get_method(config.method).check_options(config := self._within_context(config))
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)
@@ -302,49 +348,3 @@ class Inverter:
         if budget is not None:
             budget.spend(images=1)
         return self.corrected(latent, config)
-
-    # Results ----------------------------------------------------------------------------------
-
-    def _solved(self, method: Method, tasks: Sequence[InversionTask]) -> list[Result]:
-        """The tasks' results; after an interrupt those of the best prompts so far."""
-        if not tasks:
-            return []
-        try:
-            return [self._result(*solved) for solved in zip(tasks, run_tasks(method, tasks), strict=True)]
-        except KeyboardInterrupt:
-            if not all(task.history.best_prompt for task in tasks):
-                raise
-            return [self._interrupted(task) for task in tasks]
-
-    def _interrupted(self, task: InversionTask) -> Result:
-        prompt = task.history.best_prompt
-        output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
-        return replace(self._result(task, output), interrupted=True)
-
-    def _result(self, task: InversionTask, output: InversionOutput) -> Result:
-        prompt, score = output.prompts[0]
-        words, budget = task.bundle.lexicon.words, task.budget
-        return Result(
-            prompt=prompt,
-            score=score,
-            tokens=tokens_of(self.clip, prompt),
-            history=task.history.entries,
-            alternatives=output.prompts,
-            method=task.config.method,
-            model=self.clip.name,
-            seed=task.config.seed,
-            seconds=budget.seconds,
-            **captioned(task, output),  # before the budget is read, which pays for it
-            forward_tokens=budget.forward_tokens,
-            backward_tokens=budget.backward_tokens,
-            image_passes=budget.image_passes,
-            language_tokens=budget.language_tokens,
-            soft_tokens=[SoftToken(p.text(self.clip), p.distance, p.has_word) for p in output.projections],
-            soft=output.soft,
-            soft_widths=tuple(self.clip.table_widths),
-            model_scores=self.clip.exact.model_scores([prompt for prompt, _ in output.prompts], task.target),
-            soft_score=output.soft_score,
-            concepts=[ConceptWords(tuple(words[word].text for word, _ in found.words), found.share) for found in output.concepts],
-            doubt=task.doubt,
-            interrupted=budget.stopped,
-        )

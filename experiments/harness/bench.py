@@ -30,16 +30,6 @@ PUBLISHED = RESULTS / "runs"
 BATCH = 12  # pictures that a method inverts together
 
 
-def prepare(inverter: Inverter, method: str, target: str = "raw") -> None:
-    """Build what a method builds once per model (tables, corpus, vocabulary, the gap), so that no picture is charged for it."""
-    _ = inverter.bundle.token_index
-    if target == "gap":
-        _ = inverter.bundle.modality_gap
-    build = get_method(method).prepare
-    if build is not None:
-        build(inverter.bundle)
-
-
 class Bench:
     """Runs method entries on pictures and keeps every record under `name`."""
 
@@ -134,7 +124,7 @@ class Bench:
         """Run once; the prompt and its cost."""
         if entry.method == TRUTH:
             return {"prompt": picture.truth, "seconds": 0.0, "forward": 0, "backward": 0, "images": 0, "peak_mib": None}
-        prepare(self.inverter, entry.method, entry.options.get("target", "raw"))
+        self.inverter.prepare(method=entry.method, **entry.options)
         with peak_memory(self.inverter.clip.device) as peak:
             result = self.inverter.invert(picture.image, method=entry.method, seed=seed, **entry.options)
         return measured(result, peak_mib=peak[0])

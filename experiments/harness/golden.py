@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from experiments.harness.bench import prepare
 from experiments.harness.pictures import Picture, out_of_domain_pictures, scene_pictures
 from experiments.harness.records import MethodEntry, revision_of
 from experiments.harness.runner import FOLDER
@@ -84,7 +83,7 @@ def run_name(picture: Picture, seed: int) -> str:
 
 def find(inverter: Inverter, entry: MethodEntry, picture: Picture, seed: int) -> tuple[str, float]:
     """The prompt of one run today, and its score."""
-    prepare(inverter, entry.method)
+    inverter.prepare(method=entry.method)
     result = inverter.invert(picture.image, method=entry.method, seed=seed, **entry.options)
     return result.prompt, result.score
 

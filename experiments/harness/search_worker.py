@@ -39,12 +39,11 @@ class Worker:
 
 
 def serve(pictures: int, budget: int) -> None:
-    from experiments.harness.bench import prepare
     from experiments.harness.pictures import scene_pictures
     from invert.inverter import Inverter
 
     inverter = Inverter.load(device="cpu")
-    prepare(inverter, "invert")
+    inverter.prepare()
     images = [picture.image for picture in scene_pictures(pictures, 0)]
     inverter.invert(images[0], budget=budget)
     for _ in sys.stdin:

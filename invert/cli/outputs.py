@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from invert.errors import InputError
 from invert.files import check_writable, write_output
+from invert.images.formats import ENDINGS
 
 if TYPE_CHECKING:
     from invert.cli.options import Options
@@ -64,6 +65,8 @@ class Outputs:
         """InputError where a file cannot be written, or would overwrite a picture or another output."""
         taken: dict[str, str] = {}
         for name, path in self.files().items():
+            if name == "trace" and path.suffix.lower() in ENDINGS - {".png"}:
+                raise InputError(f"`trace` is a PNG, and {path} has another ending: give one that ends in .png")
             check_writable(path, name)
             real = os.path.realpath(path)
             if os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs):

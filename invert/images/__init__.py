@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 from invert.images.formats import ENDINGS, FORMATS
 
 if TYPE_CHECKING:
-    from invert.images.loading import ImageLike, load_image, looks_like_image, several, thumbnail
+    from invert.images.loading import ImageLike, is_one_image, load_image, looks_like_image, one_or_several, several, thumbnail
 
-__all__ = ["ENDINGS", "FORMATS", "ImageLike", "load_image", "looks_like_image", "several", "thumbnail"]
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "ImageLike",
+    "is_one_image",
+    "load_image",
+    "looks_like_image",
+    "one_or_several",
+    "several",
+    "thumbnail",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -79,9 +79,21 @@ def several(images: Sequence[T]) -> list[T]:
     Raises:
         InputError: a single image stands in their place.
     """
-    if isinstance(images, str | Path | Image.Image):
+    if is_one_image(images):
         raise InputError("a single image is no sequence of images: use `invert`, or put it into a list")
     return list(images)
+
+
+def is_one_image(source: object) -> bool:
+    """Whether that is a picture, as `load_image` reads it, and not several; a tensor or an array of four axes is several."""
+    if isinstance(source, (str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(source, "read"):
+        return True
+    return (isinstance(source, np.ndarray) or _is_tensor(source)) and source.ndim < 4  # type: ignore[attr-defined]
+
+
+def one_or_several(images: Any) -> list[Any]:
+    """Several images as a list, one as a list of itself."""
+    return [images] if is_one_image(images) else list(images)
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

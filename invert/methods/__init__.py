@@ -49,7 +49,7 @@ class Method:
         gives_soft_prompt: whether its output holds the embeddings that it optimized.
         polishes: whether a generator's denoiser may then polish the prompt, as embeddings that were fitted to CLIP's
             latent alone draw badly.
-        prepare: builds what the method needs once per model; None where there is nothing.
+        prepare: builds what runs with such options need once per model; None where there is nothing.
         requires: the module of an extra that it cannot run without; "" where it needs none.
     """
 
@@ -63,7 +63,7 @@ class Method:
     metric: str = COSINE
     gives_soft_prompt: bool = False
     polishes: bool = False
-    prepare: Callable[[ModelBundle], object] | None = None
+    prepare: Callable[[ModelBundle, InvertConfig], object] | None = None
     requires: str = ""
 
     def config_of(self, config: InvertConfig) -> MethodConfig:

@@ -21,6 +21,7 @@ from torch import Tensor
 from invert.budget import Budget
 from invert.bundle import ModelBundle
 from invert.cache import cache_folder
+from invert.config import InvertConfig
 from invert.errors import InputError, MissingExtraError
 from invert.history import History
 from invert.methods.configs import NoConfig
@@ -120,15 +121,14 @@ def interrogate(task: InversionTask, mode: str) -> InversionOutput:
         with quietly():
             prompt = getattr(package, mode)(task.images[0], **options)
     except BudgetSpent:
-        prompt = task.history.best_prompt
+        prompt = task.history.best_prompt or options.get("caption", "")
     return InversionOutput([(prompt, task.scorer().score_text(prompt))])
 
 
-def prepare(bundle: ModelBundle) -> None:
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the tables and, where the bundle brings captions, those."""
-    captioned = bundle.labels is not None
-    interrogator(bundle, captioned)
-    if captioned:
+    interrogator(bundle, captioned=bundle.labels is not None or bool(config.corpus) or config.caption is not None)
+    if bundle.labels is not None:
         _ = bundle.encoded_corpus
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from invert.bundle import ModelBundle
+from invert.config import InvertConfig
 from invert.encoding import encode_prompts
 from invert.lexicon import Word
 from invert.methods.configs import NoConfig
@@ -67,7 +68,7 @@ def _encoded(bundle: ModelBundle) -> dict[str, Table]:
     return {**encoded, "merged": merged}
 
 
-def prepare(bundle: ModelBundle) -> None:
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the tables and the corpus."""
     tables(bundle)
     _ = bundle.encoded_corpus

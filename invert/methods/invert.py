@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from invert.bundle import ModelBundle
-from invert.config import SearchConfig, SoftConfig
+from invert.config import InvertConfig, SearchConfig, SoftConfig
 from invert.errors import InputError
 from invert.found import Pool
 from invert.lexicon import Lexicon, Prompt, contains_phrase, token_count, word_ids
@@ -192,9 +192,9 @@ def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: P
     )
 
 
-def prepare(bundle: ModelBundle) -> None:
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the corpus, and the words that starts are composed of."""
-    bundle.encode()
+    bundle.encode_once()
 
 
 def retrieved_prompts(task: InversionTask, n: int) -> dict[str, Prompt]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from invert.bundle import ModelBundle
+from invert.config import InvertConfig
 from invert.corpus import EncodedCorpus
 from invert.errors import InputError
 from invert.lexicon import contains_phrase
@@ -47,6 +48,6 @@ def without_banned(corpus: EncodedCorpus, bundle: ModelBundle, banned: Sequence[
     return corpus.of(kept)
 
 
-def prepare(bundle: ModelBundle) -> None:
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the corpus."""
     _ = bundle.encoded_corpus

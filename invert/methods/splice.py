@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invert.bundle import ModelBundle
+from invert.config import InvertConfig
 from invert.methods.configs import SpliceConfig
 from invert.methods.task import InversionOutput, InversionTask
 from invert.sparse import L1, sparse_weights
@@ -38,6 +39,6 @@ def sparse_words(task: InversionTask, n: int, l1: float = L1) -> list[int]:
     return [word for word in order if says[word] and float(weights[word]) > 0][:n]
 
 
-def prepare(bundle: ModelBundle) -> None:
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the words."""
     _ = bundle.word_latents

@@ -22,10 +22,12 @@ from invert.models.names import ALIASES, NAMES, similar
 from invert.models.precision import parse_dtype
 from invert.models.turns import Placement, Turns
 from invert.registry import MODELS
+from invert.torch_defaults import usual_torch
 
 log = logging.getLogger(__name__)
 
 
+@usual_torch()
 def load_clip(
     name: str = "picturebook",
     device: str | torch.device | None = None,

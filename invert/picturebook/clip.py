@@ -7,6 +7,9 @@ prompt. Latents, pixels and token ids equal those of open_clip's classes bit for
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +51,21 @@ def open_clips_tokenizer() -> Any:
     spec = importlib.util.spec_from_file_location("invert.picturebook._tokenizer", Path(package.origin).with_name("tokenizer.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with unchanged_environment():  # it forbids other tokenizers their threads
+        spec.loader.exec_module(module)
     return module.SimpleTokenizer()
+
+
+@contextmanager
+def unchanged_environment() -> Iterator[None]:
+    """Put back what is changed of the environment's variables."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def preprocess(image: Image.Image, size: int) -> Tensor:

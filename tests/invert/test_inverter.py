@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from invert.budget import Budget
 from invert.bundle import generic_bundle
 from invert.config import InvertConfig
 from invert.errors import InputError
+from invert.images import one_or_several
 from invert.inverter import Inverter
 from invert.methods import Method
 from invert.methods.configs import NoConfig, PezConfig
@@ -20,6 +24,7 @@ from invert.picturebook.grammar import caption
 from invert.picturebook.world import draw_scenes
 from invert.target import image_latent, subtract_negative, text_latent
 
+OPTIONS = frozenset({"init_prompt", "must_include", "corpus"})
 TINY = {"soft_steps": 2, "restarts": 1, "tokens": 4, "budget": 4000}
 CAPTIONS = tuple(dict.fromkeys(caption(scene) for scene in draw_scenes(300, 8)))
 QUICK = {**TINY, "corpus": CAPTIONS}  # where it matters little what the language was learned from
@@ -39,7 +44,7 @@ def aimed(inverter, monkeypatch):
         given.append(task)
         return InversionOutput([("a fox", 0.5)])
 
-    monkeypatch.setattr("invert.inverter.get_method", lambda name: Method("invert", 1, NoConfig, run))
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: Method("invert", 1, NoConfig, run, options=OPTIONS))
 
     def task(call) -> InversionTask:
         call()
@@ -123,6 +128,56 @@ def test_a_prompt_is_distilled_towards_its_own_latent(inverter, aimed):
     task = aimed(lambda: inverter.distill(text, seed=5))
     assert torch.equal(task.target, text_latent(inverter.clip, text)) and task.config.seed == 5
     assert task.images == () and task.budget.image_passes == 0
+
+
+def test_what_is_distilled_starts_from_its_own_words_and_does_not_grow(inverter, aimed):
+    text = "a fox that is above a red umbrella"
+    config = aimed(lambda: inverter.distill(text)).config
+    assert config.init_prompt == text and config.max_tokens == len(inverter.clip.tokenizer.encode(text))
+    config = aimed(lambda: inverter.distill(text, init_prompt="a fox", max_tokens=3)).config
+    assert config.init_prompt == "a fox" and config.max_tokens == 3
+    assert aimed(lambda: inverter.distill(text, must_include=("zebra",))).config.max_tokens == InvertConfig().max_tokens
+
+
+def test_a_distilled_text_says_the_same(inverter):
+    assert inverter.distill("a fox that is above a red umbrella", seed=0).prompt == "a fox above a red umbrella"
+
+
+def test_a_string_stands_for_one_word_or_prompt():
+    config = InvertConfig(must_include="fox", ban="zebra", corpus="a dog on a mat")
+    assert (config.must_include, config.ban, config.corpus) == (("fox",), ("zebra",), ("a dog on a mat",))
+    assert InvertConfig(ban=["a", "b"]).ban == ("a", "b")
+
+
+@pytest.mark.parametrize("read", [bytes, bytearray, memoryview, BytesIO])
+def test_a_picture_may_be_the_bytes_of_a_file(inverter, pictures, aimed, tmp_path, read):
+    pictures[0].save(tmp_path / "scene.png")
+    content = (tmp_path / "scene.png").read_bytes()
+    latent = image_latent(inverter.clip, pictures[:1])
+    torch.testing.assert_close(aimed(lambda: inverter.invert(read(content), target="raw")).target, latent)
+    assert inverter.analyze(read(content), top=1).categories == inverter.analyze(pictures[0], top=1).categories
+    with pytest.raises(InputError, match="use `invert`"):
+        inverter.invert_joint(read(content))
+
+
+def test_several_pictures_are_a_list_or_a_tensor_of_four_axes(inverter, pictures):
+    pixels = torch.rand(2, 3, 8, 8)
+    assert [len(one_or_several(given)) for given in (pixels[0], pixels, [*pixels])] == [1, 2, 2]
+    with pytest.raises(InputError, match="use `invert_batch`"):
+        inverter.invert(pictures)
+
+
+def test_what_is_built_once_for_a_model_is_not_charged_to_the_seconds_of_a_picture(inverter, pictures, monkeypatch):
+    events: list[str] = []
+    method = Method("invert", 1, NoConfig, lambda task, config: InversionOutput([("a fox", 0.5)]), options=frozenset({"corpus"}))
+    method = replace(method, prepare=lambda bundle, config: events.append("tables"))
+    monkeypatch.setattr("invert.inverter.get_method", lambda name: method)
+    monkeypatch.setattr("invert.inverter.Budget", lambda *args, **names: events.append("clock") or Budget(*args, **names))
+    inverter.invert(pictures[0], seconds=5.0)
+    inverter.distill("a fox", seconds=5.0)
+    assert events == ["tables", "clock"] * 2
+    inverter.invert(pictures[0], seconds=5.0, corpus=CAPTIONS)  # a corpus of the run's own counts against them
+    assert events[4:] == ["clock"]
 
 
 def test_the_gap_is_told_apart_from_the_plain_latent_once_it_is_measured(picturebook, pictures, aimed):

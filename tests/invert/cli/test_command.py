@@ -217,6 +217,11 @@ def test_a_method_with_a_number_of_steps_says_so_where_nothing_limits_it(run, im
     assert "note" not in run(*words, "--budget", 30).err
 
 
+def test_a_trace_of_another_format_is_refused(run, images, tmp_path):
+    done = run(images[0], "--trace", tmp_path / "trace.jpg", *QUICK)
+    assert done.status == 2 and "give one that ends in .png" in done.err and not (tmp_path / "trace.jpg").exists()
+
+
 def test_trace_and_report_are_written(run, images, tmp_path):
     trace, report = tmp_path / "trace.png", tmp_path / "page.html"
     assert run(images[0], "--trace", trace, "--report", report, *QUICK).status == 0

@@ -91,6 +91,11 @@ def test_the_labels_say_every_word_of_picturebook():
     assert not unsaid
 
 
+def test_where_there_is_no_time_for_a_phrase_the_caption_is_the_prompt(small_world, pictures):
+    result = small_world.invert(pictures[0], method="interrogator", target="raw", stop=lambda: True)
+    assert result.prompt in small_world.bundle.corpus.prompts
+
+
 def test_a_spent_budget_ends_the_package_with_the_best_prompt_so_far(small_world, pictures):
     result = small_world.invert(pictures[0], method="interrogator", target="raw", budget=5000)
     assert content_words(result.prompt)
