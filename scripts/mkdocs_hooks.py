@@ -22,7 +22,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "integrations/comfyui/README.md": "how-to/comfyui.md",
 }
-SECTION, COMPARISON = "against-clip-interrogator-and-others", "comparison.md"  # of the README, a page of its own
+COMPARISON = "comparison.md"  # a section of the README, as a page of its own
 PICTURES = ("examples", "experiments/results")  # folders whose pictures pages may show
 ENDINGS = {".png", ".gif"}
 HEADING = "## Against CLIP Interrogator and others"
@@ -69,10 +69,20 @@ def as_on_site(text: str, name: str) -> str:
     return LINK.sub(turned, text)
 
 
+def anchor_of(heading: str) -> str:
+    """Where GitHub and the site both put a heading: "## A model" → "#a-model"."""
+    return "#" + re.sub(r"[^a-z0-9 -]", "", heading.lower().lstrip("# ")).strip().replace(" ", "-")
+
+
 def placed(target: str, anchor: str) -> tuple[str, str]:
     """Where the site has a place of the repository; what it lacks gets a name that is not found."""
     if target == "README.md":
-        return (COMPARISON, "") if anchor == f"#{SECTION}" else ("index.md", anchor)
+        sections = [
+            anchor_of(line) for line in comparison((ROOT / target).read_text(encoding="utf-8")).splitlines() if line[:1] == "#"
+        ]
+        if anchor in sections:
+            return COMPARISON, "" if anchor == sections[0] else anchor
+        return "index.md", anchor
     if target in PAGES:
         return PAGES[target], anchor
     inside = target.startswith("docs/")

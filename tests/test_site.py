@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def test_every_page_is_built_and_asks_no_other_host_for_anything(site: Path) -> 
         loaded = re.findall(r'<(?:script|img|iframe|source)[^>]+src="([^"]+)"', page)
         loaded += re.findall(r'<link[^>]+rel="(?:stylesheet|preconnect|icon)"[^>]*>', page)
         assert not [one for one in loaded if "//" in one], name
+
+
+def test_every_link_within_the_site_leads_to_a_place_of_it(site: Path) -> None:
+    pages = {path.resolve(): path.read_text(encoding="utf-8") for path in site.rglob("*.html") if path.name != "404.html"}
+    places = {path: {"", *re.findall(r'\bid="([^"]+)"', page)} for path, page in pages.items()}
+    dead = []
+    for path, page in pages.items():
+        for link in re.findall(r'<a\b[^>]*\bhref="([^":]+)"', page):
+            target, _, anchor = link.partition("#")
+            at = (path.parent / target).resolve() if target else path
+            if at.suffix == ".html" and unescape(anchor) not in places.get(at, set()):
+                dead.append(f"{path.name} → {link}")
+    assert sum(page.count("<a ") for page in pages.values()) > 500 and dead == []
 
 
 def test_pictures_from_outside_are_on_the_site(site: Path) -> None:

@@ -120,7 +120,7 @@ README = [
     ),
     Quoted(
         "README.md",
-        "GCG takes as long as ours ({:.1f} s, ours {:.1f})",
+        "GCG takes somewhat longer ({:.1f} s, ours {:.1f})",
         (compared("held-out", "gcg", "seconds"), compared("held-out", "invert", "seconds")),
     ),
     Quoted(
