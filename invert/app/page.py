@@ -76,9 +76,9 @@ def settings_of(service: Service) -> list[Any]:
         with gr.Row():
             seed = gr.Number(DEFAULT.seed, label="Seed", precision=0, min_width=100)
             seconds = gr.Number(most, label=f"Seconds at most, up to {most}", minimum=0.1, maximum=most, min_width=100)
-        init_prompt = gr.Textbox(label="Start from this prompt", max_lines=3)
-        must_include = gr.Textbox(label="Words it has to hold, separated by commas", max_lines=1)
-        ban = gr.Textbox(label="Words it may not hold, separated by commas", max_lines=1)
+        init_prompt = gr.Textbox("", label="Start from this prompt", max_lines=3)
+        must_include = gr.Textbox("", label="Words it has to hold, separated by commas", max_lines=1)
+        ban = gr.Textbox("", label="Words it may not hold, separated by commas", max_lines=1)
     return [method, tokens, max_tokens, seed, seconds, init_prompt, must_include, ban]
 
 

@@ -52,6 +52,12 @@ def test_the_endpoints_are_those_of_the_reference(client: Client) -> None:
     assert all(f"`{name}`" in reference for name in [*named, *itertools.chain(*parameters.values())])
 
 
+def test_all_of_a_search_but_its_picture_has_a_default(client: Client, files) -> None:
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert [one["parameter_name"] for one in named["/invert"]["parameters"] if not one["parameter_has_default"]] == ["picture"]
+    assert client.predict(picture=handle_file(str(files.good)), method="quick", api_name="/invert")["prompt"]
+
+
 def test_a_prompt_is_found_over_http(client: Client, files) -> None:
     found = invert(client, files.good)
     assert found["prompt"] == "w33" and found["method"] == "quick" and not found["interrupted"]
