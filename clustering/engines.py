@@ -8,13 +8,14 @@ elsewhere rather than move them without being asked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clustering.arrays import sum_dtype
+from clustering.arrays import largest, largest_to_square, sum_dtype
 from clustering.buckets import Neighborhoods, from_pairs
 from clustering.exact import PADDING, by_differences, in_order, nearest_in_tree, pair_squares, refine
 from clustering.pairwise import CHUNK_BYTES, FEW_FEATURES, expansion_error
@@ -182,40 +183,76 @@ class BallTree:
         return measured(self.points, queries, rows, torch.from_numpy(np.concatenate(index).astype(np.int64)), radius)
 
 
+@contextmanager
+def faiss_threads() -> Iterator[None]:
+    """Let FAISS use as many threads as torch may, and give the caller's OpenMP its own number back.
+
+    It is the number of the calling thread, and other libraries that share its OpenMP go by it, too.
+    """
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 class Faiss:
     """FAISS over float32: an inverted file ("faiss-ivf") or a navigable small-world graph ("faiss-hnsw").
 
     effort: of a search, from 0 (fast) to 1 (thorough): the share of lists probed, or of the graph's beam.
+    Raises ValueError for points whose squared distances leave float32: FAISS's k-means would end the process.
     """
 
     def __init__(self, points: Tensor, algorithm: str, effort: float = 0.25) -> None:
-        array = np.ascontiguousarray(in_main_memory(points, algorithm), np.float32)
+        in_main_memory(points, algorithm)
+        self.algorithm, self.points = algorithm, points
+        if not self._can_square(points):
+            raise ValueError(
+                f"algorithm {algorithm!r} squares distances in float32, in which points of {largest(points):.3g} overflow: "
+                "scale them down, or use brute or kd_tree"
+            )
+        with faiss_threads():
+            self.index = self._build(self._array(points), effort)
+
+    def _build(self, array: np.ndarray, effort: float) -> Any:
         import faiss
 
-        self.algorithm, self.points = algorithm, points
         n, depth = array.shape
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        if algorithm == "faiss-hnsw":
-            self.index: Any = faiss.IndexHNSWFlat(depth, 32)
-            self.index.hnsw.efSearch = max(16, round(512 * effort))
+        if self.algorithm == "faiss-hnsw":
+            index: Any = faiss.IndexHNSWFlat(depth, 32)
+            index.hnsw.efSearch = max(16, round(512 * effort))
         else:
             lists = max(1, min(int(4 * n**0.5), n // 39))  # 39 points a list: FAISS's own floor for its k-means
-            self.index = faiss.IndexIVFFlat(faiss.IndexFlatL2(depth), depth, lists)
-            self.index.cp.min_points_per_centroid = 1  # one list for a handful of points is meant: no warning
-            self.index.train(array)
-            self.index.nprobe = max(1, round(min(lists, 64) * effort))
-        self.index.add(array)
+            index = faiss.IndexIVFFlat(faiss.IndexFlatL2(depth), depth, lists)
+            index.cp.min_points_per_centroid = 1  # one list for a handful of points is meant: no warning
+            index.train(array)
+            index.nprobe = max(1, round(min(lists, 64) * effort))
+        index.add(array)
+        return index
+
+    def _can_square(self, points: Tensor) -> bool:
+        """Whether squared distances between such points are finite in float32."""
+        return not len(points) or largest(points) <= largest_to_square(torch.float32, points.shape[1])
 
     def _array(self, queries: Tensor) -> np.ndarray:
         return np.ascontiguousarray(in_main_memory(queries, self.algorithm), np.float32)
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        _, index = self.index.search(self._array(queries), k)
+        if not self._can_square(queries):
+            return Brute(self.points).nearest(queries, k)
+        with faiss_threads():
+            _, index = self.index.search(self._array(queries), k)
         return refine(self.points, queries, torch.from_numpy(index))
 
     def within(self, queries: Tensor, radius: float) -> Neighborhoods:
         square = max(radius * radius * (1 + 1e-5), 1e-37)  # FAISS rounds, and leaves the border out
-        offsets, _, index = self.index.range_search(self._array(queries), square)
+        if square > torch.finfo(torch.float32).max or not self._can_square(queries):
+            return Brute(self.points).within(queries, radius)
+        with faiss_threads():
+            offsets, _, index = self.index.range_search(self._array(queries), square)
         counts = torch.from_numpy(offsets.astype(np.int64)).diff()
         rows = torch.arange(len(queries)).repeat_interleave(counts)
         return measured(self.points, queries, rows, torch.from_numpy(index), radius)
