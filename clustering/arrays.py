@@ -51,7 +51,7 @@ def read_measured(estimator: BaseEstimator, x: Any, reset: bool = False, at_leas
         array = validate_data(estimator, native(x), reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
         points = as_tensor(array, "x")
         return points, check_range(points)
-    points = x.detach()
+    points = usual(x)
     most = check_tensor(points, at_least)
     match_features(estimator, points.shape[1], reset)
     return as_floats(points), most
@@ -83,6 +83,20 @@ def native(x: Any) -> Any:
     if isinstance(x, np.ndarray) and not x.dtype.isnative:
         return x.astype(x.dtype.newbyteorder("="))
     return x
+
+
+def usual(points: Tensor) -> Tensor:
+    """A tensor without history, in memory and dtypes that every function of torch and NumPy takes; copied only where it is not.
+
+    The median of expanded rows is NaN in torch 2.14, and NumPy reads no negated views.
+    """
+    points = points.detach()
+    if points.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        points = points.to(torch.float64 if points.dtype == torch.uint64 else torch.int64)
+    if points.layout != torch.strided:
+        return points
+    expanded = any(step == 0 and size > 1 for step, size in zip(points.stride(), points.shape, strict=True))
+    return points.resolve_neg().contiguous() if expanded else points.resolve_neg()
 
 
 def as_floats(points: Tensor) -> Tensor:

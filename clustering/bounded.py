@@ -21,7 +21,7 @@ from clustering.simd_tile import TILE, lower_two_scores
 
 GROUP = TILE.centers
 BLOCK_BYTES = 1 << 20  # of points compared with their centers at a time: they stay in the cache
-NOTHING = 1e-12  # of all weight: what rounding may leave in a cluster whose weighted points have gone
+NOTHING = 1e-10  # of all weight: below it rounding may be what a cluster seems to hold, after heavy points have come and gone
 
 
 class Geometry(NamedTuple):
@@ -173,8 +173,21 @@ class BoundedPass(LloydPass):
 
     def accumulate(self, centers: Tensor) -> Totals:
         self._advance(centers.contiguous().numpy())
-        sums, counts = torch.from_numpy(self.sums.sum(0)), torch.from_numpy(self.counts.sum(0))
-        return Totals(sums, counts.where(counts > NOTHING * counts.sum(), 0))
+        sums, counts = self.sums.sum(0), self.counts.sum(0)
+        if len(self.weigh):
+            self._add_up_light_clusters(sums, counts)
+        return Totals(torch.from_numpy(sums), torch.from_numpy(counts))
+
+    def _add_up_light_clusters(self, sums: np.ndarray, counts: np.ndarray) -> None:
+        """Put the sums (K, D) and counts (K,) of clusters of next to no weight down as their points have them, in place."""
+        light = counts <= NOTHING * counts.sum()
+        if not light.any():
+            return
+        sums[light], counts[light] = 0, 0
+        rows = np.flatnonzero(light[self.labels])
+        labels, weights = self.labels[rows], self.weigh[rows]
+        np.add.at(counts, labels, weights)
+        np.add.at(sums, labels, weights[:, None] * self.points[rows])
 
     def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
         nearest = torch.empty(len(self.points), dtype=centers.dtype)

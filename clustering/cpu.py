@@ -7,6 +7,7 @@ cluster are asked for. Each thread takes one contiguous share, tile by tile: pac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -74,6 +75,10 @@ def pack(centers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="clustering")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a forked child has the pool, but not its threads
 
 
 def shares(points: np.ndarray, k: int) -> list[slice]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import as_floats, check_tensor, compute_dtype, squarable, sum_dtype
+from clustering.arrays import as_floats, check_tensor, compute_dtype, squarable, sum_dtype, usual
 from clustering.lloyd import LloydPass, Totals, means_of
 from clustering.params import generator_on
 from clustering.passes import make_pass
@@ -110,7 +110,7 @@ def k_means(points: Tensor, n_clusters: int, n_init: int = 1, random_state: int 
         ValueError: the points are not finite and dense, or fewer than n_clusters.
     """
     check_tensor(points, n_clusters)
-    given = as_floats(points.detach())
+    given = as_floats(usual(points))
     x = squarable(given)
     descent, generator = Descent(TOL * mean_variance([x])), generator_on(x.device, random_state)
     starts = (x[choose_spread(x, n_clusters, generator)] for _ in range(n_init))

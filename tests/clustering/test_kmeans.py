@@ -315,3 +315,16 @@ def test_half_the_gap_to_the_nearest_other_center_is_never_too_large_and_hardly_
     half = gaps.min(1).values.numpy() / 2
     assert np.all(found <= half) and found[0] == found[-1] == 0
     np.testing.assert_allclose(found[1:-1], half[1:-1], rtol=1e-3)
+
+
+def test_a_cluster_of_light_points_is_no_empty_one() -> None:
+    """In the bounded pass, which adds and takes points away, light sums stand beside what rounding leaves of heavy ones."""
+    rng = np.random.default_rng(0)
+    own = np.arange(6000) % 20
+    x = (rng.standard_normal((20, 16)) * 30)[own] + rng.standard_normal((6000, 16))
+    for light in (1e-9, 1e-13, 1e-200):
+        weights = np.where(own < 10, 1.0, light)
+        found = KMeans(20, init=x[:20]).fit(x, sample_weight=weights)
+        assert len(np.unique(found.labels_ * 20 + own)) == 20
+        means = np.stack([x[own == k].mean(0) for k in range(20)])
+        np.testing.assert_allclose(found.cluster_centers_[found.labels_[:20]], means, atol=1e-5)
