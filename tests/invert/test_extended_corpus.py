@@ -94,7 +94,7 @@ def test_a_search_whose_starts_are_composed_starts_from_the_users_nearest_too(pi
     monkeypatch.setattr(Search, "steps", lambda self, starts: begun.append(list(map(text_of, starts))) or steps(self, starts))
     target = "two owls at sea"
     for options in ({}, {"corpus": NEW, "corpus_mode": "extend"}):
-        inverter.distill(target, budget=600, **options)
+        inverter.distill(target, budget=600, init_prompt="a seal", **options)  # and not from the text itself
     plain, both = begun
     assert target not in plain and target in both and len(both) > len(plain)
 
