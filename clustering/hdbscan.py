@@ -53,8 +53,8 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         centroids_, medoids_: (K, D), where store_centers asks for them.
         n_features_in_: D.
 
-    Labels are scikit-learn's with "brute" ("auto" up to 10,000 points); where edges of the tree are equally long, the
-    others may take another of them and label a point at the rim otherwise.
+    Labels are those of scikit-learn's default with "brute" ("auto" up to 10,000 points); where edges of the tree are equally
+    long, the others, and scikit-learn's own "brute", may take another of them and label a point at the rim otherwise.
 
     Raises:
         ValueError: NaN or infinity, fewer points than min_samples, and parameters out of range.
@@ -119,7 +119,8 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         """Labels (Q,) and probabilities (Q,) that new points would have, the hierarchy left as it is.
 
         A point joins at its nearest neighbor by mutual reachability, among its 2 × min_samples nearest, and belongs
-        to the cluster that this neighbor is in at that distance. Fitted points get their labels_ again.
+        to the cluster that this neighbor is in at that distance. Fitted points get their labels_ again,
+        but for those at equal distances from points of different labels.
         """
         check_is_fitted(self)
         queries = embed(compute_dtype(squarable(read_points(self, x))), self.metric)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,9 +105,33 @@ def threads_of(n_jobs: int | None) -> Iterator[None]:
         raise ValueError(
             f"n_jobs must be None, a positive int, or a negative one counted from all cores. Got {n_jobs!r} instead."
         )
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(n_jobs) if n_jobs > 0 else (os.cpu_count() or 1) + 1 + int(n_jobs)))
+    own = THREADS.enter(max(1, int(n_jobs) if n_jobs > 0 else (os.cpu_count() or 1) + 1 + int(n_jobs)))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        THREADS.leave(own)
+
+
+class _TorchThreads:
+    """torch's number of threads while fits ask for their own; it is the process's: the last fit to end puts back the first's."""
+
+    def __init__(self) -> None:
+        self.lock, self.fits, self.first = Lock(), 0, 0
+
+    def enter(self, threads: int) -> int:
+        """Set the number; returns the one before."""
+        with self.lock:
+            own = torch.get_num_threads()
+            self.first = own if self.fits == 0 else self.first
+            self.fits += 1
+            torch.set_num_threads(threads)
+            return own
+
+    def leave(self, own: int) -> None:
+        """Put back what `enter` returned."""
+        with self.lock:
+            self.fits -= 1
+            torch.set_num_threads(own if self.fits else self.first)
+
+
+THREADS = _TorchThreads()

@@ -63,6 +63,11 @@ def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check(x: Tensor, centers: Tensor) -> None:
+    for given in (x, centers):
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                f"points and centers must be torch tensors, not {type(given).__name__}: use torch.from_numpy for arrays"
+            )
     if x.ndim != 2 or centers.ndim != 2 or x.shape[1] != centers.shape[1] or len(centers) == 0:
         raise ValueError(f"points (N, D) and centers (K, D) must share D, with K at least 1: not {x.shape} and {centers.shape}")
     if x.dtype != centers.dtype or x.device != centers.device:

@@ -14,6 +14,7 @@ from clustering.buckets import Segments, flatten, padded_members
 from clustering.engines import in_main_memory
 from clustering.grid import Grid
 from clustering.neighbors import BUILDERS, choose_algorithm
+from clustering.params import threads_of
 
 EXACT = ["auto", "brute", "kd_tree", "ball_tree", "grid"]
 APPROXIMATE = ["lsh", "faiss-ivf", "faiss-hnsw"]
@@ -216,6 +217,17 @@ def test_the_cosine_distance_is_scikit_learns(algorithm):
     np.testing.assert_allclose(far, true_far, atol=1e-12)
     zero = NearestNeighbors(2, metric="cosine").fit(np.concatenate([x, np.zeros((1, 5))]))
     assert zero.radius_neighbors(np.zeros((1, 5)), 0.99, return_distance=False)[0].tolist() == [300]
+
+
+def test_fits_that_overlap_put_back_the_number_of_threads_before_the_first():
+    before = torch.get_num_threads()
+    first, second = threads_of(before + 1), threads_of(before + 2)
+    first.__enter__()
+    second.__enter__()
+    assert torch.get_num_threads() == before + 2
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert torch.get_num_threads() == before
 
 
 def test_n_jobs_sets_the_threads_of_a_search_and_leaves_them_as_they_were():

@@ -66,6 +66,7 @@ def test_no_points_give_no_labels_and_no_dimensions_no_distance() -> None:
         (torch.ones(3, 2), torch.ones(3, 1), ValueError, "must share D"),
         (torch.ones(3, 2), torch.ones(0, 2), ValueError, "K at least 1"),
         (torch.ones(3, 2), torch.ones(3, 2).double(), TypeError, "must be alike"),
+        (torch.ones(3, 2).numpy(), torch.ones(3, 2).numpy(), TypeError, "must be torch tensors, not ndarray"),
         (
             torch.ones(3, 2).int(),
             torch.ones(3, 2).int(),
