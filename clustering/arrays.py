@@ -49,7 +49,7 @@ def read_measured(estimator: BaseEstimator, x: Any, reset: bool = False, at_leas
         from sklearn.utils.validation import validate_data  # a slow import, needed by estimators alone
 
         array = validate_data(estimator, native(x), reset=reset, dtype=FLOATS, ensure_min_samples=at_least)
-        points = as_tensor(array, "x")
+        points = usual(as_tensor(array, "x"))
         return points, check_range(points)
     points = usual(x)
     most = check_tensor(points, at_least)

@@ -109,8 +109,9 @@ def k_means(points: Tensor, n_clusters: int, n_init: int = 1, random_state: int 
     Raises:
         ValueError: the points are not finite and dense, or fewer than n_clusters.
     """
+    points = usual(points)
     check_tensor(points, n_clusters)
-    given = as_floats(usual(points))
+    given = as_floats(points)
     x = squarable(given)
     descent, generator = Descent(TOL * mean_variance([x])), generator_on(x.device, random_state)
     starts = (x[choose_spread(x, n_clusters, generator)] for _ in range(n_init))

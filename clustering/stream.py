@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from clustering.arrays import as_floats, check_tensor, native
+from clustering.arrays import as_floats, check_tensor, native, usual
 from clustering.workers import Workers
 from kernels.arrays import as_tensor
 
@@ -48,7 +48,7 @@ class Chunks:
     def __iter__(self) -> Iterator[Tensor]:
         width: int | None = None
         for chunk in self._raw():
-            tensor = as_tensor(native(chunk), "a chunk").detach()
+            tensor = usual(as_tensor(native(chunk), "a chunk"))
             check_tensor(tensor)
             if width is not None and tensor.shape[1] != width:
                 raise ValueError(f"a chunk has {tensor.shape[1]} features, those before it {width}: they must be alike")

@@ -254,6 +254,9 @@ def test_seeding_takes_whole_numbers_only(n_clusters):
 def test_expanded_negated_and_wide_unsigned_tensors_are_read_as_their_copies() -> None:
     row = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(MeanShift(bandwidth=2.0).fit(row.expand(50, 3)).cluster_centers_, row)
+    for seed in range(12):
+        same = np.broadcast_to(np.random.default_rng(seed).standard_normal((1, 3)), (50, 3))
+        np.testing.assert_allclose(MeanShift(bandwidth=2.0).fit(same).cluster_centers_, same[:1])
     negated = torch.complex(torch.zeros(40, 2), torch.randn(40, 2, generator=torch.Generator().manual_seed(1))).conj().imag
     assert negated.is_neg() and DBSCAN(eps=0.3).fit(negated).labels_.equal(
         DBSCAN(eps=0.3).fit(negated.clone().resolve_neg()).labels_
@@ -261,3 +264,4 @@ def test_expanded_negated_and_wide_unsigned_tensors_are_read_as_their_copies() -
     whole = torch.tensor([0, 1, 2, 60_000, 60_001])[:, None]
     for kind in (torch.uint16, torch.uint32, torch.uint64):
         assert KMeans(2, random_state=0).fit(whole.to(kind)).inertia_ == pytest.approx(2.5)
+        assert KMeans(2, random_state=0).fit(Chunks(whole.to(kind))).inertia_ == pytest.approx(2.5)
