@@ -10,14 +10,12 @@ environment FIRST_USE_MODEL names another architecture of open_clip, FIRST_USE_S
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.cold_command import timed_command
 from experiments.harness.environment import number
 from experiments.harness.held_out_language import mean_perplexity
 from experiments.harness.random_clip import save_untrained
@@ -26,15 +24,6 @@ from experiments.open_world import non_words
 
 MODEL, SECONDS = "ViT-L-14", 10.0  # architecture; of search
 EXAMPLES = FOLDER.parent / "examples"
-# In a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
-COMMAND = """
-import sys
-from invert.cli import main
-try:
-    main()
-finally:
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
-"""
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -68,17 +57,8 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def command(cache: Path, *words: object) -> dict[str, Any]:
-    """One run of `invert`: what it prints, wall seconds (interpreter start included) and peak GiB."""
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "INVERT_CACHE": str(cache)},
-    )
-    peak = int(done.stderr.split()[-1]) / 2**20
-    return {"printed": done.stdout.strip(), "wall_seconds": time.perf_counter() - began, "peak_gib": peak}
+    """One run of `invert`: what it prints, wall seconds and peak MiB."""
+    return timed_command(cache, *words)._asdict()
 
 
 def of_prompts(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -86,8 +66,8 @@ def of_prompts(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     prompts = [run["printed"] for run in runs]
     return {
         "runs": list(runs),
-        "longest_wall_seconds": max(run["wall_seconds"] for run in runs),
-        "largest_peak_gib": max(run["peak_gib"] for run in runs),
+        "longest_seconds": max(run["seconds"] for run in runs),
+        "largest_peak_mib": max(run["peak_mib"] for run in runs),
         "perplexity_of_a_character": mean_perplexity(prompts),
         "share_with_a_word_that_english_lacks": non_words(prompts),
     }

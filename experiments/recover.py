@@ -9,15 +9,10 @@ RECOVER_FOREIGN in the environment ask for fewer.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import textwrap
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -31,6 +26,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from experiments.compare import entries
 from experiments.harness.bench import Bench
+from experiments.harness.cold_command import timed_command
 from experiments.harness.environment import count
 from experiments.harness.measures import Judge, objects_right, relation_right, word_f1
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, Picture, out_of_domain_pictures
@@ -56,17 +52,6 @@ AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
-# Run in a process of its own, which tells the peak of its own memory: getrusage would count the parent's, at the fork.
-COLD = """
-import sys, time
-from invert.cli import main
-began = time.perf_counter()
-try:
-    main()
-finally:
-    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print(time.perf_counter() - began, peak, file=sys.stderr)
-"""
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -155,29 +140,14 @@ def cold_start(picture: Tensor, seed: int, expected: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.png"
         to_pil_image(picture).save(image)
-        first, second = (timed_command(image, seed, Path(folder) / "cache") for _ in range(2))
-        held = timed_command(image, seed, Path(folder) / "other cache", AVX2)
+        words = (image, "--seed", seed)
+        first, second = (timed_command(Path(folder) / "cache", *words) for _ in range(2))
+        held = timed_command(Path(folder) / "other cache", *words, environment=AVX2)
+    named = {"first_ever": first, "with_tables_cached": second, "first_ever_held_to_avx2": held}
     return {
-        "first_ever": first,
-        "with_tables_cached": second,
-        "first_ever_held_to_avx2": held,
-        "same_prompt_in_three_processes": first["prompt"] == second["prompt"] == expected,
+        **{name: {"prompt": one.printed, "seconds": one.seconds, "peak_mib": one.peak_mib} for name, one in named.items()},
+        "same_prompt_in_three_processes": first.printed == second.printed == expected,
     }
-
-
-def timed_command(image: Path, seed: int, cache: Path, environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """One run of the command: its prompt, wall seconds (interpreter start included) and peak MiB."""
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", COLD, str(image), "--seed", str(seed)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **environment, "INVERT_CACHE": str(cache)},
-    )
-    seconds = time.perf_counter() - began
-    peak = int(done.stderr.split()[-1])  # KiB
-    return {"prompt": done.stdout.strip(), "seconds": seconds, "peak_mib": peak / 1024}
 
 
 def draw(path: Path, images: Sequence[Image.Image], truths: Sequence[str], prompts: Sequence[str], title: str) -> None:

@@ -132,7 +132,7 @@ class InvertConfig:
     def __post_init__(self) -> None:
         for name in ("corpus", "must_include", "ban"):  # a string is one entry, and no sequence of letters
             given = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given or ()))
         check_limits(self)
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:

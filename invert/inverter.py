@@ -188,11 +188,10 @@ class Inverter:
         settings = self._no_longer_than(prompt, replace(config or InvertConfig(), **options))
         if settings.caption is not None:
             raise InputError("`caption` says what a picture shows, and there is only a text: leave it out")
-        method = get_method(settings.method)
-        callbacks = Callbacks(on_best, on_step, stop)
         self._before_the_clock(settings)
-        budget = self._budget(settings, stop)
-        return solve(method, [self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)])[0]
+        budget, callbacks = self._budget(settings, stop), Callbacks(on_best, on_step, stop)
+        task = self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)
+        return solve(get_method(settings.method), [task])[0]
 
     def _no_longer_than(self, prompt: str, config: InvertConfig) -> InvertConfig:
         """The config with the prompt's words to start from and no more tokens than it has, unless required words need more."""
@@ -314,7 +313,8 @@ class Inverter:
         images: tuple[Image.Image, ...] = (),
         captions: tuple[str, ...] = (),
     ) -> InversionTask:
-        get_method(config.method).check_options(config := self._within_context(config))
+        config = self._within_context(config)
+        get_method(config.method).check_options(config)
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, config, budget), config.negative_weight)
         rng = torch.Generator().manual_seed(config.seed)

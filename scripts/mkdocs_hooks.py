@@ -10,6 +10,7 @@ import posixpath
 import re
 from pathlib import Path
 
+from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -69,17 +70,11 @@ def as_on_site(text: str, name: str) -> str:
     return LINK.sub(turned, text)
 
 
-def anchor_of(heading: str) -> str:
-    """Where GitHub and the site both put a heading: "## A model" → "#a-model"."""
-    return "#" + re.sub(r"[^a-z0-9 -]", "", heading.lower().lstrip("# ")).strip().replace(" ", "-")
-
-
 def placed(target: str, anchor: str) -> tuple[str, str]:
     """Where the site has a place of the repository; what it lacks gets a name that is not found."""
     if target == "README.md":
-        sections = [
-            anchor_of(line) for line in comparison((ROOT / target).read_text(encoding="utf-8")).splitlines() if line[:1] == "#"
-        ]
+        headings = re.findall(r"^#+ (.*)", comparison((ROOT / target).read_text(encoding="utf-8")), re.MULTILINE)
+        sections = [f"#{slugify(heading, '-')}" for heading in headings]
         if anchor in sections:
             return COMPARISON, "" if anchor == sections[0] else anchor
         return "index.md", anchor
