@@ -25,6 +25,7 @@ from torch import Tensor
 from clustering.kmeans import KMeans
 from clustering.lloyd import assign
 from clustering.meanshift import MeanShift
+from kernels.arrays import as_tensor
 
 MOST_DOTS = 20_000  # points drawn one by one; more become a raster
 DOTS_PER_INCH = 100
@@ -60,7 +61,7 @@ def animate_meanshift(model: MeanShift, x: Any, path: str | Path, fps: float = 2
 
 
 def in_plane(x: Any) -> Tensor:
-    points = torch.as_tensor(x).detach()
+    points = as_tensor(x if isinstance(x, Tensor) else np.asarray(x), "x").detach()
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"only points in the plane, (N, 2), can be drawn, not {tuple(points.shape)}: project them first")
     return points

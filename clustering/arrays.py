@@ -206,6 +206,15 @@ def compute_dtype(points: Tensor) -> Tensor:
     return points.float() if points.dtype in HALVES else points
 
 
+def lossless(points: Tensor, dtype: torch.dtype) -> Tensor:
+    """The points in a dtype, or in a wider one that holds it and them, where it would round them."""
+    wide = points.to(torch.promote_types(points.dtype, dtype))
+    if wide.dtype == dtype:
+        return wide
+    narrow = points.to(dtype)
+    return narrow if bool((narrow == wide).all()) else wide
+
+
 def squarable(points: Tensor, most: float | None = None) -> Tensor:
     """The points themselves, or in float64 where their squared distances would leave the range of the dtype computed in.
 

@@ -119,7 +119,7 @@ def fit_alone(model: KMeans, x: Any, weights: Tensor | None, number: int, seed: 
     init = model.init if isinstance(model.init, str) or callable(model.init) or np.ndim(model.init) != 3 else model.init[number]
     lone = type(model)(**{**model.get_params(deep=False), "init": init, "random_state": seed, "verbose": 0})
     lone.fit(x, sample_weight=None if weights is None else weights[0])
-    centers, labels = torch.as_tensor(lone.cluster_centers_), torch.as_tensor(lone.labels_)
+    centers, labels = as_tensor(lone.cluster_centers_, "centers"), as_tensor(lone.labels_, "labels")
     inertia = torch.tensor([lone.inertia_], dtype=sum_dtype(centers.device), device=centers.device)
     return centers[None], labels[None], inertia, torch.tensor([lone.n_iter_], device=centers.device)
 
@@ -266,7 +266,7 @@ def beside_centers(model: KMeans, x: Any) -> tuple[Tensor, Tensor, torch.dtype]:
     given = read_batch(model, x)
     points = squarable(given.reshape(-1, given.shape[2])).reshape(given.shape)
     points = normalize(points, dim=2) if model.spherical else points
-    centers = torch.as_tensor(model.cluster_centers_).to(points.device)
+    centers = as_tensor(model.cluster_centers_, "cluster_centers_").to(points.device)
     if len(points) != len(centers):
         raise ValueError(f"x holds {len(points)} problems, but {len(centers)} were fitted: pass as many, in their order")
     if points.dtype != torch.float64 and squarable(centers.flatten(0, 1)).dtype == torch.float64:

@@ -106,10 +106,10 @@ class BisectingKMeans(CentroidModel):
                     scores[node] = self._score(nearest[at], None if own is None else own[at])
                 if report is not None:
                     report(split, len(rows))
-        self._tree = torch.tensor(children), torch.stack(nodes)
+        self._tree = torch.tensor(children, device="cpu"), torch.stack(nodes)
         leaves = self._leaves()
-        number = torch.empty(len(nodes), dtype=torch.int64)
-        number[leaves] = torch.arange(len(leaves))
+        number = torch.empty(len(nodes), dtype=torch.int64, device="cpu")
+        number[leaves] = torch.arange(len(leaves), device="cpu")
         found = torch.stack(nodes)[leaves.to(points.device)]
         labels = number.to(points.device)[labels]
         loss = sum(
@@ -150,7 +150,7 @@ class BisectingKMeans(CentroidModel):
                 found.append(node)
             else:
                 waiting += children[node][::-1]
-        return torch.tensor(found)
+        return torch.tensor(found, device="cpu")
 
     def _split(
         self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any

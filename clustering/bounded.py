@@ -190,7 +190,7 @@ class BoundedPass(LloydPass):
         np.add.at(sums, labels, weights[:, None] * self.points[rows])
 
     def assign(self, centers: Tensor) -> tuple[Tensor, Tensor]:
-        nearest = torch.empty(len(self.points), dtype=centers.dtype)
+        nearest = centers.new_empty(len(self.points))
         for part, _, squares in self.labeled_blocks(centers):
             nearest[part] = squares
         return torch.from_numpy(self.labels).long(), nearest

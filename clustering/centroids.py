@@ -22,6 +22,7 @@ from clustering.params import RenamedParameters, bad_parameter, integer
 from clustering.persistence import Persistent
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
+from kernels.arrays import as_tensor
 
 INITS = ("k-means++", "random")
 
@@ -76,7 +77,7 @@ class CentroidModel(
         given = read_points(self, x)
         points = squarable(given)
         points = normalize(points, dim=1) if self.spherical else points
-        centers = torch.as_tensor(self.cluster_centers_).to(points.device)
+        centers = as_tensor(self.cluster_centers_, "cluster_centers_").to(points.device)
         if points.dtype != torch.float64 and squarable(centers).dtype == torch.float64:
             points = points.double()  # centers too far away for the points' own dtype
         return points, centers.to(points), given.dtype

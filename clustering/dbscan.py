@@ -21,6 +21,7 @@ from clustering.neighbors import check_algorithm
 from clustering.params import RenamedParameters, choice, integer, real, threads_of
 from clustering.persistence import Persistent
 from clustering.region_finders import RegionFinder, find_regions
+from kernels.arrays import as_tensor
 
 
 class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
@@ -29,7 +30,7 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     Args:
         eps: the distance up to which points are neighbors, in the metric's units.
         min_samples: the weight of neighbors, itself included, that makes a point a core point.
-        metric: "euclidean" or "cosine".
+        metric: "euclidean" or "cosine" (zero vectors are at distance 0 of one another, and 1 of all others).
         algorithm: of `NearestNeighbors`; "auto" is exact.
         n_jobs: threads in main memory; None: as many as torch may use, −1: one a core.
 
@@ -92,7 +93,7 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         queries = embed(compute_dtype(squarable(read_points(self, x))), self.metric)
-        cores = torch.as_tensor(self.components_).to(queries.device)
+        cores = as_tensor(self.components_, "components_").to(queries.device)
         if not len(cores):
             return to_input_type(torch.full((len(queries),), -1, device=queries.device), x)
         points = embed(compute_dtype(squarable(cores)), self.metric)

@@ -76,7 +76,15 @@ class Brute:
         most = norms.square() + (norms + squares.sqrt()).square()
         return squares - norms.square() + expansion_error(queries.dtype, queries.shape[1]) * most
 
+    def _beside(self, queries: Tensor) -> Brute:
+        """The points in the queries' dtype, which is as wide or wider."""
+        return self if queries.dtype == self.points.dtype else Brute(self.points.to(queries.dtype))
+
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Squared distances and indices (Q, k), nearest first, exact."""
+        return self._beside(queries)._nearest(queries, k)
+
+    def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         m = min(k + PADDING, len(self.points))
         parts = [block.topk(m, largest=False) for _, block in self._blocks(queries)]
         last = torch.cat([part.values[:, -1] for part in parts]).to(sum_dtype(queries.device))
@@ -94,6 +102,10 @@ class Brute:
         return by_differences(self.points, queries, k)
 
     def within(self, queries: Tensor, radius: float) -> Neighborhoods:
+        """All points within radius, exact."""
+        return self._beside(queries)._within(queries, radius)
+
+    def _within(self, queries: Tensor, radius: float) -> Neighborhoods:
         reach = torch.full((len(queries),), radius * radius, dtype=sum_dtype(queries.device), device=queries.device)
         limits = self._bounds(queries, reach)
         found = []
@@ -178,8 +190,8 @@ class BallTree:
 
     def within(self, queries: Tensor, radius: float) -> Neighborhoods:
         index = self.tree.query_radius(in_main_memory(queries, "ball_tree"), radius * BALL_SLACK)
-        counts = torch.tensor([len(own) for own in index], dtype=torch.int64)
-        rows = torch.arange(len(index)).repeat_interleave(counts)
+        counts = torch.tensor([len(own) for own in index], dtype=torch.int64, device="cpu")
+        rows = torch.arange(len(index), device="cpu").repeat_interleave(counts)
         return measured(self.points, queries, rows, torch.from_numpy(np.concatenate(index).astype(np.int64)), radius)
 
 
@@ -254,5 +266,5 @@ class Faiss:
         with faiss_threads():
             offsets, _, index = self.index.range_search(self._array(queries), square)
         counts = torch.from_numpy(offsets.astype(np.int64)).diff()
-        rows = torch.arange(len(queries)).repeat_interleave(counts)
+        rows = torch.arange(len(queries), device="cpu").repeat_interleave(counts)
         return measured(self.points, queries, rows, torch.from_numpy(index), radius)

@@ -22,7 +22,7 @@ def pair_squares(points: Tensor, queries: Tensor, rows: Tensor, indices: Tensor)
     if points.device.type == "cpu" and len(rows) * points.shape[1] >= WORTH_COMPILING and points.dtype == queries.dtype:
         from clustering import kdtree  # loads numba
 
-        squares = torch.empty(len(rows), dtype=torch.float64)
+        squares = torch.empty(len(rows), dtype=torch.float64, device="cpu")
         if points.dtype in (torch.float32, torch.float64):
             kdtree.pair_squares(points.numpy(), queries.numpy(), rows.numpy(), indices.numpy(), squares.numpy())
             return squares
@@ -72,7 +72,7 @@ def nearest_in_tree(tree: object, queries: Tensor, k: int) -> tuple[Tensor, Tens
     from clustering import cpu, kdtree
 
     asked = queries.double().contiguous().numpy()
-    squares, indices = torch.empty(len(queries), k, dtype=torch.float64), torch.empty(len(queries), k, dtype=torch.int64)
+    squares, indices = (torch.empty(len(queries), k, dtype=kind, device="cpu") for kind in (torch.float64, torch.int64))
     parts = cpu.shares_of(len(queries), torch.get_num_threads())
 
     def share(thread: int) -> None:

@@ -123,10 +123,10 @@ def make_product(points: Tensor, kind: torch.dtype) -> Product:
 def search(product: Product, rows: Tensor, first: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """low and near (R, K) and least (R, G) of some rows (R,) against all columns."""
     n, kind = len(product.norms), product.norms.dtype
-    low = torch.full((len(rows), k), torch.inf, dtype=kind).numpy()
+    low = product.norms.new_full((len(rows), k), torch.inf).numpy()
     near = np.full((len(rows), k), -1, np.int64)
     least = np.full((len(rows), len(first) - 1), np.inf, np.float32 if kind == torch.float32 else np.float64)
-    room = torch.empty(min(ROWS, len(rows)) * min(COLUMNS, n), dtype=kind)
+    room = product.norms.new_empty(min(ROWS, len(rows)) * min(COLUMNS, n))
     for begin in range(0, len(rows), ROWS):
         part = slice(begin, begin + ROWS)
         left, norms = product.left[rows[part]], product.norms[rows[part]].numpy()
@@ -155,12 +155,12 @@ def find_groups(given: Tensor, neighbors: int) -> tuple[Groups, Product]:
     order, first = group_points(given)
     points, k = given[order].contiguous(), min(len(given), max(neighbors, LISTED) + PADDING)
     product = make_product(points, torch.float32)
-    tried = torch.arange(0, len(points), max(1, len(points) // TRIED))
+    tried = torch.arange(0, len(points), max(1, len(points) // TRIED), device=points.device)
     low, near, _ = search(product, tried, first, k)
     squares, _ = refine(points, points[tried], torch.from_numpy(near))
     if float((squares[:, neighbors - 1].numpy() > np.maximum(low[:, -1], 0)).mean()) > UNSURE:
         product = make_product(points, torch.float64)
-    low, near, least = search(product, torch.arange(len(points)), first, k)
+    low, near, least = search(product, torch.arange(len(points), device=points.device), first, k)
     squares, indices = refine(points, points, torch.from_numpy(near))
     unlisted = torch.from_numpy(np.maximum(low[:, -1], 0).astype(np.float64))
     if k == len(points):

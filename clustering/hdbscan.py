@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from clustering.arrays import compute_dtype, read_points, squarable, to_input_type
+from clustering.arrays import compute_dtype, read_points, squarable, sum_dtype, to_input_type
 from clustering.metrics import METRICS, embed, from_euclidean
 from clustering.neighbors import NearestNeighbors
 from clustering.params import choice, integer, real, threads_of
@@ -36,7 +36,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
             min_cluster_size.
         cluster_selection_epsilon: clusters that are born at a smaller distance are merged into what they came from.
         max_cluster_size: larger clusters are split with "eom"; None: no limit.
-        metric: "euclidean" or "cosine".
+        metric: "euclidean" or "cosine" (zero vectors are at distance 0 of one another, and 1 of all others).
         algorithm: "brute" looks at every pair, "kd_tree" at few of them, "groups" at every pair by matrix products, for many
             points of many features; "ball_tree", which scikit-learn has for these, is another name for it. "auto" chooses. All
             are exact.
@@ -127,7 +127,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         queries = queries.to(self._points.device)
         if self._tree is None:
             none = torch.full((len(queries),), -1, device=queries.device)
-            return to_input_type(none, x), to_input_type(torch.zeros(len(queries), dtype=torch.float64), x)
+            return to_input_type(none, x), to_input_type(torch.zeros_like(none, dtype=sum_dtype(none.device)), x)
         k = min(2 * self._least, len(self._points))
         with threads_of(self.n_jobs):
             kind = torch.promote_types(self._points.dtype, queries.dtype)

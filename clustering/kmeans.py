@@ -226,7 +226,7 @@ def scaled(weights: Tensor | None, workers: Workers | None = None) -> tuple[Tens
     """
     if weights is None:
         return None, 1.0
-    most = weights.max() if workers is None else torch.tensor(max(workers.gather(float(weights.max()))), dtype=torch.float64)
+    most = weights.max() if workers is None else weights.new_tensor(max(workers.gather(float(weights.max()))))
     exponent = int(torch.frexp(most).exponent) - 1
     scale = 2.0 ** max(-1022, min(1022, exponent))
     return weights / scale, scale

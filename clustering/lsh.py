@@ -73,6 +73,7 @@ class LSH:
         return (steps * factors).sum(1)
 
     def _buckets(self, queries: Tensor) -> Segments:
+        queries = queries.to(self.points.dtype)
         starts, lengths = [], []
         for table in range(self.tables):
             keys = self._hash(queries, self.projections[table], self.shifts[table], self.factors[table])

@@ -29,6 +29,7 @@ from clustering.pairwise import FEW_FEATURES, distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
 from clustering.persistence import Persistent
 from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
+from kernels.arrays import as_tensor
 
 Neighbors = str | tuple[str, int]
 SAMPLED_BIAS = 1e-4  # of the triangular kernel where the data is sampled
@@ -158,7 +159,7 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
         points = squarable(read_points(self, x))
-        return to_input_type(self._nearest(points, torch.as_tensor(self.cluster_centers_).to(points)), x)
+        return to_input_type(self._nearest(points, as_tensor(self.cluster_centers_, "cluster_centers_").to(points)), x)
 
     def _nearest(self, points: Tensor, centers: Tensor) -> Tensor:
         """Labels (N,) of the nearest centers; from the differences where a distant one would drown the others."""

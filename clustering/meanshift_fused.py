@@ -45,7 +45,7 @@ class Walk(NamedTuple):
 
     def limit(self, like: Tensor) -> float:
         """The squared move up to which points rest, rounded as the kernels round it."""
-        return float(torch.tensor((self.tol * self.kernel.bandwidth) ** 2, dtype=like.dtype))
+        return float(torch.tensor((self.tol * self.kernel.bandwidth) ** 2, dtype=like.dtype, device="cpu"))
 
 
 class Clusters(NamedTuple):
@@ -219,4 +219,4 @@ def find_clusters(data: Tensor, rest: Rest, bandwidth: float) -> Clusters | None
 @lru_cache(maxsize=64)
 def _lengths(bandwidth: float, device: torch.device) -> Tensor:
     """The side of the cells in which points rest together, and the radius of a mode."""
-    return torch.tensor([SAME_MODE * bandwidth, bandwidth], dtype=torch.float64).to(device)
+    return torch.tensor([SAME_MODE * bandwidth, bandwidth], dtype=torch.float64, device="cpu").to(device)

@@ -1,7 +1,8 @@
 """The cosine distance by the Euclidean one: so every search structure serves both.
 
 In: points (N, D) and a metric's name; out: points whose Euclidean distances say the metric's. On the unit sphere
-|x − y|² = 2 (1 − cos); a zero vector gets an axis of its own, and so is at cosine distance 1 of all others.
+|x − y|² = 2 (1 − cos); zero vectors share an axis of their own: they are at cosine distance 1 of all others, and at 0
+of one another, as equal points are, where `distances` and scikit-learn say 1.
 """
 
 from __future__ import annotations

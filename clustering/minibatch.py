@@ -19,6 +19,7 @@ from clustering.lloyd import accumulate, assign, inertia
 from clustering.params import generator_on, integer, real
 from clustering.progress import progress
 from clustering.runs import mean_variance
+from kernels.arrays import as_tensor
 
 
 class MiniBatchKMeans(CentroidModel):
@@ -102,7 +103,7 @@ class MiniBatchKMeans(CentroidModel):
             self.n_iter_ = 0
         else:
             centers = self._means.to(points.device)
-            seen = torch.as_tensor(self.counts_).to(centers)
+            seen = as_tensor(self.counts_, "counts_").to(centers)
         centers, seen = self._learn(points, weights, centers, seen)
         self.n_iter_ += 1
         return self._keep(x, given, weights, centers, seen)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clustering import inner
-from clustering.arrays import compute_dtype, read_points, squarable, to_input_type
+from clustering.arrays import compute_dtype, lossless, read_points, squarable, to_input_type
 from clustering.batched import is_batch, read_batch
 from clustering.buckets import Neighborhoods
 from clustering.engines import BallTree, Brute, Faiss, Index, KDTree
@@ -66,7 +66,7 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         radius: likewise for `radius_neighbors`.
         algorithm: "auto" (exact), "brute", "kd_tree", "ball_tree", "grid" (up to 3 features, 2 where the metric is not
             "euclidean"), "lsh", "faiss-ivf" or "faiss-hnsw".
-        metric: "euclidean"; "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all others); or
+        metric: "euclidean"; "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all but zero vectors); or
             "inner_product": distances are minus the products, so that the largest product is the nearest. Its radii
             may be negative (−0.8: products of at least 0.8), and are searched by looking at every point. Not by "lsh".
         n_jobs: threads of a search in main memory; None: as many as torch may use, −1: one a core.
@@ -79,8 +79,8 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
     Points (B, N, D) are B independent problems: `kneighbors` of queries (B, Q, D) gives (B, Q, k), each what its problem
     gives alone; the other methods give a list, or lists, with an entry for each problem.
 
-    16-bit points are searched in float32. A query for which an approximate algorithm finds too few neighbors is
-    searched by "brute".
+    16-bit points are searched in float32, and queries that this would round in float64. A query for which an approximate
+    algorithm finds too few neighbors is searched by "brute".
 
     Raises:
         ValueError: unknown algorithms and metrics, more neighbors than points, a radius below zero or NaN, and
@@ -284,7 +284,7 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         points = read_batch(self, x) if batch else read_points(self, x)
         if batch and len(points) != len(self._points):
             raise ValueError(f"x holds {len(points)} problems, but {len(self._points)} were fitted: pass as many, in their order")
-        return self._embed(points, inner.embed_queries).to(self._points.dtype), points.dtype, x
+        return self._embed(lossless(points, self._points.dtype), inner.embed_queries), points.dtype, x
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances in the metric's units and indices (…, Q, k), nearest first."""

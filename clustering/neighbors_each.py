@@ -50,12 +50,13 @@ class BruteEach:
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (B, Q, k), nearest first."""
-        n, q = self.points.shape[1], queries.shape[1]
+        points = self.points.to(queries.dtype)  # queries may be wider
+        n, q = points.shape[1], queries.shape[1]
         group = CHUNK_BYTES // (8 * n * max(1, q))
         if group < 2:  # each fills a chunk by itself
-            found = [Brute(one).nearest(own, k) for one, own in zip(self.points, queries, strict=True)]
+            found = [Brute(one).nearest(own, k) for one, own in zip(points, queries, strict=True)]
         else:
-            pairs = zip(self.points.split(group), queries.split(group), strict=True)
+            pairs = zip(points.split(group), queries.split(group), strict=True)
             found = [nearest_of_group(some.contiguous(), own.contiguous(), k) for some, own in pairs]
         squares, indices = (torch.cat([part.reshape(-1, q, k) for part in parts]) for parts in zip(*found, strict=True))
         return squares, indices

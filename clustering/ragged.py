@@ -6,6 +6,7 @@ In: flat tensors (P,) and how they are cut into rows; out: the kind that goes wi
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,17 @@ from torch import Tensor
 
 def sparse_rows(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     """torch's sparse matrix of rows, without its notice that such matrices are young."""
+    _let_torch_say_it_once()
+    return torch.sparse_csr_tensor(offsets, columns, values, shape, device=values.device)
+
+
+@cache
+def _let_torch_say_it_once() -> None:
+    """torch says it of the first such matrix of a process. Hiding warnings is not safe among threads, so it is done but once."""
+    none = torch.zeros(1, dtype=torch.int64, device="cpu")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse", UserWarning)
-        return torch.sparse_csr_tensor(offsets, columns, values, shape)
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(none, none[:0], none[:0], (0, 0), device="cpu")
 
 
 def ragged(flat: Tensor, sizes: list[int], like: Any) -> Any:

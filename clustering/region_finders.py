@@ -133,7 +133,7 @@ class BlockRegions:
 
     def _limits(self, brute: Brute, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Up to what a block's squares say that a pair is near, and above what they say that it is not, (Q,) each."""
-        reach = torch.full((len(queries),), self.square, dtype=torch.float64)
+        reach = torch.full((len(queries),), self.square, dtype=torch.float64, device=queries.device)
         maybe = brute._bounds(queries, reach)
         if brute.direct:
             return maybe, maybe

@@ -165,7 +165,8 @@ def mean_variance(points: Iterable[Tensor], workers: Workers | None = None) -> f
 
     Sums and squares are taken about the first point and in float64, so that a far origin costs no digits.
     """
-    count, origin, sums, squares = 0, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
+    nothing = torch.zeros((), device="cpu")
+    count, origin, sums, squares = 0, nothing, nothing, nothing
     for chunk in points:
         wide = sum_dtype(chunk.device)
         if not count:

@@ -21,7 +21,7 @@ def laid_out(layout: str, rows: int, columns: int, dtype: torch.dtype, seed: int
 
     The memory around the last two is NaN: a kernel that reads what is not its own is found out.
     """
-    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), device="cpu").to(device, dtype)
     if layout == "rows":
         return numbers
     if layout == "columns":

@@ -6,7 +6,6 @@ Nothing is copied unless torch cannot describe the memory (negative strides, for
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -21,19 +20,26 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def as_tensor(array: Any, name: str) -> Tensor:
     """A tensor over the memory of `array` (NumPy array or tensor); TypeError for any other kind."""
     if isinstance(array, Tensor):
-        return array
+        return array.resolve_neg()  # NumPy and DLPack read no negated views
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array or a torch tensor, not {type(array).__name__}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch has no negative strides
+    if any(stride < 0 or stride % (array.itemsize or 1) for stride in array.strides):
+        array = array.copy()  # torch counts strides in numbers, from zero
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)  # we only read it
-            return torch.from_numpy(array)
+        return torch.from_numpy(array if array.flags.writeable else np.asarray(_Memory(array)))
     except TypeError:
         raise TypeError(f"{name} has dtype {array.dtype}, which matmul does not take: use {_float_names()}") from None
+
+
+class _Memory:
+    """The memory of a read-only array, which we only read: torch would warn, and hiding a warning is not safe among threads."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        described = array.__array_interface__
+        self.array = array  # kept alive
+        self.__array_interface__ = {**described, "data": (described["data"][0], False)}
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:

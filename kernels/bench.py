@@ -52,7 +52,7 @@ class Row:
 def operands(m: int, k: int, n: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Random a (M, K) and b (K, N); the same seed gives the same numbers on every device."""
     generator = torch.Generator().manual_seed(seed)
-    a, b = (torch.randn(shape, generator=generator).to(device, dtype) for shape in ((m, k), (k, n)))
+    a, b = (torch.randn(shape, generator=generator, device="cpu").to(device, dtype) for shape in ((m, k), (k, n)))
     return a, b
 
 

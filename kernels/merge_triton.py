@@ -145,10 +145,12 @@ class Cells:
         self.extent = [int(width) + 3 for width in (upper - lower.floor()).tolist()]
         self.size = math.prod(self.extent)
         bits = 61 - len(points).bit_length()  # of a place within a cell: times all masses it fits 64 bits
-        given = torch.tensor([side, 0.0, float(1 << min(bits, 52))], dtype=torch.float64).to(points.device)
+        given = torch.tensor([side, 0.0, float(1 << min(bits, 52))], dtype=torch.float64, device="cpu").to(points.device)
         self.bounds = torch.cat([given, lower.floor()])
         # a grid that no memory holds is refused by its size, and its widths need fit no 32 bits
-        self.widths = torch.tensor([min(width, 2**31 - 1) for width in self.extent], dtype=torch.int32).to(points.device)
+        self.widths = torch.tensor([min(width, 2**31 - 1) for width in self.extent], dtype=torch.int32, device="cpu").to(
+            points.device
+        )
 
     def merge(self, points: Tensor, mass: Tensor, offset: float) -> tuple[Tensor, Tensor, Tensor]:
         """Means (N, D), masses (N,) int64 and the new point (N,) int64 of each old one, see `merge_cells`.

@@ -242,7 +242,7 @@ def _shift_nearest(  # type: ignore[no-untyped-def]
 def settings_of(like: Tensor, bandwidth: float, bias: float, lr: float, tolerance: float) -> Tensor:
     """The numbers of a walk, (5,) beside the points. tolerance: of a move, in the data's units."""
     numbers = [-0.5 / bandwidth**2, bandwidth, bias, lr, tolerance**2]
-    return torch.tensor(numbers, dtype=like.dtype).to(like.device, non_blocking=True)
+    return torch.tensor(numbers, dtype=like.dtype, device="cpu").to(like.device, non_blocking=True)
 
 
 def shift_step(

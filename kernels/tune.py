@@ -70,7 +70,7 @@ def graph_time(call: Callable[[], object], calls: int = 5, repeats: int = 7) -> 
 
 def label_tiles(shape: Shape) -> Iterator[LabelTile]:
     """Tiles worth measuring: wide enough for the tensor cores, small enough for registers and shared memory."""
-    itemsize = torch.empty(0, dtype=shape.dtype).element_size()
+    itemsize = shape.dtype.itemsize
     depth = power_of_two(shape.features, 16)
     if itemsize == 2 and depth <= 256:
         for tensor in (False, True):

@@ -21,4 +21,4 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         for j, column in enumerate(columns):
             for k, value in enumerate(row):
                 product[i][j] += value * column[k]
-    return torch.tensor(product, dtype=a.dtype)
+    return torch.tensor(product, dtype=a.dtype, device="cpu")

@@ -191,6 +191,28 @@ def test_every_radius_means_the_same_to_every_algorithm(algorithm):
     assert all(len(row) == 0 for row in model.radius_neighbors(None, 0.0, return_distance=False))
 
 
+@pytest.mark.parametrize("algorithm", list(BUILDERS))
+@pytest.mark.parametrize("batch", [False, True])
+def test_queries_are_not_rounded_to_the_points_dtype(algorithm, batch):
+    x, queries = torch.tensor([[16777216.0], [16777218.0]]), torch.tensor([[16777217.2], [16777216.9]], dtype=torch.float64)
+    asked = (x[None], queries[None]) if batch else (x, queries)
+    far, found = NearestNeighbors(1, algorithm=algorithm).fit(asked[0]).kneighbors(asked[1])
+    assert found.flatten().tolist() == [1, 0] and far.dtype == torch.float64
+    assert torch.allclose(far.flatten(), torch.tensor([0.8, 0.9], dtype=torch.float64), atol=1e-6)
+    near = NearestNeighbors(radius=0.85, algorithm=algorithm).fit(x).radius_neighbors(queries, return_distance=False)
+    assert [row.tolist() for row in near] == [[1], []]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree", "ball_tree"])
+def test_float64_queries_of_float32_points_find_what_float64_points_do(algorithm, metric):
+    x, queries = points(400, 6), points(90, 6, 1, torch.float64) * 1.1
+    mixed = NearestNeighbors(4, algorithm=algorithm, metric=metric).fit(x).kneighbors(queries)
+    wide = NearestNeighbors(4, algorithm=algorithm, metric=metric).fit(x.double()).kneighbors(queries)
+    assert torch.equal(mixed[1], wide[1])
+    assert torch.allclose(mixed[0], wide[0], atol=1e-6 if metric == "cosine" else 1e-12)
+
+
 @pytest.mark.parametrize("mode", ["connectivity", "distance"])
 def test_graphs_are_scikit_learns(mode):
     x = points(80, 2, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -86,8 +87,24 @@ def test_numpy_memory_that_torch_cannot_describe_is_read_all_the_same() -> None:
     a = np.arange(6.0).reshape(2, 3)
     for odd in (a[::-1], a.astype(">f8"), np.asfortranarray(a)):
         np.testing.assert_allclose(matmul(odd, np.eye(3)), odd)
+    field = np.zeros((2, 3), dtype=[("number", "f8"), ("flag", "i2")])["number"]  # ten bytes from each number to the next
+    field[:] = a
+    np.testing.assert_allclose(matmul(field, np.eye(3)), a)
+
+
+def test_read_only_memory_is_read_without_a_word() -> None:
+    a = np.arange(6.0).reshape(2, 3)
     a.flags.writeable = False
-    np.testing.assert_allclose(matmul(a, np.eye(3)), a)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(matmul(a, np.broadcast_to(1.0, (3, 2))), [[3, 3], [12, 12]])
+
+
+@pytest.mark.parametrize("backend", CPU)
+def test_negated_views_are_read(backend: str) -> None:
+    a = torch.complex(torch.randn(4, 3), torch.randn(4, 3)).conj().imag
+    assert a.is_neg()
+    torch.testing.assert_close(matmul(a, torch.eye(3), backend), a.resolve_neg())
 
 
 def test_auto_gives_torch_s_own_product_and_its_gradient() -> None:
