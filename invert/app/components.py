@@ -53,6 +53,27 @@ class NoStubs(ComponentMeta):
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
+class NoStubsOfBlocks(type(gr.Blocks)):  # type: ignore[misc]
+    """Likewise, of a page."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        return type.__new__(cls, name, bases, attrs)
+
+
+class Blocks(gr.Blocks, metaclass=NoStubsOfBlocks):
+    """Gradio's, but what a component refuses is the visitor's to read: no traceback on the terminal of the server."""
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise gr.Error(f"a value is not of the kind that its parameter takes: {reason}", print_exception=False) from error
+
+
 class UploadsOnly:
     """A component that downloads nothing. Those made of it take their base's arguments, which Gradio reads off `__init__`."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from invert.app.api import MODEL, Inputs, offer
-from invert.app.components import PictureInput, PicturesInput
+from invert.app.components import Blocks, PictureInput, PicturesInput
 from invert.app.examples import example_paths
 from invert.app.handlers import Handlers
 from invert.app.service import Service
@@ -34,7 +34,7 @@ class Shared:
 def page(service: Service) -> gr.Blocks:
     """The whole page with its API."""
     handlers = Handlers(service)
-    with gr.Blocks(title="Invert", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    with Blocks(title="Invert", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gr.Markdown(f"{TITLE} Model: `{service.inverter.clip.name}`.", elem_id="title")
         with gr.Row():
             with gr.Column(scale=2, min_width=280, elem_id="left"):

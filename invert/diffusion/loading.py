@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers.utils import logging as of_transformers
 
 from invert.errors import InputError
 from invert.models.hub import is_offline, quiet
+from invert.silence import no_warnings
 
 UNLINKED = "AutoPipeline can't find a pipeline linked to"  # how diffusers says that a class draws no prompt
 
@@ -33,8 +33,7 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
     local = Path(name).is_dir()
     files_only = local or is_offline()
     try:
-        with quiet(), no_progress_bars(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what diffusers and torch will rename one day
+        with quiet(), no_progress_bars(), no_warnings():  # the last: about what diffusers and torch will rename one day
             from diffusers import AutoPipelineForText2Image  # with it come all pipelines, a slow import
 
             dtype = dtype or default_dtype(kind_of(name, files_only), device)

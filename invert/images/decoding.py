@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +20,7 @@ from PIL import Image, UnidentifiedImageError, features
 from invert.images.color import to_srgb, upright
 from invert.images.formats import FORMATS
 from invert.images.pixels import Layout, reduced
+from invert.silence import no_warnings
 
 READABLE = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF or HEIC"
 MAX_PIXELS = 89_000_000
@@ -48,8 +48,7 @@ class UnknownFormat(ValueError):
 
 def read_stream(stream: IO[bytes], n_bytes: int) -> Image.Image:
     """The picture in a seekable stream of that many bytes, as RGB."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata are not for our users
+    with no_warnings():  # Pillow's remarks on damaged metadata are not for our users
         try:
             opened = Image.open(stream, formats=_installed())
         except UnidentifiedImageError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 
 from invert.images.comfyui import positive_prompt
 from invert.images.formats import FORMATS
+from invert.silence import no_warnings
 
 USER_COMMENT, EXIF_IFD, MAKE, MODEL = 0x9286, 0x8769, 0x010F, 0x0110
 BLANK = "\0 \r\n\t"
@@ -49,8 +49,7 @@ def read_embedded(source: str | Path | bytes | IO[bytes]) -> EmbeddedPrompt | No
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             return _first(_texts_of(stream))
     except Exception:  # a reader may raise anything on damaged metadata
         return None

@@ -9,7 +9,6 @@ does: all 77 positions of every phrase. Source: github.com/pharmapsychotic/clip-
 from __future__ import annotations
 
 import tempfile
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from invert.methods.labels import MISSING, LabelTables
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.models.tokenizer import BytePairTokenizer
+from invert.silence import no_warnings
 
 POSITIONS = 77  # of the rows that the package tokenizes phrases into
 CHUNK = 4096  # phrases ranked at once: above the length of picturebook's lists, so that none is truncated
@@ -118,7 +118,7 @@ def interrogate(task: InversionTask, mode: str) -> InversionOutput:
         given = task.captions[:1] or [task.encoded_corpus().nearest(task.target, 1)[0][0]]
         options["caption"] = given[0]
     try:
-        with quietly():
+        with no_warnings():  # the package has one for every call into torch.cuda.amp
             prompt = getattr(package, mode)(task.images[0], **options)
     except BudgetSpent:
         prompt = task.history.best_prompt or options.get("caption", "")
@@ -130,15 +130,6 @@ def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     interrogator(bundle, captioned=bundle.labels is not None or bool(config.corpus) or config.caption is not None)
     if bundle.labels is not None:
         _ = bundle.encoded_corpus
-
-
-class quietly(warnings.catch_warnings):
-    """Silence the package's deprecation warnings, one for every call into torch.cuda.amp."""
-
-    def __enter__(self) -> Any:
-        entered = super().__enter__()
-        warnings.simplefilter("ignore")
-        return entered
 
 
 def interrogator(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip]:
@@ -162,7 +153,7 @@ def interrogator(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip
 
 def _build(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip]:
     try:
-        with quietly():
+        with no_warnings():
             import clip_interrogator
     except ImportError as error:
         raise MissingExtraError(MISSING) from error
@@ -174,7 +165,7 @@ def _build(bundle: ModelBundle, captioned: bool) -> tuple[Any, CountedClip]:
     config.clip_model, config.clip_preprocess = model, clip.preprocess
     if captioned:
         config.caption_model_name = None
-    with tempfile.TemporaryDirectory() as folder, quietly():
+    with tempfile.TemporaryDirectory() as folder, no_warnings():
         if labels is None:
             return own_lists(clip_interrogator, config, clip), model
         config.data_path = write_lists(labels, Path(folder))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import httpx
 import pytest
 
 import invert.cli
 import invert.cli.serve
+from invert.cli.serve import ServeOptions
 from invert.errors import InputError
 from invert.inverter import Inverter
 
@@ -19,6 +23,17 @@ def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     with pytest.raises(SystemExit) as end:
         invert.cli.main()
     return int(end.value.code or 0)
+
+
+def test_the_reference_lists_every_option_and_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "app.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `--")]
+    listed = {option: default for first, _, default in rows for option in re.findall(r"`(--[a-z-]+)`", first)}
+    options = {f"--{field.name.replace('_', '-')}": field.default for field in fields(ServeOptions)}
+    assert listed.keys() == options.keys()
+    for option, default in options.items():
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            assert listed[option].strip(" |") == f"{default:g}", option
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,17 @@ def test_prompts_are_drawn(client: Client) -> None:
         ({"method": "broken"}, r"internal error \(RuntimeError\)"),
         ({"must_include": "w1", "ban": "w1"}, "both required and banned"),
         ({"ban": "w1"}, "cannot follow `ban`"),
+        ({"tokens": "many"}, "a value is not of the kind that its parameter takes: "),
+        ({"tokens": -1}, "[Mm]inimum value|less than"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(client: Client, files, call: dict[str, Any], sentence: str) -> None:
+def test_what_cannot_be_done_is_one_sentence(
+    client: Client, files, call: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(AppError, match=sentence) as error:
         invert(client, files.good, **{"method": "quick", **call})
     assert "Traceback" not in str(error.value) and "secret" not in str(error.value)
+    assert "Traceback" not in "".join(capsys.readouterr())
 
 
 def test_a_bad_file_is_one_sentence_and_so_is_none(client: Client, files) -> None:
