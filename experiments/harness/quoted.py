@@ -7,9 +7,10 @@ that whoever writes a new number into a page has to say which of the two it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from experiments.harness.quoted_clustering import CLUSTERING
+from experiments.harness.quoted_inversion import INVERSION
+from experiments.harness.quoted_models import MODELS
 from experiments.harness.quotes import Quoted, at, ratio, result
 
 KMEANS = "8,000,000 × 128 float16, k = 1,024"
@@ -64,26 +65,6 @@ def of_cublas(choose: Callable[..., float]) -> Callable[[], float]:
 
 def dbscan(eps: str, choose: Callable[..., float]) -> Callable[[], float]:
     return lambda: choose(result("gpu-h200")["mean_shift_and_dbscan_wall_ms"][f"{DBSCAN} {eps}"])
-
-
-def same_in_half_precision() -> float:
-    """Pictures, where none of their prompts differs in either half precision; else not a number."""
-    differ = [row["differ"] for row in result("precision")["compared with float32"].values()]
-    return float("nan") if any(differ) or len(differ) != 2 else float(result("precision")["pictures"])
-
-
-def peaks(model: str, dtype: str) -> tuple[Callable[[], float], ...]:
-    """The GiB of a model's weights, its peak whole, and its peak with one tower in memory at a time."""
-
-    def row(low: bool) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = result("low-memory")["peaks"]
-        return next(row for row in rows if (row["model"], row["dtype"], row["low_memory"]) == (model, dtype, low))
-
-    return (
-        lambda: float(row(False)["weights_gib"]),
-        lambda: float(row(False)["peak_gib"]),
-        lambda: float(row(True)["peak_gib"]),
-    )
 
 
 def pictographs() -> float:
@@ -299,47 +280,5 @@ SCALE = [
     ),
 ]
 
-MODELS = [
-    Quoted(
-        "docs/models.md",
-        "inverts {:.0f} held-out pictures of picturebook and compares the prompts with those of float32",
-        (at("precision", "pictures"),),
-    ),
-    Quoted(
-        "docs/models.md",
-        "a search takes {:.1f} times the processor time of one without it "
-        "({:.1f} s beside {:.1f} of one thread, on a busy machine)",
-        (
-            at("language-cost", "times_the_search"),
-            at("language-cost", "pictures", 0, "processor_seconds_with_model"),
-            at("language-cost", "pictures", 0, "processor_seconds"),
-        ),
-    ),
-    Quoted("docs/models.md", "in bfloat16 and in float16 none of the {:.0f} differs", (same_in_half_precision,)),
-    Quoted("docs/models.md", "| ViT-L-14 | float32 | {:.2f} GiB | {:.2f} GiB | {:.2f} GiB |", peaks("ViT-L-14", "float32")),
-    Quoted(
-        "docs/models.md",
-        "| ViT-L-14 | bfloat16 | {:.2f} GiB | {:.2f} GiB, with the copy in float32 | {:.2f} GiB |",
-        peaks("ViT-L-14", "bfloat16"),
-    ),
-    Quoted("docs/models.md", "| ViT-bigG-14 | float32 | {:.2f} GiB | {:.2f} GiB | {:.2f} GiB |", peaks("ViT-bigG-14", "float32")),
-    Quoted(
-        "docs/models.md",
-        "| ViT-bigG-14 | bfloat16 | {:.2f} GiB | {:.2f} GiB, with the copy in float32 | {:.2f} GiB |",
-        peaks("ViT-bigG-14", "bfloat16"),
-    ),
-    Quoted("docs/models.md", "| 77 | {:.2f} GiB (ViT-L-14) |", (at("low-memory", "weights_gib", "ViT-L-14"),)),
-    *(
-        Quoted("docs/models.md", row, (at("low-memory", "weights_gib", name),))
-        for row, name in (
-            ("| 32, bigG 72 | {:.2f} GiB |", "PE-Core-B-16"),
-            ("| 64, one of them 16 | {:.2f} GiB |", "ViT-B-16-SigLIP"),
-            ("`hf:google/siglip2-base-patch16-224` | 64 | {:.2f} GiB |", "ViT-B-16-SigLIP2"),
-            ("`ViT-L-14-CLIPA/datacomp1b` | 32 | {:.2f} GiB |", "ViT-L-14-CLIPA"),
-            ("`MobileCLIP2-S2/dfndr2b` | 77 | {:.2f} GiB |", "MobileCLIP2-S2"),
-            ("`hf:facebook/metaclip-2-worldwide-huge-quickgelu` | 77 | {:.2f} GiB |", "ViT-H-14-worldwide"),
-        )
-    ),
-]
-QUOTED = [*MODELS, *README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING]
+QUOTED = [*MODELS, *README, *PICTUREBOOK, *HOW_WE_COMPARE, *SCALE, *CLUSTERING, *INVERSION]
 COMPLETE = ("README.md", "docs/picturebook.md")  # pages of which no number is without a source
