@@ -61,7 +61,10 @@ class KSelection:
         """
         if criterion == "silhouette":
             if np.isnan(self.silhouettes).all():
-                raise ValueError("the silhouette needs a k from 2 to n_samples - 1: ask about more clusters")
+                raise ValueError(
+                    "the silhouette needs 2 to n_samples - 1 clusters, and no k gave so many: ask about other numbers, "
+                    "unless the points are all alike"
+                )
             return self.ks[int(np.nanargmax(self.silhouettes))]
         if criterion == "elbow":
             return self.ks[_elbow(np.array(self.ks), np.array(self.inertias))]

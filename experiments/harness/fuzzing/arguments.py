@@ -251,10 +251,10 @@ SETTINGS = [
     "ph2p.iterations=1",
 ]
 OPTIONS: tuple[Callable[[np.random.Generator, Line, Path], None], ...] = (
+    *(number_option(name, ["1", "5", "8"], ["0", "-1", "2.5", HUGE]) for name in ("--restarts", "--top")),
     *(
-        number_option(name, ["1", "5", "8"], ["0", "-1", "2.5", HUGE])
-        for name in ("--tokens", "--restarts", "--max-tokens", "--top")
-    ),
+        number_option(name, ["1", "5", "8", HUGE], ["0", "-1", "2.5"]) for name in ("--tokens", "--max-tokens")
+    ),  # at most the context
     number_option("--budget", ["1", "100000", HUGE], ["0", "-1", "2.5"]),
     number_option("--soft-steps", ["0", "5"], ["-1", "2.5", "10000000", HUGE]),
     number_option("--seconds", ["1", "2.5", "1e6"], ["0", "-1"]),

@@ -90,13 +90,13 @@ def chosen_k(rng: Generator, name: str) -> Case:
     ks = odd(rng, [range(2, 5), [2, 3], np.array([2, 4])], [[], [0], [1.5], "23", None, [10**6]])
 
     def same(mine: Any, _: Any) -> str | None:
-        return None if mine.k in list(ks) else f"{mine.k} is none of {ks}"
+        return None if mine in list(ks) else f"{mine} is none of {ks}"
 
     def reference() -> Any:
         points = check_array(x, dtype=[np.float64, np.float32])
         return [sklearn.cluster.KMeans(k, n_init=1).fit(points) for k in ks]
 
-    return compared(f"{name} choose_k {what} ks={ks!r}", lambda: clustering.choose_k(x, ks), reference, same)
+    return compared(f"{name} choose_k {what} ks={ks!r}", lambda: clustering.choose_k(x, ks).k, reference, same)
 
 
 def balanced(rng: Generator, name: str) -> Case:
@@ -105,6 +105,8 @@ def balanced(rng: Generator, name: str) -> Case:
     k = odd(rng, [2, 3], [0, -1, 2.5, "3", None, 10**6])
 
     def check(mine: Any) -> str | None:
+        if np.ndim(x) == 3:
+            return None  # independent problems, which are tested elsewhere
         if unusable(x):
             return "points that are no numbers were taken"
         sizes = np.bincount(np.asarray(mine.labels_), minlength=k)

@@ -31,16 +31,21 @@ from invert.inverter import Inverter
 from invert.models.device import pick_device
 
 SECONDS = 120.0  # that a run may take, the first with its imports
-NAMES = ["a.png", "[bold].png", "sp ace.png", "猫.png", "a\nb.png", "\udce9.png", "a.b.png", "A.PNG", "-x.png", ".hidden.png"]
+NO_UTF_8 = "\udce9.png"
+NAMES = ["a.png", "[bold].png", "sp ace.png", "猫.png", "a\nb.png", NO_UTF_8, "a.b.png", "A.PNG", "-x.png", ".hidden.png"]
 
 
 @dataclass
 class Line:
-    """Words behind `invert`; faults: for which it may not end well. rows: pictures with a prompt, where it does."""
+    """Words behind `invert`; faults: for which it may not end well. rows: pictures with a prompt, where it does.
+
+    unwritable: pictures whose names no table can hold, as they are no UTF-8; captions beside them can be written.
+    """
 
     words: list[str]
     faults: int = 0
     rows: int = 0
+    unwritable: int = 0
     formats: tuple[str, ...] = ()
     out: Path | None = None
 
@@ -161,7 +166,8 @@ def pictures_in(rng: np.random.Generator, line: Line, folder: Path) -> None:
     for name in rng.choice(np.array(NAMES, object), int(rng.integers(1, 5)), replace=False):
         if rng.integers(5):
             Image.new("RGB", (9, 9), "teal").save(folder / name, "png")
-            line.rows += not name.startswith(".") and (name.isprintable() or "\n" in name)  # no table holds what is no UTF-8
+            line.rows += not name.startswith(".") and name != NO_UTF_8
+            line.unwritable += name == NO_UTF_8
         else:
             (folder / name).write_bytes([b"", b"text", b"%!PS-Adobe-3.0 EPSF-3.0\n"][rng.integers(3)])
     (folder / "folder.png").mkdir()
@@ -170,7 +176,6 @@ def pictures_in(rng: np.random.Generator, line: Line, folder: Path) -> None:
 def run_line(rng: np.random.Generator, here: Path) -> Line:
     line = Line(["run", "--method", "retrieve"])
     pictures_in(rng, line, here / "pictures" / str(rng.choice(["a", "[red]", "b c"])))
-    line.faults += not line.rows
     line.words.append([str(here / "pictures"), "pictures", "./pictures/"][rng.integers(3)])
     outs: list[tuple[str | None, bool]] = [("out", True), ("pictures", True), ("[out]", True), ("a/b", True), (None, True)]
     outs += [("/proc/none/x", False), ("x" * 300, False), ("/dev/null", False), ("file", False), ("", True)]
@@ -181,6 +186,7 @@ def run_line(rng: np.random.Generator, here: Path) -> Line:
         line.out, line.formats, line.faults = here / name, ("metadata",), line.faults + (not good)
     if name is None or rng.integers(2):
         line.words.append("--sidecar")
+    line.faults += not (line.rows or (name is None and line.unwritable))
     options(rng, line, here, (*SHARED, *RUN))
     if "--formats" in line.words:
         line.formats = tuple(line.words[line.words.index("--formats") + 1].split(","))
