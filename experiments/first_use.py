@@ -1,10 +1,11 @@
 """What does a picture take on a model of real size, the first time, the second, and when all its words are encoded?
 
 ViT-L-14 with random weights, saved and loaded back as a user's checkpoint, with the English bundle; each run is the command in a
-process of its own: with nothing encoded, with what that run encoded, `invert encode` until all is encoded, then with all of it
-on each of the examples, with a search of so many seconds. Random weights cost what trained ones cost, and know nothing, so the
-prompts show what English alone makes of a picture: their perplexity, and whether each word is one, stands beside PEZ's. In the
-environment FIRST_USE_MODEL names another architecture of open_clip, FIRST_USE_SECONDS sets the seconds.
+process of its own: with nothing encoded, with what that run encoded, `invert encode` until all is encoded, then with all of it,
+and on each of the examples with a search of so many seconds; in float32, and in bfloat16 where the processor multiplies it.
+Random weights cost what trained ones cost, and know nothing, so the prompts show what English alone makes of a picture: their
+perplexity, and whether each word is one, stands beside PEZ's. In the environment FIRST_USE_MODEL names another architecture of
+open_clip, FIRST_USE_SECONDS sets the seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from experiments.harness.held_out_language import mean_perplexity
 from experiments.harness.random_clip import save_untrained
 from experiments.harness.runner import FOLDER, Context
 from experiments.open_world import non_words
+from invert.models.precision import multiplies_bfloat16
 
 MODEL, SECONDS = "ViT-L-14", 10.0  # architecture; of search
 EXAMPLES = FOLDER.parent / "examples"
@@ -37,23 +39,32 @@ def run(context: Context) -> dict[str, Any]:
         save_untrained(name, context.seed, weights)
         model = ("--model", f"{name}/{weights}", "--bundle", "english")
         briefly = (*model, "--seconds", str(seconds))
-        found = {
-            "model": name,
-            "weights_gib": weights.stat().st_size / 2**30,
-            "nothing_encoded": command(cache, pictures[0], *model),
-            "once_more": command(cache, pictures[0], *model),
-        }
+        found = {"model": name, "weights_gib": weights.stat().st_size / 2**30, "seconds": seconds}
         if context.quick:
-            return found
+            return {**found, "nothing_encoded": command(cache, pictures[0], *model)}
         return {
             **found,
-            "encode": command(cache, "encode", *model),
-            "cache_gib": sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 2**30,
-            "all_encoded": command(cache, pictures[0], *model),
-            "seconds": seconds,
-            "all_encoded_briefly": of_prompts([command(cache, picture, *briefly) for picture in pictures]),
+            **{dtype: in_precision(Path(folder) / dtype, dtype, model, seconds, pictures) for dtype in dtypes()},
             "pez_briefly": of_prompts([command(cache, picture, *briefly, "--method", "pez") for picture in pictures]),
         }
+
+
+def dtypes() -> list[str]:
+    """float32, and bfloat16 where the processor multiplies it."""
+    return ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
+
+
+def in_precision(cache: Path, dtype: str, model: Sequence[str], seconds: float, pictures: Sequence[Path]) -> dict[str, Any]:
+    """All runs in one precision, from an empty cache to one with every word and prompt."""
+    own = (*model, "--dtype", dtype)
+    return {
+        "nothing_encoded": command(cache, pictures[0], *own),
+        "once_more": command(cache, pictures[0], *own),
+        "encode": command(cache, "encode", *own),
+        "cache_gib": sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 2**30,
+        "all_encoded": command(cache, pictures[0], *own),
+        "all_encoded_briefly": of_prompts([command(cache, picture, *own, "--seconds", str(seconds)) for picture in pictures]),
+    }
 
 
 def command(cache: Path, *words: object) -> dict[str, Any]:

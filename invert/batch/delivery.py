@@ -63,6 +63,11 @@ class Delivery:
         """The path of a picture's caption."""
         return os.path.join(os.path.dirname(picture.path), self.names[picture.key])
 
+    def is_delivered(self, picture: Picture) -> bool:
+        """Whether what is wanted was written, and its caption is still there."""
+        written = picture.key in self.journal.delivered
+        return written and (self.wanted.captions is None or os.path.exists(self.sidecar(picture)))
+
     def is_skipped(self, picture: Picture) -> bool:
         """Whether its caption stays as it is."""
         captions = self.wanted.captions

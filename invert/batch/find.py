@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from invert.errors import InputError
 from invert.images import ENDINGS
@@ -21,7 +22,7 @@ Identity = tuple[int, int]  # of a file: size, and modification time in nanoseco
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """key: its path below what all of the run's folders share, with slashes. path: where it is opened."""
+    """key: its path from the folder where the run keeps its state, with slashes. path: where it is opened."""
 
     key: str
     path: str
@@ -54,13 +55,16 @@ def matches(relative: str, pattern: str) -> bool:
     return fnmatchcase(relative if "/" in pattern else relative.rpartition("/")[2], pattern.removeprefix("./"))
 
 
-def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[InputError], object]) -> list[Picture]:
-    """The pictures in the folders, sorted by key, each file once.
+def find_pictures(
+    roots: Sequence[str], patterns: Patterns, tell: Callable[[InputError], object], home: str | Path | None = None
+) -> list[Picture]:
+    """The pictures in the folders, sorted by path, each file once.
 
     Args:
         roots: folders, or single pictures.
         patterns: which of them are wanted; single pictures are compared by name.
         tell: takes what is wrong with a folder below a root; the others are still searched.
+        home: the folder that keys are relative to, so that they stay when other roots are added; None for `home_of` the roots.
 
     Raises:
         InputError: a root does not exist, or nothing is found.
@@ -68,7 +72,7 @@ def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[Inpu
     for root in roots:
         if not root or not os.path.exists(root):
             raise InputError(f"{root or 'the empty path'} does not exist: give folders of images")
-    base = base_of(roots)
+    home = os.path.realpath(home_of(roots) if home is None else home)
     found: dict[str, str] = {}
     entered: set[tuple[int, int]] = set()
     for root in roots:
@@ -76,18 +80,21 @@ def find_pictures(roots: Sequence[str], patterns: Patterns, tell: Callable[[Inpu
             pictures = in_folder(root, patterns, entered, tell)
         else:
             pictures = iter([root] if patterns.wants(os.path.basename(root)) else [])
+        folder = os.path.dirname(root) if os.path.isfile(root) else root
+        real = os.path.realpath(folder or ".")
         for path in pictures:
-            found.setdefault(os.path.relpath(path, base).replace(os.sep, "/"), path)
+            key = os.path.relpath(os.path.join(real, os.path.relpath(path, folder or ".")), home)
+            found.setdefault(key.replace(os.sep, "/"), path)
     if not found:
         wanted = " that the patterns want" if patterns.include or patterns.exclude else ""
         raise InputError(f"there are no images{wanted} in {', '.join(roots)}: give a folder that holds some")
-    return [Picture(key, found[key]) for key in sorted(found)]
+    return [Picture(key, found[key]) for key in sorted(found, key=lambda key: os.path.normpath(os.path.join(home, key)))]
 
 
-def base_of(roots: Sequence[str]) -> str:
-    """The folder that keys are relative to: the root itself, or what several roots share."""
-    folders = [os.path.abspath(root if os.path.isdir(root) else os.path.dirname(root) or ".") for root in roots]
-    return os.path.commonpath(folders)
+def home_of(roots: Sequence[str]) -> str:
+    """Where a run keeps its state without an `out`: the first folder, or that of the first picture."""
+    first = roots[0] if roots else "."
+    return first if os.path.isdir(first) else os.path.dirname(first) or "."
 
 
 def in_folder(

@@ -23,7 +23,7 @@ try:
 except ImportError:  # not on Windows, where nothing keeps two runs apart
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1  # of the lines; a newer one is refused
+FORMAT = 2  # of the lines; another one is refused
 
 
 @dataclass(slots=True)
@@ -43,6 +43,7 @@ class Journal:
         is_new: whether there was none before.
         delivered: key → name of the file beside it, of what was written as it is asked for now.
         pending: key → (name, digest before), of what a killed run was about to write.
+        claimed: outputs beside the journal that are the run's own; a restart keeps them.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any], how: str = "", restart: bool = False) -> None:
@@ -61,6 +62,7 @@ class Journal:
         self.entries: dict[str, Entry] = {}
         self.delivered: dict[str, str] = {}
         self.pending: dict[str, tuple[str, str]] = {}
+        self.claimed: set[str] = set()
         try:
             self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115
         except OSError as error:
@@ -68,9 +70,12 @@ class Journal:
         try:
             self._lock()
             self.is_new = os.fstat(self._file.fileno()).st_size == 0
+            before = self._claims() if restart else []
             if restart:
                 self._file.truncate(0)
             self._end = self._load(json.loads(json.dumps(options)))
+            if before:
+                self.claim(before)
         except BaseException:
             self._file.close()
             raise
@@ -92,6 +97,15 @@ class Journal:
             pass
 
     # Reading ----------------------------------------------------------------------------------
+
+    def _claims(self) -> list[str]:
+        """What an earlier run has claimed, whatever else its lines say."""
+        self._file.seek(0)
+        claimed = []
+        for line in self._file:
+            with contextlib.suppress(ValueError, AttributeError, TypeError):
+                claimed += json.loads(line).get("claimed", [])
+        return claimed
 
     def _load(self, options: Mapping[str, Any]) -> int:
         """Take in what is there; the offset behind the last whole line."""
@@ -115,6 +129,7 @@ class Journal:
     def _take(self, line: dict[str, Any], offset: int, options: Mapping[str, Any]) -> None:
         if "options" in line:
             self._compare(line, options)
+        self.claimed.update(line.get("claimed", ()))
         for row in line.get("rows", ()):
             self._index(row, offset)
         if line.get("how") == self.how:
@@ -125,8 +140,9 @@ class Journal:
             self._confirm(line["written"])
 
     def _compare(self, line: dict[str, Any], options: Mapping[str, Any]) -> None:
-        if line["invert"] > FORMAT:
-            raise InputError(f"{self.path} was written by a newer version of this program: update it, or give another `out`")
+        if line["invert"] != FORMAT:
+            age = "a newer" if line["invert"] > FORMAT else "an older"
+            raise InputError(f"{self.path} was written by {age} version of this program: add `restart`, or give another `out`")
         old = line["options"]
         changed = [
             f"`{name}` was {shortened(old.get(name))} and is {shortened(options.get(name))}"
@@ -173,6 +189,13 @@ class Journal:
         self._end = self._append({"rows": list(rows)}, offset)
         for row in rows:
             self._index(row, offset)
+
+    def claim(self, names: Sequence[str]) -> None:
+        """Take outputs beside the journal for the run's own from now on."""
+        new = [name for name in names if name not in self.claimed]
+        if new:
+            self._end = self._append({"claimed": new}, self._end)
+            self.claimed.update(new)
 
     def intend(self, before: Mapping[str, tuple[str, str]]) -> None:
         """Before files are written beside pictures: key → their names and the digests of what is there now."""

@@ -91,6 +91,7 @@ class Summary:
         left: computed, with a caption or prompt of their own that stayed.
         refused: whose metadata could not be written, and the first one's reason.
         doubted: computed now, though the model may not know what they show.
+        others: of earlier runs into the same tables, still there, and not among the pictures of this one.
     """
 
     total: int
@@ -101,6 +102,7 @@ class Summary:
     left: int = 0
     refused: tuple[int, str] = (0, "")
     doubted: int = 0
+    others: int = 0
 
 
 class Run:
@@ -172,11 +174,10 @@ class Run:
         """Write what is wanted now of rows that an earlier run computed for something else."""
         if not self.settings.wanted.how:
             return
-        delivered = self.journal.delivered
         old = [
             index
             for index, picture in enumerate(self.pictures)
-            if index not in todo and picture.key in self.journal.entries and picture.key not in delivered
+            if index not in todo and picture.key in self.journal.entries and not self.delivery.is_delivered(picture)
         ]
         for batch in batches(self.pictures, old, DELIVERED):
             self.delivery.write(list(self.journal.rows([picture.key for picture in batch])), self.by_key)
@@ -243,6 +244,7 @@ class Run:
         out = self.settings.out
         if out is None:
             return
+        self.summary.others = sum(1 for _ in self.others())
         write_tables(out, self.settings.formats, self.table_rows)
         if self.settings.report:
             write_gallery(out / GALLERY, self.gallery_rows())
@@ -253,6 +255,11 @@ class Run:
     def good_entries(self) -> Iterator[str]:
         entries = self.journal.entries
         return (p.key for p in self.pictures if p.key in entries and not entries[p.key].failed)
+
+    def others(self) -> Iterator[str]:
+        """Keys of pictures that earlier runs did, that are still there, and that this run's folders or patterns leave out."""
+        home = self.settings.state.parent
+        return (key for key in self.journal.entries if key not in self.by_key and os.path.exists(home / key))
 
     def file_name(self, key: str) -> str:
         """How the tables call a picture: its path from their folder, with slashes."""

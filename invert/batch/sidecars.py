@@ -36,16 +36,19 @@ class Sidecars:
             raise InputError(f"unknown `existing` {self.existing!r}: choose one of {', '.join(EXISTING)}")
 
     def caption(self, prompt: str, old: str | None) -> str | None:
-        """The text of the file; None where the old one stays. old: its text now, None where there is none."""
+        """The text of the file; None where the old one stays, as where it has ours in its place already.
+
+        old: its text now, None where there is none.
+        """
         ours = f"{self.prefix}{' '.join(prompt.splitlines())}{self.suffix}"  # trainers read the first line alone
         before = (old or "").strip()
         match self.existing:
             case "skip" if old is not None:
                 return None
             case "append" if before:
-                return f"{before}{SEPARATOR}{ours}\n"
+                return None if f"{SEPARATOR}{before}".endswith(f"{SEPARATOR}{ours}") else f"{before}{SEPARATOR}{ours}\n"
             case "prepend" if before:
-                return f"{ours}{SEPARATOR}{before}\n"
+                return None if f"{before}{SEPARATOR}".startswith(f"{ours}{SEPARATOR}") else f"{ours}{SEPARATOR}{before}\n"
         return f"{ours}\n"
 
     def write(self, path: str, prompt: str) -> None:

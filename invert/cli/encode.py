@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from invert.cli.interrupts import Interrupts
-from invert.cli.options import DEFAULT, CorpusMode, parser
+from invert.cli.options import DEFAULT, CorpusMode, parser, weights_of
 from invert.cli.terminal import complain
 from invert.config import InvertConfig
 from invert.corpus_file import read_corpus
@@ -30,6 +30,10 @@ class EncodeOptions:
     corpus_mode: CorpusMode = DEFAULT.corpus_mode
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")] = None
     dtype: Annotated[str, typer.Option(help=f"Of the model's weights: {', '.join(DTYPES)}.")] = DTYPES[0]
+    model_weights: Annotated[str | None, typer.Option(help="Of the cosines of models joined by +, as in 2,1.")] = None
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One tower in memory at a time, read again from disk at its turn.")
+    ] = False
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
 
@@ -47,6 +51,7 @@ def encode(options: EncodeOptions, interrupts: Interrupts) -> int:
         raise InputError(f"unknown `dtype` {options.dtype!r}: choose one of {', '.join(DTYPES)}")
     if options.bundle:
         BUNDLES.check(options.bundle)
+    weights = weights_of(options.model_weights)
     corpus = () if options.corpus is None else read_corpus(options.corpus)
     config = InvertConfig(corpus=corpus, corpus_mode=options.corpus_mode)
 
@@ -57,7 +62,7 @@ def encode(options: EncodeOptions, interrupts: Interrupts) -> int:
     interrupts.importing = False
     try:
         with progress(f"loading {options.model}"):
-            inverter = Inverter.load(options.model, options.bundle, options.device, options.dtype)
+            inverter = Inverter.load(options.model, options.bundle, options.device, options.dtype, weights, options.low_memory)
         encode_ahead(inverter, config, (DEFAULT.method,), None)
     except KeyboardInterrupt:
         complain(f"{interrupts.word}: what is encoded by now is kept, start it again to go on")

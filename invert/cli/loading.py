@@ -25,6 +25,7 @@ from invert.errors import InputError
 from invert.images import load_image, looks_like_image
 from invert.inverter import Inverter
 from invert.methods import get_method
+from invert.methods.labels import labels_of
 from invert.methods.settings import parse_settings
 from invert.methods.soft_stage import check_soft_stage
 from invert.models.clip import Clip
@@ -103,11 +104,14 @@ def loaded(options: SearchOptions) -> Inverter:
 
 
 def load_helpers(inverter: Inverter, config: InvertConfig, others: Sequence[str] = ()) -> None:
-    """Load the captioner and the language model that are asked for: what is wrong with them is told before the first picture.
+    """Load the captioner, the language model and the lists that are asked for: what is wrong is told before the first picture.
 
     others: methods that run beside the config's, which may follow what that one does not.
     """
     get_method(config.method).check_options(config)
+    for name in (config.method, *others):
+        if get_method(name).reads_labels:
+            labels_of(inverter.bundle)
     if config.method == "invert" and not others:
         check_soft_stage(config, inverter.bundle)
     if config.language is not None:
@@ -134,7 +138,7 @@ def encode_ahead(inverter: Inverter, config: InvertConfig, methods: Sequence[str
     if done < total:
         complain(
             f"note: {done:,} of the {total:,} words and prompts of this bundle are encoded for {inverter.clip.name!r}, and "
-            "looked up. They are kept, and the next run goes on; `invert encode` with the same options encodes them all"
+            "looked up. They are kept, and the next run goes on; `invert encode` with the same model and bundle encodes them all"
         )
 
 
@@ -152,7 +156,11 @@ def raised(error: InputError) -> None:
 
 
 def loaded_judge(inverter: Inverter, name: str | None) -> Clip:
-    """The model of that name, or the bundle's own judge."""
+    """The model of that name, or the bundle's own judge; a note where it has none and the model judges itself."""
+    if name is None and inverter.bundle.load_evaluator is None:
+        complain(
+            f"note: prompts are judged by {inverter.clip.name!r} itself, which they were optimized on: `judge` names another"
+        )
     with progress("loading the judge"):
         return inverter.bundle.evaluator() if name is None else load_clip(name, inverter.clip.device, turns=inverter.clip.turns)
 

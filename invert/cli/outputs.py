@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from invert.report import Entry
 
 log = logging.getLogger(__name__)
+# Output → what it is, and the ending that it should have.
+KINDS = {"trace": ("a PNG", ".png"), "report": ("a page", ".html"), "embedding": ("a file of tensors", ".safetensors")}
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Outputs:
         """InputError where a file cannot be written, or would overwrite a picture or another output."""
         taken: dict[str, str] = {}
         for name, path in self.files().items():
-            if name == "trace" and path.suffix.lower() in ENDINGS - {".png"}:
-                raise InputError(f"`trace` is a PNG, and {path} has another ending: give one that ends in .png")
+            if path.suffix.lower() in ENDINGS - ({".png"} if name == "trace" else set()):
+                kind, ending = KINDS[name]
+                raise InputError(f"`{name}` is {kind}, and {path} has another ending: give one that ends in {ending}")
             check_writable(path, name)
             real = os.path.realpath(path)
-            if os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs):
+            is_input = os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs)
+            if is_input or (name == "trace" and is_somebody_elses(real)):
                 raise InputError(f"`{name}` would overwrite the picture {path}: give another path")
             is_file = os.path.isfile(real) or not os.path.exists(real)
             if real in taken and is_file:  # a device takes both
@@ -106,3 +110,11 @@ class Outputs:
 
         assert self.report is not None
         write_output(self.report, report_page(entries).encode())
+
+
+def is_somebody_elses(path: str) -> bool:
+    """Whether there is a file that is no curve of ours: what draws them leaves its name in the first bytes."""
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return False
+    with open(path, "rb") as file:
+        return b"Matplotlib" not in file.read(512)

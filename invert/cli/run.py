@@ -26,6 +26,7 @@ from invert.methods import get_method
 
 if TYPE_CHECKING:
     from invert.batch.find import Picture
+    from invert.batch.journal import Journal
     from invert.batch.runner import RunSettings, Summary
     from invert.batch.tiers import Tiers
 
@@ -79,12 +80,11 @@ def run(options: RunOptions, interrupts: Interrupts) -> int:
 
     settings = settings_of(options)
     patterns = Patterns(tuple(options.include or ()), tuple(options.exclude or ()))
-    pictures = find_pictures(options.folders or [], patterns, complain)
+    pictures = find_pictures(options.folders or [], patterns, complain, settings.state.parent)
     interrupts.importing = False
     made(settings.state)
     with Journal(settings.state / "journal.jsonl", kept(options, config), settings.wanted.how, options.restart) as journal:
-        if journal.is_new:
-            check_tables(settings)
+        claim_outputs(settings, journal)
         with Progress() as progress:
             job = Run(pictures, journal, settings, lambda: load(options, config, plan, interrupts), progress)
             try:
@@ -135,13 +135,13 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
 def settings_of(options: RunOptions) -> RunSettings:
     """What is written, and where."""
     from invert.batch.delivery import Wanted
-    from invert.batch.find import base_of
+    from invert.batch.find import home_of
     from invert.batch.runner import STATE, RunSettings
 
     captions = Sidecars(options.prefix, options.suffix, options.existing) if options.sidecar else None
     return RunSettings(
         out=options.out,
-        state=(Path(base_of(options.folders or [])) if options.out is None else options.out) / STATE,
+        state=(Path(home_of(options.folders or [])) if options.out is None else options.out) / STATE,
         formats=listed(options.formats),
         report=options.report,
         wanted=Wanted(captions, options.write_metadata, replace=options.embedded == "ignore"),
@@ -157,13 +157,22 @@ def made(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose a writable `out`") from error
 
 
-def check_tables(settings: RunSettings) -> None:
-    """InputError where a first run would overwrite a table that is somebody else's."""
-    for name in settings.formats if settings.out is not None else ():
-        path = settings.out / FORMATS[name][0]  # type: ignore[operator]
-        if path.exists():
-            (settings.state / "journal.jsonl").unlink()
+def claim_outputs(settings: RunSettings, journal: Journal) -> None:
+    """Take the tables, the list of errors and the gallery for the run's own; InputError where one is somebody else's."""
+    from invert.batch.outputs import ERRORS
+    from invert.batch.runner import GALLERY
+
+    if settings.out is None:
+        return
+    names = [*(FORMATS[name][0] for name in settings.formats), ERRORS, *([GALLERY] if settings.report else [])]
+    for name in names:
+        path = settings.out / name
+        foreign = any(path.iterdir()) if path.is_dir() else path.exists()
+        if foreign and name not in journal.claimed:
+            if journal.is_new:
+                (settings.state / "journal.jsonl").unlink()
             raise InputError(f"{path} is there already and not from a run: move it away, or give another `out`")
+    journal.claim(names)
 
 
 def kept(options: RunOptions, config: InvertConfig) -> dict[str, Any]:
@@ -208,6 +217,12 @@ def tell(summary: Summary, settings: RunSettings, pictures: list[Picture]) -> No
     if summary.doubted:
         told = f"{counted(summary.doubted)} may show what the model does not know"
         complain(f"note: {told}: see the column doubt of `formats` jsonl, csv or parquet")
+    if summary.others:
+        kept = "its row is" if summary.others == 1 else "their rows are"
+        complain(
+            f"note: {counted(summary.others)} of earlier runs {'is' if summary.others == 1 else 'are'} not among these: {kept} "
+            f"kept, but not in what was written now; name all folders together to have them"
+        )
     if summary.refused[0]:
         complain(f"note: {counted(summary.refused[0])} took no metadata; the first: {summary.refused[1]}")
     if settings.out is not None and "metadata" in settings.formats and not all(is_below(p, settings.out) for p in pictures):

@@ -69,8 +69,9 @@ def load_image(source: ImageLike, name: str | None = None) -> Image.Image:
 
 
 def looks_like_image(text: str) -> bool:
-    """Whether a user who wrote this means an image by it: an address, a path that exists, or a file's name."""
-    return is_address(text) or Path(text).suffix.lower() in ENDINGS or (bool(text) and os.path.exists(text))
+    """Whether a user who wrote this means an image by it: an address, a file that exists (no folder), or a picture's name."""
+    there = bool(text) and os.path.exists(text) and not os.path.isdir(text)
+    return is_address(text) or Path(text).suffix.lower() in ENDINGS or there
 
 
 def several(images: Sequence[T]) -> list[T]:

@@ -51,6 +51,7 @@ class Method:
             latent alone draw badly.
         prepare: builds what runs with such options need once per model; None where there is nothing.
         requires: the module of an extra that it cannot run without; "" where it needs none.
+        reads_labels: whether it reads CLIP Interrogator's lists, where the bundle brings none of its own.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Method:
     polishes: bool = False
     prepare: Callable[[ModelBundle, InvertConfig], object] | None = None
     requires: str = ""
+    reads_labels: bool = False
 
     def config_of(self, config: InvertConfig) -> MethodConfig:
         """The settings that the run asks for, or the defaults.
@@ -128,6 +130,7 @@ def _interrogator(module: str, mode: str, name: str) -> Method:
         metric=OBJECTIVE if mode == "negative" else COSINE,  # a negative prompt is to be far away
         prepare=Deferred(f"invert.methods.{module}:prepare"),
         requires="clip_interrogator" if module == "interrogator" else "",
+        reads_labels=True,
     )
 
 

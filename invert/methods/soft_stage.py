@@ -33,17 +33,18 @@ def check_soft_stage(config: InvertConfig, bundle: ModelBundle) -> None:
     """InputError where something is asked of soft prompts that `invert` will not make.
 
     Raises:
-        InputError: the bundle goes without them, and the run does not ask for them by `soft_steps`.
+        InputError: the run makes no `soft_steps`, or the bundle goes without them and the run does not ask for any.
     """
-    if config.soft_steps is not None or bundle.soft_words:
+    if soft_steps(config, bundle):
         return
     given = [name for name in OF_SOFT_PROMPTS if getattr(config, name) != getattr(InvertConfig, name)]
     settings = config.method_config
     if isinstance(settings, InvertMethodConfig):
         given += [f"invert.{name}" for name in OF_SOFT_STAGE if getattr(settings, name) != getattr(InvertMethodConfig, name)]
     if given:
+        why = "`soft_steps=0`" if config.soft_steps == 0 else f"the bundle {bundle.name!r}"
         raise InputError(
-            f"`{given[0]}` is of soft prompts, and a search with the bundle {bundle.name!r} makes none: "
+            f"`{given[0]}` is of soft prompts, and a search with {why} makes none: "
             f"add `soft_steps={SoftConfig.steps}`, or leave it out"
         )
 

@@ -32,6 +32,8 @@ def draw_for(description: str, paths: Sequence[str], seed: int) -> int:
     """`invert --scene DESCRIPTION FILE`: the same as `draw`, with the file among the images."""
     if len(paths) != 1:
         raise InputError(f"`scene` needs one file to write: invert --scene {EXAMPLE}")
+    if Path(paths[0]).exists():  # without the scene it would be the picture to invert
+        raise InputError(f"{paths[0]} is there already, and `scene` draws into a new file: give another path, or remove it")
     return draw_scene(description, paths[0], seed)
 
 

@@ -54,7 +54,7 @@ class LightInverter:
         tokenizer = BytePairTokenizer(list, str, str, 0, 1)
         self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,), turns=None)
         self.bundle = SimpleNamespace(
-            name="light", generator=None, soft_words=True, encode=self.encode
+            name="light", generator=None, soft_words=True, encode=self.encode, load_evaluator=object, labels=object
         )  # without a generator nothing is polished
         self.encoded: Any = (7, 7)
         self.encodings: list[tuple[float | None, bool]] = []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -288,6 +288,11 @@ BAD = {
     "embedding of a method without": (("IMAGE", "--method", "gcg", "--embedding", "a.safetensors"), "gcg"),
     "unwritable embedding": (("IMAGE", "--embedding", "/nowhere/a.safetensors", *QUICK), "/nowhere/a.safetensors"),
     "unwritable report": (("IMAGE", "--report", "/nowhere/page.html", *QUICK), "/nowhere/page.html"),
+    "a picture in the place of a report": (("--report", "IMAGE", "IMAGE"), "--report is a page, and"),
+    "a picture in the place of an embedding": (("--embedding", "e.png", "IMAGE"), "give one that ends in .safetensors"),
+    "a picture that is no curve": (("--trace", "PICTURE", "IMAGE"), "--trace would overwrite the picture"),
+    "a scene over a picture": (("IMAGE", "--scene", "two alarm clocks"), "is there already, and --scene draws into a new file"),
+    "soft prompts that are not made": (("IMAGE", "--soft-steps", 0, "--tokens", 4), "a search with --soft-steps 0 makes none"),
     "unknown object": (("--scene", "a glorp on a red background", "out.png"), "glorp"),
     "scene without a file": (("--scene", "a fox"), "--scene"),
     "url without network": (("http://127.0.0.1:9/picture.png",), "127.0.0.1:9"),
@@ -296,10 +301,41 @@ BAD = {
 
 @pytest.mark.parametrize("words, named", BAD.values(), ids=BAD.keys())
 def test_bad_input_is_one_sentence_that_names_it_and_status_2(run, images, words, named):
-    done = run(*(images[0] if word == "IMAGE" else word for word in words))
+    before = [path.read_bytes() for path in images]
+    done = run(*({"IMAGE": images[0], "PICTURE": images[1]}.get(word, word) for word in words))
     assert done.status == 2
     assert named in done.err
     assert len(done.err.strip().splitlines()) == 1 and done.err.startswith("invert: ")
+    assert [path.read_bytes() for path in images] == before
+
+
+def test_a_curve_is_drawn_over_the_one_before(run, images, tmp_path):
+    for _ in range(2):
+        assert run(images[0], "--trace", tmp_path / "trace.png", *QUICK).status == 0
+
+
+def test_a_prompt_that_is_a_folder_s_name_is_a_prompt(run, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fox").mkdir()
+    assert run(images[0], "--negative", "fox", *QUICK).status == 0
+
+
+def test_a_model_that_judges_itself_is_said_to_do_so(run, images, inverter, monkeypatch):
+    alone = Inverter(replace(inverter.bundle, load_evaluator=None))
+    monkeypatch.setattr(Inverter, "load", lambda *_, **__: alone)
+    words = (images[0], "--compare", "retrieve", *QUICK)
+    assert "are judged" not in run(*words, "--judge", "picturebook-judge").err
+    assert (
+        "note: prompts are judged by 'picturebook' itself, which they were optimized on: --judge names another" in run(*words).err
+    )
+
+
+def test_lists_that_are_not_installed_are_missed_before_the_first_picture(run, images, inverter, monkeypatch):
+    alone = Inverter(replace(inverter.bundle, labels=None))
+    monkeypatch.setattr(Inverter, "load", lambda *_, **__: alone)
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    done = run(images[0], "--compare", "interrogator-lite", "--method", "retrieve")
+    assert (done.status, done.out) == (2, "") and "prompt-inversion[compare]" in done.err
 
 
 def test_an_empty_folder_is_named(run, tmp_path):

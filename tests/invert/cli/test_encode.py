@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from invert.inverter import Inverter
+
 NOTE = (
     "invert: note: 5 of the 7 words and prompts of this bundle are encoded for 'light', and looked up. They are kept, and the "
-    "next run goes on; `invert encode` with the same options encodes them all"
+    "next run goes on; `invert encode` with the same model and bundle encodes them all"
 )
 
 
@@ -40,6 +42,11 @@ def test_the_command_encodes_all_and_prints_nothing(run, light):
     done = run("encode", "--bundle", "english")
     assert (done.status, done.out) == (0, "") and light.encodings == [(None, True)]
     assert done.sentences == ["invert: the words and prompts of 'light' are encoded for 'light'"]
+
+
+def test_the_command_loads_the_model_as_a_search_would(run, light, monkeypatch):
+    monkeypatch.setattr(Inverter, "load", lambda *words: light if words[-2:] == ((2.0, 1.0), True) else pytest.fail(str(words)))
+    assert run("encode", "--model-weights", "2,1", "--low-memory").status == 0
 
 
 def test_stopped_it_says_that_nothing_is_lost(run, light):

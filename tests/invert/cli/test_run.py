@@ -111,6 +111,55 @@ def test_a_table_of_somebody_elses_is_not_overwritten(command, model, scenes):
     assert (scenes / "metadata.jsonl").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("name", ["errors.jsonl", "gallery/index.html", "prompts.csv"])
+def test_nothing_of_somebody_elses_is_lost_by_a_later_run_that_writes_more(command, model, scenes, tmp_path, name):
+    words = ["run", scenes, "--out", tmp_path / "out", "--method", "retrieve"]
+    foreign = tmp_path / "out" / name
+    foreign.parent.mkdir(parents=True)
+    if name == "prompts.csv":  # comes between two runs
+        assert command(*words).status == 0
+    foreign.write_text("mine")
+    refused = command(*words, "--report", "--formats", "metadata,csv")
+    assert refused.status == 2 and "is there already and not from a run" in refused.sentences[0]
+    assert foreign.read_text() == "mine"
+    foreign.unlink()
+    if foreign.parent.name == "gallery":
+        foreign.parent.rmdir()
+    assert command(*words, "--report", "--formats", "metadata,csv").status == 0
+    assert command(*words, "--report", "--formats", "metadata,csv", "--restart").status == 0  # its own it writes again
+
+
+def test_folders_of_one_output_never_take_each_other_s_prompts(command, model, scenes, tmp_path):
+    words = ["--out", tmp_path / "out", "--method", "retrieve", "--formats", "jsonl"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes((scenes / "a.png").read_bytes())
+    (scenes / "a.png").write_bytes((scenes / "sub" / "c.png").read_bytes())
+    for path in (scenes / "a.png", other / "a.png"):  # alike but for their content
+        path.write_bytes(path.read_bytes().ljust(100_000, b"\0"))
+        os.utime(path, (1, 1))
+    assert command("run", scenes / "a.png", *words).status == 0
+    second = command("run", other, *words)
+    (row,) = lines(tmp_path / "out" / "prompts.jsonl")
+    assert row["prompt"] == model.invert(other / "a.png", method="retrieve").prompt
+    assert "1 picture of earlier runs is not among these: its row is kept" in second.err
+    both = command("run", scenes / "a.png", other, *words)
+    assert both.sentences[0] == "invert: 2 of 2 pictures have a prompt; 2 from before"
+    assert [row["file_name"] for row in lines(tmp_path / "out" / "prompts.jsonl")] == ["../other/a.png", "../scenes/a.png"]
+
+
+def test_captions_are_added_once_whatever_the_run_and_written_again_where_they_were_removed(command, model, scenes, tmp_path):
+    words = ["--sidecar", "--method", "retrieve", "--existing", "append"]
+    (scenes / "a.txt").write_text("old")
+    assert command("run", scenes / "sub", scenes, *words).status == 0
+    expected = {path: path.read_text() for path in scenes.rglob("*.txt")}
+    assert len(expected) == 3 and expected[scenes / "a.txt"].startswith("old, ")
+    (scenes / "b.txt").unlink()
+    for more in ([scenes / "sub", scenes], [scenes], [scenes, "--restart"], [scenes, "--out", tmp_path / "out"]):
+        assert command("run", *more, *words).status == 0
+        assert {path: path.read_text() for path in scenes.rglob("*.txt")} == expected
+
+
 def test_changed_options_are_said_as_flags_and_restart_begins_again(command, model, scenes):
     assert command("run", scenes, "--out", scenes, "--method", "retrieve").status == 0
     done = command("run", scenes, "--out", scenes, "--method", "retrieve", "--ban", "red")
