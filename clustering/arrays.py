@@ -223,8 +223,16 @@ def squarable(points: Tensor, most: float | None = None) -> Tensor:
     if points.dtype in (torch.float64, torch.float16) or not points.numel():
         return points
     most = largest(points) if most is None else most
-    fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[1])
+    fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[-1])
     return points if fits else points.double()
+
+
+def beside(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (…, N, D) and centers (…, K, D) in one dtype, which rounds neither and squares their distances to finite numbers."""
+    kind = torch.promote_types(points.dtype, centers.dtype)
+    points, centers = squarable(points.to(kind)), squarable(centers.to(points.device, kind))
+    kind = torch.promote_types(points.dtype, centers.dtype)
+    return points.to(kind), centers.to(kind)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:

@@ -52,8 +52,8 @@ class LSH:
     def _add_table(self, generator: torch.Generator) -> Tensor:
         """Keys (N,) of a new table: hashes are joined until the average point's bucket is small enough."""
         depth, device = self.points.shape[1], self.points.device
-        projection = torch.randn(depth, MOST_HASHES, generator=generator, device=device).to(self.points)
-        shift = torch.rand(MOST_HASHES, generator=generator, device=device).to(self.points) * self.width
+        projection = torch.randn(depth, MOST_HASHES, generator=generator, dtype=torch.float32, device=device).to(self.points)
+        shift = torch.rand(MOST_HASHES, generator=generator, dtype=torch.float32, device=device).to(self.points) * self.width
         factors = torch.randint(1 << 62, (MOST_HASHES,), generator=generator, device=device) | 1
         keys = torch.zeros(len(self.points), dtype=torch.int64, device=device)
         for used in range(1, MOST_HASHES + 1):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clustering import meanshift_fused as fused
-from clustering.arrays import compute_dtype, largest, read_measured, read_points, squarable, sum_dtype, to_input_type
+from clustering.arrays import beside, compute_dtype, largest, read_measured, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
 from clustering.exact import by_differences
 from clustering.lloyd import assign
@@ -158,8 +158,8 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     def predict(self, x: Any) -> Any:
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
-        points = squarable(read_points(self, x))
-        return to_input_type(self._nearest(points, as_tensor(self.cluster_centers_, "cluster_centers_").to(points)), x)
+        centers = as_tensor(self.cluster_centers_, "cluster_centers_")
+        return to_input_type(self._nearest(*beside(compute_dtype(read_points(self, x)), compute_dtype(centers))), x)
 
     def _nearest(self, points: Tensor, centers: Tensor) -> Tensor:
         """Labels (N,) of the nearest centers; from the differences where a distant one would drown the others."""

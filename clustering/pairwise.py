@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from clustering.arrays import compute_dtype
+from clustering.metrics import unit
 
 MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
 CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
@@ -161,8 +161,7 @@ def rows_within(max_bytes: int, x: Tensor, y: Tensor, formulation: str) -> int:
 
 def prepare(points: Tensor, metric: str) -> Tensor:
     """Points as the formulations want them: at least float32, and on the unit sphere for the cosine."""
-    points = compute_dtype(points)
-    return normalize(points, dim=1) if metric == "cosine" else points
+    return unit(points) if metric == "cosine" else compute_dtype(points)
 
 
 def finish(squares: Tensor, metric: str, x: Tensor, y: Tensor) -> Tensor:

@@ -42,6 +42,13 @@ def integer(estimator: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def whole(value: Any, name: str, owner: str, least: int = 1) -> int:
+    """The same of a function's parameter."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(f"The {name!r} parameter of {owner} must be an int in the range [{least}, inf). Got {value!r} instead.")
+    return int(value)
+
+
 def real(estimator: Any, name: str, least: float = 0.0, open_below: bool = False) -> float:
     """A finite number of at least `least`, or above it."""
     value = getattr(estimator, name)
