@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
 FLOATS = (np.float64, np.float32, np.float16)
-EXACT_INTEGERS = 1 << 24  # up to which float32 holds every whole number
 SMALLEST_TO_SQUARE = 1e-12  # of float32: squares of a thousandth of less lose digits
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -104,8 +103,9 @@ def as_floats(points: Tensor) -> Tensor:
     if points.is_floating_point():
         return points
     kind = torch.get_default_dtype()
-    small = points.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16)
-    if not small and kind != torch.float64 and bool((points.abs() > EXACT_INTEGERS).any()):
+    exact = int(2 / torch.finfo(kind).eps)  # up to which it holds every whole number
+    small = points.dtype == torch.bool or torch.iinfo(points.dtype).max <= exact
+    if not small and bool(((points > exact) | (points < -exact)).any()):
         kind = torch.float64
     return points.to(kind)
 

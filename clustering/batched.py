@@ -31,7 +31,7 @@ from clustering.params import bad_parameter, generator_on, seed_from
 from clustering.progress import Report
 from clustering.runs import fill_empty
 from clustering.seeding_each import choose_random_each, choose_spread_each, rows_of
-from kernels.arrays import as_tensor
+from kernels.arrays import as_tensor, without_autocast
 
 if TYPE_CHECKING:
     from clustering.kmeans import KMeans
@@ -226,6 +226,7 @@ def move_each(x: Tensor, weights: Tensor | None, centers: Tensor, spherical: boo
     return normalize(means, dim=2) if spherical else means
 
 
+@without_autocast
 def nearest_each(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (B, N) of each problem's nearest centers (B, K, D), and squared distances (B, N) by differences."""
     middle = centers.mean(1, keepdim=True)

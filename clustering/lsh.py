@@ -14,6 +14,7 @@ from clustering.buckets import Neighborhoods, Segments, nearest_among, within_am
 from clustering.exact import refine
 from clustering.pairwise import distance_chunks
 from clustering.params import generator_on
+from kernels.arrays import without_autocast
 
 PROBES = 256  # points whose true neighbors set the width of a step
 MOST_HASHES = 32
@@ -67,6 +68,7 @@ class LSH:
         self.factors.append(factors[:used])
         return keys
 
+    @without_autocast
     def _hash(self, x: Tensor, projection: Tensor, shift: Tensor, factors: Tensor) -> Tensor:
         """Keys (N,): the steps that the projections fall on, joined by odd factors modulo 2^64."""
         steps = ((x @ projection + shift) / self.width).floor().to(torch.int64)

@@ -29,7 +29,7 @@ from clustering.pairwise import FEW_FEATURES, distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
 from clustering.persistence import Persistent
 from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
-from kernels.arrays import as_tensor
+from kernels.arrays import as_tensor, without_autocast
 
 Neighbors = str | tuple[str, int]
 SAMPLED_BIAS = 1e-4  # of the triangular kernel where the data is sampled
@@ -274,6 +274,7 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         raise bad_parameter(self, "neighbors", "'all', 'radius', ('random', k) or ('nearest', k) with an int k of at least 1")
 
 
+@without_autocast
 def density(at: Tensor, data: Tensor, bandwidth: float) -> Tensor:
     """Data points within a bandwidth of each place (M,)."""
     ones = torch.ones_like(data[:, :1])

@@ -16,6 +16,7 @@ from torch import Tensor
 from clustering.engines import Brute, Index
 from clustering.exact import PADDING, in_order, refine
 from clustering.pairwise import CHUNK_BYTES, FEW_FEATURES, expansion_error
+from kernels.arrays import without_autocast
 
 if TYPE_CHECKING:
     from clustering.neighbors import NearestNeighbors
@@ -62,6 +63,7 @@ class BruteEach:
         return squares, indices
 
 
+@without_autocast
 def nearest_of_group(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The nearest of some problems (B, N, D) to their queries (B, Q, D), proven as `engines.Brute` proves them."""
     (b, n, depth), q = points.shape, queries.shape[1]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clustering.arrays import compute_dtype
 from clustering.metrics import unit
+from kernels.arrays import without_autocast
 
 MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
 CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
@@ -46,6 +47,7 @@ def by_broadcast(x: Tensor, y: Tensor) -> Tensor:
     return (x[:, None] - y).square().sum(2)
 
 
+@without_autocast
 def by_einsum(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances (N, K); one point against many is the lesson's 'ij,ij->i', without the third axis."""
     if len(y) == 1 or len(x) == 1:

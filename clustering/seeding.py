@@ -17,6 +17,7 @@ from clustering.arrays import compute_dtype, read_points, read_weights, squarabl
 from clustering.pairwise import expansion
 from clustering.params import generator_on, whole
 from clustering.weights import scaled
+from kernels.arrays import without_autocast
 
 CHUNK_ROWS = 1 << 17
 
@@ -99,6 +100,7 @@ def sq_distances(x: Tensor, few: Tensor) -> Tensor:
     return torch.cat([expansion(compute_dtype(rows), compute_dtype(few)) for rows in x.split(CHUNK_ROWS)])
 
 
+@without_autocast
 def potential(x: Tensor, candidates: Tensor, nearest: Tensor, weights: Tensor) -> Tensor:
     """The inertia that each candidate (C, D) would leave, (C,), without an N × C matrix."""
     left = torch.zeros(len(candidates), dtype=nearest.dtype, device=x.device)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from clustering.arrays import sum_dtype
+from kernels.arrays import without_autocast
 
 
+@without_autocast
 def choose_spread_each(x: Tensor, n_clusters: int, generator: torch.Generator, weights: Tensor | None = None) -> Tensor:
     """Indices (B, K) of spread-out points by greedy k-means++; x (B, N, D) of float32 or float64."""
     trials = 2 + int(math.log(n_clusters))

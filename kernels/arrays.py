@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -79,10 +80,24 @@ def upcast_16bit(matmul: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wider
 
 
-def centering(x: Tensor, centers: Tensor) -> Tensor:
-    """(D,): what to take from points and centers alike before |c|^2 - 2 x.c, which loses digits where norms are large.
+def without_autocast(product: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function of tensors compute in their own dtype within `torch.autocast`, which would round them to 16 bits."""
 
-    The centers' mean; nothing for 16-bit numbers, whose products float32 holds exactly as they are.
+    @wraps(product)
+    def exact(*args: Any, **options: Any) -> Result:
+        kind = next(one for one in args if isinstance(one, Tensor)).device.type
+        if not torch.is_autocast_enabled(kind):
+            return product(*args, **options)
+        with torch.autocast(kind, enabled=False):
+            return product(*args, **options)
+
+    return exact
+
+
+def centering(x: Tensor, centers: Tensor) -> Tensor:
+    """(D,): what the fused kernels take from points and centers alike before |c|^2 - 2 x.c, which loses digits far out.
+
+    The centers' mean; nothing for 16-bit numbers, which the kernels multiply as they are.
     """
     exact = x.dtype in (torch.float16, torch.bfloat16)
     return torch.zeros_like(centers[0], dtype=torch.float32) if exact else centers.mean(0)
