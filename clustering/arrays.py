@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.arrays import FLOATS as TENSOR_FLOATS
 from kernels.arrays import as_tensor
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def check_tensor(points: Tensor, at_least: int = 1) -> float | None:
     """
     if points.ndim != 2:
         raise ValueError(f"expected points of shape (N, D), got shape {tuple(points.shape)}: reshape them first")
-    if points.layout != torch.strided or points.is_complex():
+    odd = points.is_complex() or (points.is_floating_point() and points.dtype not in TENSOR_FLOATS)  # of 8 bits
+    if points.layout != torch.strided or odd:
         raise ValueError(f"expected dense real points, got {points.dtype} in layout {points.layout}: convert them first")
     if len(points) < at_least or points.shape[1] == 0:
         raise ValueError(f"expected at least {at_least} points with at least one feature, got shape {tuple(points.shape)}")

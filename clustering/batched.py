@@ -27,7 +27,7 @@ from clustering.arrays import (
 from clustering.centroids import prepared, prepared_beside
 from clustering.lloyd import WORTH_COMPILING, LloydPass, Totals, assign, means_of, segment_totals
 from clustering.pairwise import distances, squares_of
-from clustering.params import bad_parameter, generator_on, seed_from
+from clustering.params import bad_parameter, fitted, generator_on, seed_from
 from clustering.progress import Report
 from clustering.runs import fill_empty
 from clustering.seeding_each import choose_random_each, choose_spread_each, rows_of
@@ -272,4 +272,4 @@ def beside_centers(model: KMeans, x: Any) -> tuple[Tensor, Tensor, torch.dtype]:
     centers = as_tensor(model.cluster_centers_, "cluster_centers_")
     if len(given) != len(centers):
         raise ValueError(f"x holds {len(given)} problems, but {len(centers)} were fitted: pass as many, in their order")
-    return *prepared_beside(given, centers, model.spherical), given.dtype
+    return *prepared_beside(given, centers, fitted(model, "spherical")), given.dtype

@@ -17,7 +17,7 @@ from clustering.arrays import compute_dtype, read_points, read_weights, to_input
 from clustering.centroids import INITS, CentroidModel, prepared, prepared_beside
 from clustering.lloyd import accumulate, assign, inertia, means_of
 from clustering.metrics import unit
-from clustering.params import bad_parameter, boolean, choice, generator_on, integer, real
+from clustering.params import bad_parameter, boolean, choice, fitted, generator_on, integer, real, remember
 from clustering.passes import make_pass
 from clustering.progress import progress
 from clustering.runs import Descent, mean_variance
@@ -82,6 +82,7 @@ class BisectingKMeans(CentroidModel):
     def fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> BisectingKMeans:
         """Cluster x (N, D). y is ignored; sample_weight: (N,), not negative."""
         self._check()
+        remember(self, "spherical")
         given = read_points(self, x, reset=True)
         self._check_clusters(len(given))
         weights, scale = scaled(read_weights(sample_weight, given))
@@ -126,7 +127,7 @@ class BisectingKMeans(CentroidModel):
         check_is_fitted(self)
         given, (children, nodes), leaves = read_points(self, x), self._tree, self._leaves().tolist()
         known = as_tensor(self.cluster_centers_, "cluster_centers_")  # whose dtype was fitted; the nodes are never 16-bit
-        points, _ = prepared_beside(given, known, self.spherical)
+        points, _ = prepared_beside(given, known, fitted(self, "spherical"))
         points, nodes = points.double() if nodes.dtype == torch.float64 else points, nodes.to(points.device)
         at = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         out = torch.zeros_like(at)
@@ -185,5 +186,6 @@ class BisectingKMeans(CentroidModel):
         choice(self, "algorithm", ALGORITHMS)
         choice(self, "bisecting_strategy", STRATEGIES)
         boolean(self, "copy_x")
+        boolean(self, "spherical")
         if not callable(self.init) and (not isinstance(self.init, str) or self.init not in INITS):
             raise bad_parameter(self, "init", f"a str among {set(INITS)} or a callable")

@@ -18,7 +18,7 @@ from clustering.arrays import beside, read_centers, read_points, read_weights, s
 from clustering.lloyd import assign, inertia
 from clustering.metrics import unit
 from clustering.pairwise import distance_chunks
-from clustering.params import RenamedParameters, bad_parameter, integer
+from clustering.params import RenamedParameters, bad_parameter, fitted, integer
 from clustering.persistence import Persistent
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
@@ -77,7 +77,7 @@ class CentroidModel(
         check_is_fitted(self)
         given = read_points(self, x)
         centers = as_tensor(self.cluster_centers_, "cluster_centers_")
-        return *prepared_beside(given, centers, self.spherical), given.dtype
+        return *prepared_beside(given, centers, fitted(self, "spherical")), given.dtype
 
     def _start(
         self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any = None, n_clusters: int | None = None

@@ -16,7 +16,7 @@ from clustering import balanced, batched
 from clustering.arrays import compute_dtype, read_points, read_weights, to_input_type
 from clustering.centroids import CentroidModel, prepared
 from clustering.lloyd import LloydPass
-from clustering.params import boolean, choice, generator_on, integer, real
+from clustering.params import boolean, choice, generator_on, integer, real, remember
 from clustering.passes import make_pass
 from clustering.progress import Report, progress
 from clustering.runs import TOL, Descent, Run, mean_variance
@@ -98,10 +98,8 @@ class KMeans(CentroidModel):
         Returns:
             The estimator itself.
         """
-        integer(self, "max_iter")
-        real(self, "tol")
-        choice(self, "algorithm", ALGORITHMS)
-        boolean(self, "copy_x")
+        self._check()
+        remember(self, "spherical")
         if batched.is_batch(x):
             with progress(self, len(x), "inertia") as report:
                 batched.fit(self, x, sample_weight, report)
@@ -136,6 +134,13 @@ class KMeans(CentroidModel):
         points, centers, _ = batched.beside_centers(self, x)
         weights = batched.read_batch_weights(sample_weight, points, signed=True)
         return to_input_type(-batched.inertia_each(batched.assign_each(points, centers)[1], weights), x)
+
+    def _check(self) -> None:
+        integer(self, "max_iter")
+        real(self, "tol")
+        choice(self, "algorithm", ALGORITHMS)
+        boolean(self, "copy_x")
+        boolean(self, "spherical")
 
     def _repeats(self) -> int:
         """Runs from different starts."""
@@ -185,8 +190,13 @@ class KMeans(CentroidModel):
 
         lr: the share of the way to their means that centers go in an iteration; below 1 slows the movement down.
         """
-        given = read_points(self, x, reset=True)
-        self._check_clusters(len(given))
+        model = type(self)(**self.get_params(deep=False))  # a fitted estimator stays as it is
+        model._check()
+        given = read_points(model, x, reset=True)
+        model._check_clusters(len(given))
+        return model._steps(given, x, lr)
+
+    def _steps(self, given: Tensor, x: Any, lr: float) -> Iterator[Any]:
         points = prepared(given, self.spherical)
         start = compute_dtype(self._start(points, None, generator_on(points.device, self.random_state), x))
         yield to_input_type(start.to(given.dtype), x)

@@ -170,9 +170,10 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
 
     def steps(self, x: Any) -> Iterator[Any]:
         """The moved points (N, D) after each step, for animations and for stopping where one likes."""
-        points = read_points(self, x, reset=True)
-        data, origin = self._center(points)
-        return (to_input_type((moved + origin).to(points.dtype), x) for moved in self._steps(data))
+        model = type(self)(**self.get_params(deep=False))  # a fitted estimator stays as it is
+        points = read_points(model, x, reset=True)
+        data, origin = model._center(points)
+        return (to_input_type((moved + origin).to(points.dtype), x) for moved in model._steps(data))
 
     def _center(self, points: Tensor, largest_of_points: float | None = None) -> tuple[Tensor, Tensor]:
         """Points about their median, in a dtype that can tell a bandwidth's fractions there, and the median (D,) in float64.

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from clustering.arrays import read_points, read_weights, sum_dtype, to_input_type
 from clustering.centroids import CentroidModel, prepared, prepared_beside
 from clustering.lloyd import accumulate, assign, inertia
-from clustering.params import generator_on, integer, real
+from clustering.params import boolean, fitted, generator_on, integer, real, remember
 from clustering.progress import progress
 from clustering.runs import mean_variance
 from clustering.weights import scaled
@@ -106,7 +106,10 @@ class MiniBatchKMeans(CentroidModel):
             self.n_iter_ = 0
         else:
             known = as_tensor(self.cluster_centers_, "cluster_centers_")
-            points, dtype = prepared_beside(given, known, self.spherical)[0], torch.promote_types(given.dtype, known.dtype)
+            points, dtype = (
+                prepared_beside(given, known, fitted(self, "spherical"))[0],
+                torch.promote_types(given.dtype, known.dtype),
+            )
             centers = self._means.to(points.device)
             weights, seen, scale = scaled_together(weights, as_tensor(self.counts_, "counts_").to(centers))
         centers, seen = self._learn(points, weights, centers, seen)
@@ -117,6 +120,8 @@ class MiniBatchKMeans(CentroidModel):
         points = read_points(self, x, reset=reset)
         if reset:
             self._check_clusters(len(points))
+            boolean(self, "spherical")
+            remember(self, "spherical")
         return points, read_weights(sample_weight, points)
 
     def _begin(self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any) -> tuple[Tensor, Tensor]:
@@ -129,7 +134,7 @@ class MiniBatchKMeans(CentroidModel):
         after = seen + found.counts
         step = (found.sums - found.counts[:, None] * centers) / after.clamp(min=torch.finfo(after.dtype).tiny)[:, None]
         moved = centers + step
-        return (normalize(moved, dim=1) if self.spherical else moved), after
+        return (normalize(moved, dim=1) if fitted(self, "spherical") else moved), after
 
     def _keep(
         self,

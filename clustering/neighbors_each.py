@@ -6,7 +6,6 @@ What is found is what each problem's own search finds.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +109,8 @@ def one_by_one(model: NearestNeighbors, method: str, x: Any, *args: Any) -> Any:
         raise ValueError(f"x holds {len(queries)} problems, but {len(model._points)} were fitted: pass as many, in their order")
     found = []
     for number, own in enumerate(queries):
-        alone = copy.copy(model)
+        alone = object.__new__(type(model))
+        alone.__dict__.update(vars(model))  # copy.copy takes the state as pickle does, which copies views
         alone._points, alone._index = model._points[number], model._index.of(number)
         found.append(getattr(alone, method)(own, *args))
     if isinstance(found[0], tuple) and not hasattr(found[0], "_fields"):

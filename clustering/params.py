@@ -102,6 +102,16 @@ def seed_from(random_state: Any) -> int:
     )
 
 
+def remember(estimator: Any, *names: str) -> None:
+    """Keep the values of parameters that a fitted model goes on with: `set_params` may change the parameters at any time."""
+    estimator._fitted = {name: getattr(estimator, name) for name in names}
+
+
+def fitted(estimator: Any, name: str) -> Any:
+    """The value that a parameter had in `fit`; the parameter itself where nothing was remembered, as in older files."""
+    return vars(estimator).get("_fitted", {}).get(name, getattr(estimator, name))
+
+
 @contextmanager
 def threads_of(n_jobs: int | None) -> Iterator[None]:
     """Let torch, and with it this package, use so many threads: None as many as before, −1 one a core, −2 one fewer, …"""

@@ -60,6 +60,17 @@ def check_pair(a: Tensor, b: Tensor) -> None:
         raise TypeError(f"a and b must be on one device, not {a.device} and {b.device}")
 
 
+def check_dense(*given: Any) -> None:
+    """Raise TypeError for points or centers that are no dense tensors."""
+    for tensor in given:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"points and centers must be torch tensors, not {type(tensor).__name__}: use torch.from_numpy for arrays"
+            )
+        if tensor.layout != torch.strided:
+            raise TypeError(f"points and centers must be dense tensors, not {tensor.layout}: make them dense first")
+
+
 def dtype_name(tensor: Tensor) -> str:
     """The dtype of a tensor without torch's prefix, such as "float32"."""
     return str(tensor.dtype).removeprefix("torch.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arrays import FLOATS, dtype_name, without_autocast
+from kernels.arrays import FLOATS, check_dense, dtype_name, without_autocast
 from kernels.registry import BACKENDS, unavailable_reason
 
 MOST_ELEMENTS = 1 << 20  # of a chunk of the product on the CPU: 4 MiB of float32, which the caches hold
@@ -66,11 +66,7 @@ def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check(x: Tensor, centers: Tensor) -> None:
-    for given in (x, centers):
-        if not isinstance(given, Tensor):
-            raise TypeError(
-                f"points and centers must be torch tensors, not {type(given).__name__}: use torch.from_numpy for arrays"
-            )
+    check_dense(x, centers)
     if x.ndim != 2 or centers.ndim != 2 or x.shape[1] != centers.shape[1] or len(centers) == 0:
         raise ValueError(f"points (N, D) and centers (K, D) must share D, with K at least 1: not {x.shape} and {centers.shape}")
     if x.dtype != centers.dtype or x.device != centers.device:
