@@ -70,6 +70,8 @@ def read_batch_weights(weights: Any, points: Tensor, signed: bool = False) -> Te
     if weights is None:
         return None
     given = weights if isinstance(weights, Tensor) else torch.from_numpy(np.array(weights, dtype=np.float64))
+    if given.ndim == 0:
+        given = given.expand(points.shape[:2])
     if given.shape != points.shape[:2]:
         raise ValueError(f"sample_weight.shape == {tuple(given.shape)}, expected {tuple(points.shape[:2])}!")
     flat = read_weights(given.reshape(-1), points.reshape(-1, points.shape[2]), signed)

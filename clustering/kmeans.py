@@ -93,7 +93,7 @@ class KMeans(CentroidModel):
         Args:
             x: (N, D) points, (B, N, D) for B independent problems, or `Chunks`.
             y: ignored.
-            sample_weight: (N,) or (B, N), not negative; of all rows, in their order, where x is `Chunks`.
+            sample_weight: (N,) or (B, N), not negative, or one number; of all rows, in their order, where x is `Chunks`.
 
         Returns:
             The estimator itself.
@@ -141,6 +141,7 @@ class KMeans(CentroidModel):
         choice(self, "algorithm", ALGORITHMS)
         boolean(self, "copy_x")
         boolean(self, "spherical")
+        self._repeats()
 
     def _repeats(self) -> int:
         """Runs from different starts."""

@@ -32,10 +32,12 @@ def weighted_chunks(chunks: Chunks, weights: Tensor | None) -> Iterator[tuple[Te
     """Each chunk (n, D) and its weights (n,). Raises ValueError once their numbers are seen to differ."""
     first = 0
     for chunk in chunks:
-        own = None if weights is None else weights[first : first + len(chunk)]
+        own = None
+        if weights is not None:
+            own = weights[first : first + len(chunk)]
+            if len(own) < len(chunk):
+                raise ValueError(f"sample_weight has {len(weights)} entries, fewer than the stream has points")
         first += len(chunk)
-        if own is not None and len(own) < len(chunk):
-            raise ValueError(f"sample_weight has {len(weights)} entries, fewer than the stream has points")  # type: ignore[arg-type]
         yield chunk, own
     if weights is not None and len(weights) != first:
         raise ValueError(f"sample_weight.shape == ({len(weights)},), expected ({first},)!")

@@ -41,12 +41,19 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
         array([[1., 2.],
                [3., 4.]])
     """
-    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL and not _skinny(a, b):
+    if (
+        backend == "auto"
+        and block is None
+        and type(a) is Tensor
+        and type(b) is Tensor
+        and (kind := a.dtype) in _REAL
+        and not _skinny(a, b)
+    ):
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
         # It refuses all that we do but sparse operands, which it multiplies, and memory without a device.
         try:
             product: Any = torch.mm(a, b)
-            if product.dtype is a.dtype is b.dtype:  # torch.autocast rounds: cheaper to see afterwards than to ask before
+            if product.dtype is kind is b.dtype:  # torch.autocast rounds: cheaper to see afterwards than to ask before
                 return product
         except RuntimeError:
             check_pair(a, b)

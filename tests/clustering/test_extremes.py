@@ -153,6 +153,10 @@ def test_one_number_weighs_all_rows_of_a_stream():
     x = np.random.RandomState(0).randn(50, 3)
     plain, heavy = KMeans(2).fit(Chunks(x, rows=10)), KMeans(2).fit(Chunks(x, rows=10), sample_weight=2.0)
     assert heavy.inertia_ == pytest.approx(2 * plain.inertia_, rel=1e-9)
+    problems = x[:48].reshape(2, 24, 3)
+    plain, heavy = KMeans(2).fit(problems), KMeans(2).fit(problems, sample_weight=2.0)
+    np.testing.assert_allclose(heavy.inertia_, 2 * plain.inertia_, rtol=1e-9)
+    np.testing.assert_allclose(heavy.score(problems, sample_weight=3), 3 * plain.score(problems), rtol=1e-9)
 
 
 @pytest.mark.parametrize("problems", [1, 3])

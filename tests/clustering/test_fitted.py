@@ -109,7 +109,7 @@ def test_steps_leave_a_fitted_model_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"max_iter": 0}, {"tol": -1.0}, {"algorithm": "fast"}, {"n_clusters": 61}, {"spherical": 1}]
+    "parameters", [{"max_iter": 0}, {"tol": -1.0}, {"algorithm": "fast"}, {"n_clusters": 61}, {"n_init": 0}, {"spherical": 1}]
 )
 def test_steps_refuse_what_fit_refuses(parameters):
     for call in (lambda: KMeans(**parameters).fit(X), lambda: next(KMeans(**parameters).steps(X))):
