@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from clustering.arrays import as_floats, usual
 from clustering.kmeans import KMeans
 from clustering.lloyd import assign
 from clustering.meanshift import MeanShift
@@ -61,7 +62,7 @@ def animate_meanshift(model: MeanShift, x: Any, path: str | Path, fps: float = 2
 
 
 def in_plane(x: Any) -> Tensor:
-    points = as_tensor(x if isinstance(x, Tensor) else np.asarray(x), "x").detach()
+    points = as_floats(usual(as_tensor(x if isinstance(x, Tensor) else np.asarray(x), "x")))
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"only points in the plane, (N, 2), can be drawn, not {tuple(points.shape)}: project them first")
     return points

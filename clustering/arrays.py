@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.arrays import FLOATS as TENSOR_FLOATS
 from kernels.arrays import as_tensor
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
 FLOATS = (np.float64, np.float32, np.float16)
-EXACT_INTEGERS = 1 << 24  # up to which float32 holds every whole number
 SMALLEST_TO_SQUARE = 1e-12  # of float32: squares of a thousandth of less lose digits
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -104,8 +104,9 @@ def as_floats(points: Tensor) -> Tensor:
     if points.is_floating_point():
         return points
     kind = torch.get_default_dtype()
-    small = points.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16)
-    if not small and kind != torch.float64 and bool((points.abs() > EXACT_INTEGERS).any()):
+    exact = int(2 / torch.finfo(kind).eps)  # up to which it holds every whole number
+    small = points.dtype == torch.bool or torch.iinfo(points.dtype).max <= exact
+    if not small and bool(((points > exact) | (points < -exact)).any()):
         kind = torch.float64
     return points.to(kind)
 
@@ -117,7 +118,8 @@ def check_tensor(points: Tensor, at_least: int = 1) -> float | None:
     """
     if points.ndim != 2:
         raise ValueError(f"expected points of shape (N, D), got shape {tuple(points.shape)}: reshape them first")
-    if points.layout != torch.strided or points.is_complex():
+    odd = points.is_complex() or (points.is_floating_point() and points.dtype not in TENSOR_FLOATS)  # of 8 bits
+    if points.layout != torch.strided or odd:
         raise ValueError(f"expected dense real points, got {points.dtype} in layout {points.layout}: convert them first")
     if len(points) < at_least or points.shape[1] == 0:
         raise ValueError(f"expected at least {at_least} points with at least one feature, got shape {tuple(points.shape)}")
@@ -223,8 +225,16 @@ def squarable(points: Tensor, most: float | None = None) -> Tensor:
     if points.dtype in (torch.float64, torch.float16) or not points.numel():
         return points
     most = largest(points) if most is None else most
-    fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[1])
+    fits = most == 0 or SMALLEST_TO_SQUARE <= most <= largest_to_square(torch.float32, points.shape[-1])
     return points if fits else points.double()
+
+
+def beside(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (…, N, D) and centers (…, K, D) in one dtype, which rounds neither and squares their distances to finite numbers."""
+    kind = torch.promote_types(points.dtype, centers.dtype)
+    points, centers = squarable(points.to(kind)), squarable(centers.to(points.device, kind))
+    kind = torch.promote_types(points.dtype, centers.dtype)
+    return points.to(kind), centers.to(kind)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:

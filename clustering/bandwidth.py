@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 
 from clustering.arrays import compute_dtype, read_points, squarable, sum_dtype
 from clustering.pairwise import distance_chunks
-from clustering.params import generator_on
+from clustering.params import generator_on, whole
 
 REACH = {"gaussian": 3.0, "triangular": 1.0, "flat": 1.0}  # bandwidths within which a kernel does practically all it does
 RULES = {"third": 1 / 3, "scikit-learn": 0.3}  # the share of the data that a point should see
@@ -37,10 +37,12 @@ def estimate_bandwidth(
         The bandwidth; 0 where so many points coincide that none has to look anywhere.
 
     Raises:
-        ValueError: unknown rules and kernels, NaN and infinity.
+        ValueError: unknown rules and kernels, n_samples below 1, NaN and infinity.
     """
     if rule not in RULES or kernel not in REACH:
         raise ValueError(f"unknown rule {rule!r} or kernel {kernel!r}: choose from {', '.join(RULES)} and {', '.join(REACH)}")
+    if n_samples is not None:
+        n_samples = whole(n_samples, "n_samples", "estimate_bandwidth")
     points = compute_dtype(squarable(read_points(BaseEstimator(), x, reset=True)))
     probes = points
     if n_samples is not None and n_samples < len(points):

@@ -21,17 +21,17 @@ from clustering.arrays import (
     read_centers,
     read_points,
     read_weights,
-    squarable,
     sum_dtype,
     to_input_type,
 )
+from clustering.centroids import prepared, prepared_beside
 from clustering.lloyd import WORTH_COMPILING, LloydPass, Totals, assign, means_of, segment_totals
 from clustering.pairwise import distances, squares_of
-from clustering.params import bad_parameter, generator_on, seed_from
+from clustering.params import bad_parameter, fitted, generator_on, seed_from
 from clustering.progress import Report
 from clustering.runs import fill_empty
 from clustering.seeding_each import choose_random_each, choose_spread_each, rows_of
-from kernels.arrays import as_tensor
+from kernels.arrays import as_tensor, without_autocast
 
 if TYPE_CHECKING:
     from clustering.kmeans import KMeans
@@ -70,6 +70,8 @@ def read_batch_weights(weights: Any, points: Tensor, signed: bool = False) -> Te
     if weights is None:
         return None
     given = weights if isinstance(weights, Tensor) else torch.from_numpy(np.array(weights, dtype=np.float64))
+    if given.ndim == 0:
+        given = given.expand(points.shape[:2])
     if given.shape != points.shape[:2]:
         raise ValueError(f"sample_weight.shape == {tuple(given.shape)}, expected {tuple(points.shape[:2])}!")
     flat = read_weights(given.reshape(-1), points.reshape(-1, points.shape[2]), signed)
@@ -84,10 +86,10 @@ def fit(model: KMeans, x: Any, sample_weight: Any, report: Report | None) -> Non
     """Fit every problem of x and set the model's attributes, each with an axis (B,) in front."""
     given = read_batch(model, x, reset=True)
     model._check_clusters(given.shape[1])
+    check_starts(model, len(given))
     weights = read_batch_weights(sample_weight, given)
     seed = seed_from(model.random_state)
-    points = squarable(given.reshape(-1, given.shape[2])).reshape(given.shape)
-    points = normalize(points, dim=2) if model.spherical else points
+    points = prepared(given, model.spherical)
     k, size = model.n_clusters, points[0].numel()
     alone = model.algorithm == "balanced" or size * k >= WORTH_COMPILING
     group = 1 if alone else group_size(points, k)
@@ -105,6 +107,13 @@ def fit(model: KMeans, x: Any, sample_weight: Any, report: Report | None) -> Non
             report(min(first + group, len(points)), loss)
     parts = [torch.cat(column) for column in zip(*found, strict=True)]
     model.cluster_centers_, model.labels_, model.inertia_, model.n_iter_ = (to_input_type(part, x) for part in parts)
+
+
+def check_starts(model: KMeans, problems: int) -> None:
+    """ValueError where `init` has starting centers for another number of problems."""
+    init = model.init
+    if not (isinstance(init, str) or callable(init)) and np.ndim(init) == 3 and len(init) != problems:
+        raise ValueError(f"init holds starting centers of {len(init)} problems, but x holds {problems}: pass (B, K, D)")
 
 
 def group_size(points: Tensor, k: int) -> int:
@@ -178,10 +187,7 @@ def start_each(
         raise bad_parameter(model, "init", "'k-means++', 'random', a callable or an array-like (K, D) or (B, K, D)")
     if np.ndim(init) == 2:
         return torch.stack([read_centers(init, one, k) for one in points])
-    own = init[part]
-    if len(own) != len(points):
-        raise ValueError(f"init holds starting centers of {len(init)} problems, fewer than x has: pass (B, K, D)")
-    return torch.stack([read_centers(centers, one, k) for centers, one in zip(own, points, strict=True)])
+    return torch.stack([read_centers(centers, one, k) for centers, one in zip(init[part], points, strict=True)])
 
 
 def descend(
@@ -222,6 +228,7 @@ def move_each(x: Tensor, weights: Tensor | None, centers: Tensor, spherical: boo
     return normalize(means, dim=2) if spherical else means
 
 
+@without_autocast
 def nearest_each(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (B, N) of each problem's nearest centers (B, K, D), and squared distances (B, N) by differences."""
     middle = centers.mean(1, keepdim=True)
@@ -264,11 +271,7 @@ def distances_each(points: Tensor, centers: Tensor) -> Tensor:
 def beside_centers(model: KMeans, x: Any) -> tuple[Tensor, Tensor, torch.dtype]:
     """Problems and their centers in one dtype, and the dtype that results are to have."""
     given = read_batch(model, x)
-    points = squarable(given.reshape(-1, given.shape[2])).reshape(given.shape)
-    points = normalize(points, dim=2) if model.spherical else points
-    centers = as_tensor(model.cluster_centers_, "cluster_centers_").to(points.device)
-    if len(points) != len(centers):
-        raise ValueError(f"x holds {len(points)} problems, but {len(centers)} were fitted: pass as many, in their order")
-    if points.dtype != torch.float64 and squarable(centers.flatten(0, 1)).dtype == torch.float64:
-        points = points.double()
-    return points, centers.to(points), given.dtype
+    centers = as_tensor(model.cluster_centers_, "cluster_centers_")
+    if len(given) != len(centers):
+        raise ValueError(f"x holds {len(given)} problems, but {len(centers)} were fitted: pass as many, in their order")
+    return *prepared_beside(given, centers, fitted(model, "spherical")), given.dtype

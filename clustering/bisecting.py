@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
-from clustering.centroids import INITS, CentroidModel
-from clustering.kmeans import scaled
-from clustering.lloyd import assign, inertia
-from clustering.params import bad_parameter, boolean, choice, generator_on, integer, real
+from clustering.arrays import compute_dtype, read_points, read_weights, to_input_type
+from clustering.centroids import INITS, CentroidModel, prepared, prepared_beside
+from clustering.lloyd import accumulate, assign, inertia, means_of
+from clustering.metrics import unit
+from clustering.params import bad_parameter, boolean, choice, fitted, generator_on, integer, real, remember
 from clustering.passes import make_pass
 from clustering.progress import progress
 from clustering.runs import Descent, mean_variance
+from clustering.weights import scaled
+from kernels.arrays import as_tensor
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 ALGORITHMS = ("lloyd", "elkan")
@@ -81,14 +82,14 @@ class BisectingKMeans(CentroidModel):
     def fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> BisectingKMeans:
         """Cluster x (N, D). y is ignored; sample_weight: (N,), not negative."""
         self._check()
+        remember(self, "spherical")
         given = read_points(self, x, reset=True)
         self._check_clusters(len(given))
         weights, scale = scaled(read_weights(sample_weight, given))
-        points = squarable(given)
-        points = normalize(points, dim=1) if self.spherical else points
+        points = prepared(given, self.spherical)
         generator = generator_on(points.device, self.random_state)
         labels = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-        children, nodes, self.n_iter_ = [[-1, -1]], [compute_dtype(points).mean(0)], 0
+        children, nodes, self.n_iter_ = [[-1, -1]], [self._root(points, weights)], 0
         scores = {0: 1.0}
         with progress(self, self.n_clusters - 1, "points") as report:
             for split in range(1, self.n_clusters):
@@ -124,12 +125,10 @@ class BisectingKMeans(CentroidModel):
     def predict(self, x: Any) -> Any:
         """Labels (N,) int64, found by going down the tree: at each split to the nearer of two centers."""
         check_is_fitted(self)
-        points = squarable(read_points(self, x))
-        points = normalize(points, dim=1) if self.spherical else points
-        children, nodes = self._tree
-        nodes, leaves = nodes.to(points.device), self._leaves().tolist()
-        if points.dtype != torch.float64 and nodes.dtype == torch.float64:
-            points = points.double()
+        given, (children, nodes), leaves = read_points(self, x), self._tree, self._leaves().tolist()
+        known = as_tensor(self.cluster_centers_, "cluster_centers_")  # whose dtype was fitted; the nodes are never 16-bit
+        points, _ = prepared_beside(given, known, fitted(self, "spherical"))
+        points, nodes = points.double() if nodes.dtype == torch.float64 else points, nodes.to(points.device)
         at = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         out = torch.zeros_like(at)
         for node, (left, right) in enumerate(children.tolist()):  # parents come before their children
@@ -140,6 +139,12 @@ class BisectingKMeans(CentroidModel):
                 side, _ = assign(points[rows], nodes[[left, right]])
                 at[rows] = left + side * (right - left)
         return to_input_type(out, x)
+
+    def _root(self, points: Tensor, weights: Tensor | None) -> Tensor:
+        """The center (D,) of all points."""
+        anywhere = compute_dtype(points[:1])
+        mean = means_of(accumulate(points, anywhere, weights), anywhere)[0]
+        return unit(mean) if self.spherical else mean
 
     def _leaves(self) -> Tensor:
         """The tree's leaves (K,) from left to right."""
@@ -181,5 +186,6 @@ class BisectingKMeans(CentroidModel):
         choice(self, "algorithm", ALGORITHMS)
         choice(self, "bisecting_strategy", STRATEGIES)
         boolean(self, "copy_x")
+        boolean(self, "spherical")
         if not callable(self.init) and (not isinstance(self.init, str) or self.init not in INITS):
             raise bad_parameter(self, "init", f"a str among {set(INITS)} or a callable")

@@ -13,15 +13,16 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from clustering.arrays import read_centers, read_points, read_weights, squarable, to_input_type
+from clustering.arrays import beside, read_centers, read_points, read_weights, squarable, to_input_type
 from clustering.lloyd import assign, inertia
+from clustering.metrics import unit
 from clustering.pairwise import distance_chunks
-from clustering.params import RenamedParameters, bad_parameter, integer
+from clustering.params import RenamedParameters, bad_parameter, fitted, integer
 from clustering.persistence import Persistent
 from clustering.seeding import choose_random, choose_spread
 from clustering.stream import Chunks
+from clustering.weights import list_weights, weighted_chunks
 from kernels.arrays import as_tensor
 
 INITS = ("k-means++", "random")
@@ -62,25 +63,21 @@ class CentroidModel(
         """Minus the inertia of x under the fitted centers: the larger, the better."""
         if isinstance(x, Chunks):
             check_is_fitted(self)
-            chunks, first, total = list_weights(x, sample_weight), 0, 0.0
-            for chunk in x:
-                own = None if chunks is None else chunks[first : first + len(chunk)]
-                total += self.score(chunk, sample_weight=own)
-                first += len(chunk)
-            return total
-        points, centers, _ = self._beside_centers(x)
-        return -inertia(assign(points, centers)[1], read_weights(sample_weight, points, signed=True))
+            weighted = weighted_chunks(x, list_weights(x, sample_weight, signed=True))
+            return sum(self._score_beside(self._beside_centers(chunk), own) for chunk, own in weighted)
+        found = self._beside_centers(x)
+        return self._score_beside(found, read_weights(sample_weight, found[0], signed=True))
+
+    def _score_beside(self, found: tuple[Tensor, Tensor, torch.dtype], weights: Tensor | None) -> float:
+        points, centers, _ = found
+        return -inertia(assign(points, centers)[1], weights)
 
     def _beside_centers(self, x: Any) -> tuple[Tensor, Tensor, torch.dtype]:
         """Points and centers in one dtype in which their distances are finite, and the dtype that results are to have."""
         check_is_fitted(self)
         given = read_points(self, x)
-        points = squarable(given)
-        points = normalize(points, dim=1) if self.spherical else points
-        centers = as_tensor(self.cluster_centers_, "cluster_centers_").to(points.device)
-        if points.dtype != torch.float64 and squarable(centers).dtype == torch.float64:
-            points = points.double()  # centers too far away for the points' own dtype
-        return points, centers.to(points), given.dtype
+        centers = as_tensor(self.cluster_centers_, "cluster_centers_")
+        return *prepared_beside(given, centers, fitted(self, "spherical")), given.dtype
 
     def _start(
         self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any = None, n_clusters: int | None = None
@@ -114,9 +111,12 @@ class CentroidModel(
         return int(self.cluster_centers_.shape[-2])
 
 
-def list_weights(chunks: Chunks, weights: Any) -> Tensor | None:
-    """Weights (N,) of all rows of a stream, on its device; their number is compared when the stream has been read."""
-    if weights is None:
-        return None
-    size = torch.empty(len(weights), 0, device=chunks.device)
-    return read_weights(weights, size)
+def prepared(points: Tensor, spherical: bool) -> Tensor:
+    """Points (…, D) in a dtype in which their squared distances are finite; their directions where `spherical`."""
+    return unit(points) if spherical else squarable(points)
+
+
+def prepared_beside(points: Tensor, centers: Tensor, spherical: bool) -> tuple[Tensor, Tensor]:
+    """The same, and centers (…, D) in their dtype, on their device. Neither is rounded: each may be the wider."""
+    points = points.to(torch.promote_types(points.dtype, centers.dtype))
+    return beside(unit(points) if spherical else points, centers)

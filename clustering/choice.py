@@ -18,9 +18,10 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
-from clustering.arrays import read_points
+from clustering.arrays import compute_dtype, read_points
 from clustering.kmeans import KMeans
-from clustering.params import generator_on, seed_from
+from clustering.params import generator_on, seed_from, whole
+from clustering.persistence import Persistent
 from clustering.silhouette import silhouette_score
 
 CRITERIA = ("silhouette", "elbow", "gap")
@@ -116,7 +117,8 @@ def choose_k(
         x: points (N, D), a tensor on any device, an array, a list or a frame.
         ks: numbers of clusters to try, each from 1 to N.
         criterion: "silhouette", "elbow" or "gap"; the other figures are in the result, too.
-        estimator: with `n_clusters`, `inertia_` and `labels_`, as `KMeans(n_init=5)` (the default), which is cloned.
+        estimator: of this or another package, with `n_clusters`, `inertia_` and `labels_`, as `KMeans(n_init=5)` (the
+            default), which is cloned.
         n_references: sets of points drawn evenly from the box around x, which the gap compares with; 0 leaves it out.
         sample_size: most points that the silhouette looks at; None: all.
         random_state: of the references and the sample: an int, RandomState, torch.Generator or None.
@@ -131,17 +133,18 @@ def choose_k(
     """
     points = read_points(BaseEstimator(), x, reset=True)
     numbers = _check(ks, len(points), criterion, n_references)
+    if sample_size is not None:
+        sample_size = whole(sample_size, "sample_size", "choose_k")
     model = KMeans(n_init=5) if estimator is None else estimator
     seed = seed_from(random_state)
     metric = "cosine" if getattr(model, "spherical", False) else "euclidean"
     size = None if sample_size is None or sample_size >= len(points) else sample_size
     inertias, silhouettes = [], []
     for k in numbers:
-        fitted = clone(model).set_params(n_clusters=k).fit(points)
-        inertias.append(float(fitted.inertia_))
-        found = len(fitted.labels_.unique())
-        defined = 2 <= found <= len(points) - 1
-        silhouettes.append(_silhouette(points, fitted.labels_, metric, size, seed) if defined else float("nan"))
+        inertia, labels = _cluster(model, k, points)
+        inertias.append(inertia)
+        defined = 2 <= len(labels.unique()) <= len(points) - 1
+        silhouettes.append(_silhouette(points, labels, metric, size, seed) if defined else float("nan"))
     gaps, errors = _gaps(points, model, numbers, inertias, n_references, seed)
     return KSelection(numbers, tuple(inertias), tuple(silhouettes), gaps, errors, criterion)
 
@@ -163,6 +166,13 @@ def _check(ks: Iterable[int], n: int, criterion: str, n_references: Any) -> tupl
     return tuple(sorted({int(k) for k in numbers}))
 
 
+def _cluster(model: Any, k: int, points: Tensor) -> tuple[float, Tensor]:
+    """Inertia and labels (N,) of k clusters. Estimators of other packages are given arrays."""
+    given = points if isinstance(model, Persistent) else compute_dtype(points).numpy(force=True)
+    fitted = clone(model).set_params(n_clusters=k).fit(given)
+    return float(fitted.inertia_), torch.as_tensor(fitted.labels_, device=points.device).long()
+
+
 def _silhouette(points: Tensor, labels: Tensor, metric: str, size: int | None, seed: int) -> float:
     """The mean silhouette; NaN where the sample happens to hold one cluster alone."""
     if size is not None:
@@ -181,12 +191,14 @@ def _gaps(
     if not references:
         return (), ()
     generator = generator_on(points.device, seed)
-    low, high = points.amin(0), points.amax(0)
+    low, high = compute_dtype(points.amin(0)), compute_dtype(points.amax(0))
+    if not bool((high - low).isfinite().all()):  # a side longer than the dtype's largest number
+        low, high = low.double(), high.double()
     logs = np.empty((references, len(ks)))
     for row in range(references):
-        drawn = torch.rand(points.shape, generator=generator, device=points.device, dtype=torch.float32).to(points.dtype)
-        box = low + (high - low) * drawn
-        logs[row] = [_log(float(clone(model).set_params(n_clusters=k).fit(box).inertia_)) for k in ks]
+        drawn = torch.rand(points.shape, generator=generator, device=points.device, dtype=torch.float32).to(low)
+        box = (low + (high - low) * drawn).to(points.dtype)
+        logs[row] = [_log(_cluster(model, k, box)[0]) for k in ks]
     gaps = logs.mean(0) - np.array([_log(value) for value in inertias])
     errors = logs.std(0) * (1 + 1 / references) ** 0.5
     return tuple(gaps.tolist()), tuple(errors.tolist())

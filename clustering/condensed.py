@@ -259,5 +259,6 @@ def outlier_scores(tree: Condensed) -> np.ndarray:
     rates, most = tree.rate[points], last[tree.parent[points] - tree.root]
     scores = np.zeros(tree.root)
     with np.errstate(invalid="ignore", divide="ignore"):
-        scores[tree.child[points]] = np.where((most == 0) | ~np.isfinite(rates), 0.0, (most - rates) / most)
+        share = np.where(np.isinf(most), 1.0, (most - rates) / most)  # beside points that coincide, all others are gone at once
+        scores[tree.child[points]] = np.where((most == 0) | ~np.isfinite(rates), 0.0, share)
     return scores

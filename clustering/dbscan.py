@@ -18,7 +18,7 @@ from torch import Tensor
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
 from clustering.metrics import METRICS, embed, to_euclidean
 from clustering.neighbors import check_algorithm
-from clustering.params import RenamedParameters, choice, integer, real, threads_of
+from clustering.params import RenamedParameters, choice, fitted, integer, real, remember, threads_of
 from clustering.persistence import Persistent
 from clustering.region_finders import RegionFinder, find_regions
 from kernels.arrays import as_tensor
@@ -75,6 +75,7 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
             The estimator itself.
         """
         self._check()
+        remember(self, "eps", "metric", "algorithm")
         given = read_points(self, x, reset=True)
         weights = read_weights(sample_weight, given, signed=True)
         points = embed(compute_dtype(squarable(given)), self.metric)
@@ -92,11 +93,11 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         The points that were fitted get their labels_ again.
         """
         check_is_fitted(self)
-        queries = embed(compute_dtype(squarable(read_points(self, x))), self.metric)
+        queries = embed(compute_dtype(squarable(read_points(self, x))), fitted(self, "metric"))
         cores = as_tensor(self.components_, "components_").to(queries.device)
         if not len(cores):
             return to_input_type(torch.full((len(queries),), -1, device=queries.device), x)
-        points = embed(compute_dtype(squarable(cores)), self.metric)
+        points = embed(compute_dtype(squarable(cores)), fitted(self, "metric"))
         kind = torch.promote_types(points.dtype, queries.dtype)
         labels = self._core_labels.to(queries.device)
         with threads_of(self.n_jobs):
@@ -104,7 +105,8 @@ class DBSCAN(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
 
     def _regions(self, points: Tensor) -> RegionFinder:
         """What finds the regions of embedded points."""
-        return find_regions(points, to_euclidean(float(self.eps), self.metric), self.algorithm)
+        eps, metric, algorithm = (fitted(self, name) for name in ("eps", "metric", "algorithm"))
+        return find_regions(points, to_euclidean(float(eps), metric), algorithm)
 
     def _check(self) -> None:
         real(self, "eps", open_below=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from clustering.arrays import compute_dtype, read_points, squarable, sum_dtype, to_input_type
 from clustering.metrics import METRICS, embed, from_euclidean
 from clustering.neighbors import NearestNeighbors
-from clustering.params import choice, integer, real, threads_of
+from clustering.params import choice, fitted, integer, real, remember, threads_of
 from clustering.persistence import Persistent
 
 ALGORITHMS = ("auto", "brute", "kd_tree", "ball_tree", "groups")
@@ -89,6 +89,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         from clustering.condensed import condense, outlier_scores
 
         least = self._check()
+        remember(self, "metric", "cluster_selection_epsilon")
         given = read_points(self, x, reset=True)
         n = len(given)
         if least > n:
@@ -123,7 +124,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         but for those at equal distances from points of different labels.
         """
         check_is_fitted(self)
-        queries = embed(compute_dtype(squarable(read_points(self, x))), self.metric)
+        queries = embed(compute_dtype(squarable(read_points(self, x))), fitted(self, "metric"))
         queries = queries.to(self._points.device)
         if self._tree is None:
             none = torch.full((len(queries),), -1, device=queries.device)
@@ -135,7 +136,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
         far = far.to(self._core.dtype)
         reach = torch.maximum(torch.maximum(far, self._core[near]), far[:, self._least - 1, None])
         best = reach.argmin(1, keepdim=True)
-        distance = from_euclidean(reach.gather(1, best)[:, 0], self.metric).double().numpy(force=True)
+        distance = from_euclidean(reach.gather(1, best)[:, 0], fitted(self, "metric")).double().numpy(force=True)
         labels, strength = self._join(near.gather(1, best)[:, 0].numpy(force=True), distance)
         return (
             to_input_type(torch.from_numpy(labels).to(queries.device), x),
@@ -209,7 +210,7 @@ class HDBSCAN(Persistent, ClusterMixin, BaseEstimator):
             cluster = np.where(climbing, above[cluster], cluster)
         home = home_of_clusters(tree, self._chosen)[cluster - root]
         if alone:
-            epsilon = float(self.cluster_selection_epsilon)
+            epsilon = float(fitted(self, "cluster_selection_epsilon"))
             home = np.where(rate >= (1 / epsilon if epsilon else tree.rate[tree.parent == root].max()), home, -1)
         most = deaths(tree)[np.asarray(self._chosen, np.int64)[home] - root] if self._chosen else np.ones(len(home))
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from clustering.arrays import sum_dtype
 from clustering.buckets import Neighborhoods, from_pairs
 from clustering.pairwise import CHUNK_BYTES
+from kernels.arrays import without_autocast
 
 
 def embed_points(points: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ def in_order_of_product(points: Tensor, queries: Tensor, indices: Tensor) -> tup
     return products, indices.gather(-1, order)
 
 
+@without_autocast
 def within(points: Tensor, queries: Tensor, radius: float) -> Neighborhoods:
     """All points (N, D) whose product with a query (Q, D) is at least −radius; minus the products as distances."""
     step = max(1, CHUNK_BYTES // (8 * len(points)))

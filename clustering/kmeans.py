@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from clustering import balanced, batched
-from clustering.arrays import compute_dtype, read_points, read_weights, squarable, to_input_type
-from clustering.centroids import CentroidModel, list_weights
+from clustering.arrays import compute_dtype, read_points, read_weights, to_input_type
+from clustering.centroids import CentroidModel, prepared
 from clustering.lloyd import LloydPass
-from clustering.params import boolean, choice, generator_on, integer, real
+from clustering.params import boolean, choice, generator_on, integer, real, remember
 from clustering.passes import make_pass
 from clustering.progress import Report, progress
 from clustering.runs import TOL, Descent, Run, mean_variance
 from clustering.stream import Chunks, sample
-from clustering.workers import Workers
+from clustering.weights import list_weights, scaled, weighted_chunks
 
 STREAM_SAMPLE = 256  # points a cluster, drawn from a stream to start from
 ALGORITHMS = ("lloyd", "elkan", "balanced")
@@ -95,15 +93,13 @@ class KMeans(CentroidModel):
         Args:
             x: (N, D) points, (B, N, D) for B independent problems, or `Chunks`.
             y: ignored.
-            sample_weight: (N,) or (B, N), not negative; of all rows, in their order, where x is `Chunks`.
+            sample_weight: (N,) or (B, N), not negative, or one number; of all rows, in their order, where x is `Chunks`.
 
         Returns:
             The estimator itself.
         """
-        integer(self, "max_iter")
-        real(self, "tol")
-        choice(self, "algorithm", ALGORITHMS)
-        boolean(self, "copy_x")
+        self._check()
+        remember(self, "spherical")
         if batched.is_batch(x):
             with progress(self, len(x), "inertia") as report:
                 batched.fit(self, x, sample_weight, report)
@@ -139,6 +135,14 @@ class KMeans(CentroidModel):
         weights = batched.read_batch_weights(sample_weight, points, signed=True)
         return to_input_type(-batched.inertia_each(batched.assign_each(points, centers)[1], weights), x)
 
+    def _check(self) -> None:
+        integer(self, "max_iter")
+        real(self, "tol")
+        choice(self, "algorithm", ALGORITHMS)
+        boolean(self, "copy_x")
+        boolean(self, "spherical")
+        self._repeats()
+
     def _repeats(self) -> int:
         """Runs from different starts."""
         if self.n_init == "auto":
@@ -151,8 +155,7 @@ class KMeans(CentroidModel):
         given = read_points(self, x, reset=True)
         self._check_clusters(len(given))
         weights, scale = scaled(read_weights(sample_weight, given))
-        points = squarable(given)
-        points = normalize(points, dim=1) if self.spherical else points
+        points = prepared(given, self.spherical)
         generator = generator_on(points.device, self.random_state)
         descent = self._descent(mean_variance([points]), report)
         for _ in range(self._repeats()):
@@ -177,8 +180,7 @@ class KMeans(CentroidModel):
             del self.feature_names_in_
         self._check_clusters(sum(x.workers.gather(count)))
         passes = ChunkPasses(x, self.spherical, weights)
-        start = squarable(drawn)
-        start = normalize(start, dim=1) if self.spherical else start
+        start = prepared(drawn, self.spherical)
         descent = self._descent(mean_variance((one.x for one in passes), x.workers), report)
         for _ in range(self._repeats()):
             run = descent.run(passes, self._start(start, None, generator, start), drawn.dtype, count)
@@ -189,10 +191,14 @@ class KMeans(CentroidModel):
 
         lr: the share of the way to their means that centers go in an iteration; below 1 slows the movement down.
         """
-        given = read_points(self, x, reset=True)
-        self._check_clusters(len(given))
-        points = squarable(given)
-        points = normalize(points, dim=1) if self.spherical else points
+        model = type(self)(**self.get_params(deep=False))  # a fitted estimator stays as it is
+        model._check()
+        given = read_points(model, x, reset=True)
+        model._check_clusters(len(given))
+        return model._steps(given, x, lr)
+
+    def _steps(self, given: Tensor, x: Any, lr: float) -> Iterator[Any]:
+        points = prepared(given, self.spherical)
         start = compute_dtype(self._start(points, None, generator_on(points.device, self.random_state), x))
         yield to_input_type(start.to(given.dtype), x)
         passes = [make_pass(points, None, self.n_clusters)]
@@ -211,22 +217,5 @@ class ChunkPasses:
         self.workers = chunks.workers
 
     def __iter__(self) -> Iterator[LloydPass]:
-        first = 0
-        for chunk in self.chunks:
-            own = None if self.weights is None else self.weights[first : first + len(chunk)]
-            first += len(chunk)
-            points = squarable(chunk)
-            yield LloydPass(normalize(points, dim=1) if self.spherical else points, own)
-
-
-def scaled(weights: Tensor | None, workers: Workers | None = None) -> tuple[Tensor | None, float]:
-    """Weights of which the largest (of all processes) is at least 1 and below 2, and the power of two they were divided by.
-
-    Sums of them neither overflow nor lose digits near zero, and dividing by a power of two rounds nothing.
-    """
-    if weights is None:
-        return None, 1.0
-    most = weights.max() if workers is None else weights.new_tensor(max(workers.gather(float(weights.max()))))
-    exponent = int(torch.frexp(most).exponent) - 1
-    scale = 2.0 ** max(-1022, min(1022, exponent))
-    return weights / scale, scale
+        for chunk, own in weighted_chunks(self.chunks, self.weights):
+            yield LloydPass(prepared(chunk, self.spherical), own)

@@ -14,6 +14,7 @@ from clustering.buckets import Neighborhoods, Segments, nearest_among, within_am
 from clustering.exact import refine
 from clustering.pairwise import distance_chunks
 from clustering.params import generator_on
+from kernels.arrays import without_autocast
 
 PROBES = 256  # points whose true neighbors set the width of a step
 MOST_HASHES = 32
@@ -52,8 +53,8 @@ class LSH:
     def _add_table(self, generator: torch.Generator) -> Tensor:
         """Keys (N,) of a new table: hashes are joined until the average point's bucket is small enough."""
         depth, device = self.points.shape[1], self.points.device
-        projection = torch.randn(depth, MOST_HASHES, generator=generator, device=device).to(self.points)
-        shift = torch.rand(MOST_HASHES, generator=generator, device=device).to(self.points) * self.width
+        projection = torch.randn(depth, MOST_HASHES, generator=generator, dtype=torch.float32, device=device).to(self.points)
+        shift = torch.rand(MOST_HASHES, generator=generator, dtype=torch.float32, device=device).to(self.points) * self.width
         factors = torch.randint(1 << 62, (MOST_HASHES,), generator=generator, device=device) | 1
         keys = torch.zeros(len(self.points), dtype=torch.int64, device=device)
         for used in range(1, MOST_HASHES + 1):
@@ -67,6 +68,7 @@ class LSH:
         self.factors.append(factors[:used])
         return keys
 
+    @without_autocast
     def _hash(self, x: Tensor, projection: Tensor, shift: Tensor, factors: Tensor) -> Tensor:
         """Keys (N,): the steps that the projections fall on, joined by odd factors modulo 2^64."""
         steps = ((x @ projection + shift) / self.width).floor().to(torch.int64)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from clustering import meanshift_fused as fused
-from clustering.arrays import compute_dtype, largest, read_measured, read_points, squarable, sum_dtype, to_input_type
+from clustering.arrays import beside, compute_dtype, largest, read_measured, read_points, squarable, sum_dtype, to_input_type
 from clustering.bandwidth import REACH, estimate_bandwidth
 from clustering.exact import by_differences
 from clustering.lloyd import assign
@@ -29,7 +29,7 @@ from clustering.pairwise import FEW_FEATURES, distance_chunks
 from clustering.params import RenamedParameters, bad_parameter, choice, generator_on, integer, real, threads_of
 from clustering.persistence import Persistent
 from clustering.shift import Kernel, shift_targets_all, shift_targets_nearest, shift_targets_radius, shift_targets_random
-from kernels.arrays import as_tensor
+from kernels.arrays import as_tensor, without_autocast
 
 Neighbors = str | tuple[str, int]
 SAMPLED_BIAS = 1e-4  # of the triangular kernel where the data is sampled
@@ -158,8 +158,8 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
     def predict(self, x: Any) -> Any:
         """Labels (N,) of the nearest centers."""
         check_is_fitted(self)
-        points = squarable(read_points(self, x))
-        return to_input_type(self._nearest(points, as_tensor(self.cluster_centers_, "cluster_centers_").to(points)), x)
+        centers = as_tensor(self.cluster_centers_, "cluster_centers_")
+        return to_input_type(self._nearest(*beside(compute_dtype(read_points(self, x)), compute_dtype(centers))), x)
 
     def _nearest(self, points: Tensor, centers: Tensor) -> Tensor:
         """Labels (N,) of the nearest centers; from the differences where a distant one would drown the others."""
@@ -170,9 +170,10 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
 
     def steps(self, x: Any) -> Iterator[Any]:
         """The moved points (N, D) after each step, for animations and for stopping where one likes."""
-        points = read_points(self, x, reset=True)
-        data, origin = self._center(points)
-        return (to_input_type((moved + origin).to(points.dtype), x) for moved in self._steps(data))
+        model = type(self)(**self.get_params(deep=False))  # a fitted estimator stays as it is
+        points = read_points(model, x, reset=True)
+        data, origin = model._center(points)
+        return (to_input_type((moved + origin).to(points.dtype), x) for moved in model._steps(data))
 
     def _center(self, points: Tensor, largest_of_points: float | None = None) -> tuple[Tensor, Tensor]:
         """Points about their median, in a dtype that can tell a bandwidth's fractions there, and the median (D,) in float64.
@@ -274,6 +275,7 @@ class MeanShift(RenamedParameters, Persistent, ClusterMixin, BaseEstimator):
         raise bad_parameter(self, "neighbors", "'all', 'radius', ('random', k) or ('nearest', k) with an int k of at least 1")
 
 
+@without_autocast
 def density(at: Tensor, data: Tensor, bandwidth: float) -> Tensor:
     """Data points within a bandwidth of each place (M,)."""
     ones = torch.ones_like(data[:, :1])

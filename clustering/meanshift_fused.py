@@ -97,7 +97,7 @@ def walk_all(data: Tensor, walk: Walk) -> Rest:
             row = captured(len(data), data.shape[1], data.dtype, data.device, walk.kernel.name, steps, walk.blurring)
             moving, moves = row.run(moving, data, settings)
         else:
-            record = torch.zeros(steps, device=data.device)
+            record = torch.zeros(steps, dtype=torch.float32, device=data.device)
             for step in range(steps):
                 then = torch.empty_like(moving)
                 seen = moving if walk.blurring else data
@@ -118,7 +118,7 @@ def walk_random(data: Tensor, walk: Walk, k: int, batch: int | None, generator: 
     ones, batches = torch.ones_like(data[:, 0]), 1 if batch is None else -(-len(data) // batch)
     while taken < walk.max_iter and not rests:
         steps = min(STEPS_AT_ONCE, walk.max_iter - taken)
-        record = torch.zeros(steps, device=data.device)
+        record = torch.zeros(steps, dtype=torch.float32, device=data.device)
         samples = torch.randint(len(data), (steps, batches, k), generator=generator, device=data.device)
         for step in range(steps):
             then = torch.empty_like(moving)
@@ -137,7 +137,7 @@ def walk_nearest(data: Tensor, walk: Walk, k: int) -> Rest:
     settings, limit = walk.settings(data), walk.limit(data)
     moving, ones = data, torch.ones_like(data[:, 0])
     for step in range(1, walk.max_iter + 1):
-        then, move = torch.empty_like(moving), torch.zeros(1, device=data.device)
+        then, move = torch.empty_like(moving), torch.zeros(1, dtype=torch.float32, device=data.device)
         shift_nearest(moving, moving if walk.blurring else data, ones, settings, move, then, walk.kernel.name, k)
         moving = then
         if float(move) <= limit:
@@ -174,7 +174,7 @@ def merging_unbuffered(data: Tensor, walk: Walk, cells: Cells, k: int | None, al
     for step in range(1, walk.max_iter + 1):
         moving, mass, again = cells.merge(moving, mass, (step * GOLDEN) % 1.0)
         inverse = again[inverse]
-        then, move = torch.empty_like(moving), torch.zeros(1, device=data.device)
+        then, move = torch.empty_like(moving), torch.zeros(1, dtype=torch.float32, device=data.device)
         if k is None:
             heavy, undone = mass, move
             shift_step(moving, moving, heavy, settings, move, 0, then, walk.kernel.name, count=cells.occupied[-1:])

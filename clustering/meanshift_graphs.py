@@ -51,7 +51,7 @@ class Captured:
         self.data = None if blurring else torch.zeros(n, features, dtype=dtype, device=device)
         self.mass = torch.ones(n, dtype=dtype, device=device)
         self.settings = torch.ones(5, dtype=dtype, device=device)
-        self.moves = torch.zeros(steps, device=device)
+        self.moves = torch.zeros(steps, dtype=torch.float32, device=device)
         self.kernel, self.lock = kernel, threading.Lock()
         self.launch = replayed(self._launch, device)
 
@@ -96,7 +96,10 @@ class Merging:
         self.bounds = torch.ones(3 + features, dtype=torch.float64, device=device)
         self.widths = torch.ones(features, dtype=torch.int32, device=device)
         self.settings = torch.ones(5, dtype=dtype, device=device)
-        self.move, self.report = torch.zeros(1, device=device), torch.zeros(2, dtype=torch.float64, device=device)
+        self.move, self.report = (
+            torch.zeros(1, dtype=torch.float32, device=device),
+            torch.zeros(2, dtype=torch.float64, device=device),
+        )
         self.done = torch.zeros(n, dtype=torch.int8, device=device)
         self.room, self.kernel, self.k = Merged(self.moving, cells), kernel, k
         self.lock, self.free = threading.Lock(), None

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clustering.arrays import read_points, read_weights, squarable, sum_dtype, to_input_type
-from clustering.centroids import CentroidModel
+from clustering.arrays import read_points, read_weights, sum_dtype, to_input_type
+from clustering.centroids import CentroidModel, prepared, prepared_beside
 from clustering.lloyd import accumulate, assign, inertia
-from clustering.params import generator_on, integer, real
+from clustering.params import boolean, fitted, generator_on, integer, real, remember
 from clustering.progress import progress
 from clustering.runs import mean_variance
+from clustering.weights import scaled
 from kernels.arrays import as_tensor
 
 
@@ -37,7 +38,7 @@ class MiniBatchKMeans(CentroidModel):
         spherical: as in `KMeans`.
 
     Attributes:
-        cluster_centers_: (K, D), in x's dtype.
+        cluster_centers_: (K, D), in x's dtype, or in the widest of those that `partial_fit` was given.
         labels_, inertia_: of the points last given.
         n_iter_: steps.
         counts_: (K,) float64, the weight that each center has seen.
@@ -74,9 +75,10 @@ class MiniBatchKMeans(CentroidModel):
         integer(self, "max_epochs")
         limit = real(self, "tol")
         given, weights = self._read(x, sample_weight, reset=True)
-        points = self._prepare(given)
+        points = prepared(given, self.spherical)
         limit *= mean_variance([points])
         generator = generator_on(points.device, self.random_state)
+        weights, scale = scaled(weights)
         centers, seen = self._begin(points, weights, generator, x)
         steps = 0
         with progress(self, self.max_epochs, "movement") as report:
@@ -91,32 +93,36 @@ class MiniBatchKMeans(CentroidModel):
                 if shift <= limit:
                     break
         self.n_iter_ = steps
-        return self._keep(x, given, weights, centers, seen)
+        return self._keep(x, points, given.dtype, weights, centers, seen, scale)
 
     def partial_fit(self, x: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """One step with the batch x (n, D); the first call also chooses the starting centers. y is ignored."""
         first = not hasattr(self, "cluster_centers_")
         given, weights = self._read(x, sample_weight, reset=first)
-        points = self._prepare(given)
         if first:
+            points, dtype = prepared(given, self.spherical), given.dtype
+            weights, scale = scaled(weights)
             centers, seen = self._begin(points, weights, generator_on(points.device, self.random_state), x)
             self.n_iter_ = 0
         else:
+            known = as_tensor(self.cluster_centers_, "cluster_centers_")
+            points, dtype = (
+                prepared_beside(given, known, fitted(self, "spherical"))[0],
+                torch.promote_types(given.dtype, known.dtype),
+            )
             centers = self._means.to(points.device)
-            seen = as_tensor(self.counts_, "counts_").to(centers)
+            weights, seen, scale = scaled_together(weights, as_tensor(self.counts_, "counts_").to(centers))
         centers, seen = self._learn(points, weights, centers, seen)
         self.n_iter_ += 1
-        return self._keep(x, given, weights, centers, seen)
+        return self._keep(x, points, dtype, weights, centers, seen, scale)
 
     def _read(self, x: Any, sample_weight: Any, reset: bool) -> tuple[Tensor, Tensor | None]:
         points = read_points(self, x, reset=reset)
         if reset:
             self._check_clusters(len(points))
+            boolean(self, "spherical")
+            remember(self, "spherical")
         return points, read_weights(sample_weight, points)
-
-    def _prepare(self, points: Tensor) -> Tensor:
-        points = squarable(points)
-        return normalize(points, dim=1) if self.spherical else points
 
     def _begin(self, points: Tensor, weights: Tensor | None, generator: torch.Generator, like: Any) -> tuple[Tensor, Tensor]:
         centers = self._start(points, weights, generator, like).to(sum_dtype(points.device))
@@ -128,12 +134,30 @@ class MiniBatchKMeans(CentroidModel):
         after = seen + found.counts
         step = (found.sums - found.counts[:, None] * centers) / after.clamp(min=torch.finfo(after.dtype).tiny)[:, None]
         moved = centers + step
-        return (normalize(moved, dim=1) if self.spherical else moved), after
+        return (normalize(moved, dim=1) if fitted(self, "spherical") else moved), after
 
-    def _keep(self, x: Any, given: Tensor, weights: Tensor | None, centers: Tensor, seen: Tensor) -> MiniBatchKMeans:
+    def _keep(
+        self,
+        x: Any,
+        points: Tensor,
+        dtype: torch.dtype,
+        weights: Tensor | None,
+        centers: Tensor,
+        seen: Tensor,
+        scale: float,
+    ) -> MiniBatchKMeans:
         self._means = centers  # in full: from a 16-bit center small steps would be rounded away
-        centers, points = centers.to(given.dtype), self._prepare(given)
+        centers = centers.to(dtype)
         labels, nearest = assign(points, centers)
         self.cluster_centers_, self.labels_ = to_input_type(centers, x), to_input_type(labels, x)
-        self.counts_, self.inertia_ = to_input_type(seen, x), inertia(nearest, weights)
+        self.counts_, self.inertia_ = to_input_type(seen * scale, x), inertia(nearest, weights) * scale
         return self
+
+
+def scaled_together(weights: Tensor | None, seen: Tensor) -> tuple[Tensor | None, Tensor, float]:
+    """A batch's weights (n,) and the weights (K,) seen before, both divided by one power of two, and that power."""
+    if weights is None:
+        return None, seen, 1.0
+    both, scale = scaled(torch.cat([weights, seen.to(weights)]))
+    assert both is not None
+    return both[: len(weights)], both[len(weights) :], scale

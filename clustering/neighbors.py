@@ -29,7 +29,7 @@ from clustering.grid import Grid
 from clustering.lsh import LSH
 from clustering.metrics import METRICS, embed, from_euclidean, to_euclidean
 from clustering.neighbors_each import BruteEach, Each, complete, one_by_one, without_self
-from clustering.params import RenamedParameters, choice, integer, seed_from, threads_of
+from clustering.params import RenamedParameters, choice, fitted, integer, remember, seed_from, threads_of
 from clustering.persistence import Persistent
 from clustering.ragged import ragged, sparse_rows
 
@@ -116,43 +116,46 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
                 "algorithm='lsh' hashes what lies near a query, where the largest products seldom lie: "
                 "choose another algorithm, such as 'faiss-hnsw', for metric='inner_product'"
             )
-        k = integer(self, "n_neighbors")
+        integer(self, "n_neighbors")
         check_radius(self.radius, self.metric)
         points = read_batch(self, x, reset=True) if is_batch(x) else read_points(self, x, reset=True)
-        self._like = points[:0] if isinstance(x, Tensor) else np.empty(0)
+        self._like = points.new_empty(0) if isinstance(x, Tensor) else np.empty(0)  # a view would keep the points alive
         self._dtype = points.dtype
+        remember(self, "metric", "algorithm", "n_neighbors")
+        if self.algorithm == "lsh":
+            self._fitted["random_state"] = seed_from(self.random_state)
         self._points = self._embed(points, inner.embed_points)
         self.n_samples_fit_ = points.shape[-2]
-        self._index_points(k)
+        self._index_points()
         return self
 
-    def _index_points(self, k: int) -> None:
-        """Build the search structure over the fitted points, for about k neighbors."""
+    def _index_points(self) -> None:
+        """Build the search structure over the fitted points."""
+        algorithm, k, state = (fitted(self, name) for name in ("algorithm", "n_neighbors", "random_state"))
         batch = self._points.ndim == 3
         one = self._points[0] if batch else self._points
-        self.algorithm_ = choose_algorithm(one) if self.algorithm == "auto" else self.algorithm
+        self.algorithm_ = choose_algorithm(one) if algorithm == "auto" else algorithm
         build = BUILDERS[self.algorithm_]
         with threads_of(self.n_jobs):
             if not batch:
-                self._index: Any = build(self._points, k, self.random_state)
+                self._index: Any = build(self._points, k, state)
             elif self.algorithm_ == "brute":
                 self._index = BruteEach(self._points)
             else:
-                seed = seed_from(self.random_state)
-                self._index = Each(self._points, lambda points: build(points, k, seed))
+                self._index = Each(self._points, lambda points: build(points, k, state))
 
     def _embed(self, points: Tensor, for_products: Callable[[Tensor], Tensor]) -> Tensor:
         """Points (…, N, D) in the dtype that they are searched in and, but for "euclidean", with one coordinate more."""
         flat = points.reshape(-1, points.shape[-1])
         wide = compute_dtype(squarable(flat))
-        if self.metric == "inner_product":
+        if self._metric == "inner_product":
             return for_products(wide.reshape(points.shape))
-        embedded = embed(wide, self.metric)
+        embedded = embed(wide, self._metric)
         return embedded.reshape(*points.shape[:-1], embedded.shape[-1])
 
     def _restore(self) -> None:
         if hasattr(self, "_points"):
-            self._index_points(self.n_neighbors)
+            self._index_points()
 
     def to(self, device: str | torch.device) -> Self:
         """Move the points to a device and index them there; returns the estimator itself.
@@ -161,7 +164,7 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         """
         super().to(device)
         if hasattr(self, "_points"):
-            self._like = self._points[:0]
+            self._like = self._points.new_empty(0)
         return self
 
     def kneighbors(self, x: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
@@ -271,6 +274,11 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
             )
         return int(k)
 
+    @property
+    def _metric(self) -> str:
+        """The one that the points were indexed for."""
+        return str(fitted(self, "metric"))
+
     def _is_batch(self) -> bool:
         check_is_fitted(self)
         return self._points.ndim == 3
@@ -280,7 +288,7 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
         batch = self._is_batch()
         if x is None:
             own = self._points
-            return inner.embed_queries(own[..., :-1]) if self.metric == "inner_product" else own, self._dtype, self._like
+            return inner.embed_queries(own[..., :-1]) if self._metric == "inner_product" else own, self._dtype, self._like
         points = read_batch(self, x) if batch else read_points(self, x)
         if batch and len(points) != len(self._points):
             raise ValueError(f"x holds {len(points)} problems, but {len(self._points)} were fitted: pass as many, in their order")
@@ -288,11 +296,11 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances in the metric's units and indices (…, Q, k), nearest first."""
-        if self.metric == "inner_product":
+        if self._metric == "inner_product":
             _, indices = self._search(inner.scaled(queries, self._points), k)
             return inner.in_order_of_product(self._points, queries, indices)
         squares, indices = self._search(queries, k)
-        return from_euclidean(squares.sqrt(), self.metric), indices
+        return from_euclidean(squares.sqrt(), self._metric), indices
 
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`nearest` of the index, with what an approximate one missed filled in."""
@@ -303,14 +311,14 @@ class NearestNeighbors(RenamedParameters, Persistent, BaseEstimator):
 
     def _within(self, queries: Tensor, radius: float, leave_self: bool) -> Neighborhoods:
         """All points within a radius of each query, at distances in the metric's units."""
-        check_radius(radius, self.metric)
+        check_radius(radius, self._metric)
         with threads_of(self.n_jobs):
-            if self.metric == "inner_product":
+            if self._metric == "inner_product":
                 found = inner.within(self._points, queries, float(radius))
             else:
                 index = Brute(self._points) if math.isinf(radius) else self._index
-                found = index.within(queries, to_euclidean(float(radius), self.metric))
-                found = found._replace(distances=from_euclidean(found.distances, self.metric))
+                found = index.within(queries, to_euclidean(float(radius), self._metric))
+                found = found._replace(distances=from_euclidean(found.distances, self._metric))
         if not leave_self:
             return found
         rows = found.rows()

@@ -6,7 +6,6 @@ What is found is what each problem's own search finds.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from clustering.engines import Brute, Index
 from clustering.exact import PADDING, in_order, refine
 from clustering.pairwise import CHUNK_BYTES, FEW_FEATURES, expansion_error
+from kernels.arrays import without_autocast
 
 if TYPE_CHECKING:
     from clustering.neighbors import NearestNeighbors
@@ -62,6 +62,7 @@ class BruteEach:
         return squares, indices
 
 
+@without_autocast
 def nearest_of_group(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The nearest of some problems (B, N, D) to their queries (B, Q, D), proven as `engines.Brute` proves them."""
     (b, n, depth), q = points.shape, queries.shape[1]
@@ -108,7 +109,8 @@ def one_by_one(model: NearestNeighbors, method: str, x: Any, *args: Any) -> Any:
         raise ValueError(f"x holds {len(queries)} problems, but {len(model._points)} were fitted: pass as many, in their order")
     found = []
     for number, own in enumerate(queries):
-        alone = copy.copy(model)
+        alone = object.__new__(type(model))
+        alone.__dict__.update(vars(model))  # copy.copy takes the state as pickle does, which copies views
         alone._points, alone._index = model._points[number], model._index.of(number)
         found.append(getattr(alone, method)(own, *args))
     if isinstance(found[0], tuple) and not hasattr(found[0], "_fields"):

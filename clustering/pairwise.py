@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from clustering.arrays import compute_dtype
+from clustering.metrics import unit
+from kernels.arrays import FLOATS, check_dense, without_autocast
 
 MAX_BYTES = 1 << 30  # that a call may write beside its input, the result included
 CHUNK_BYTES = 1 << 24  # of a chunk and its workspace, unless told otherwise: more than this leaves the caches
@@ -46,6 +47,7 @@ def by_broadcast(x: Tensor, y: Tensor) -> Tensor:
     return (x[:, None] - y).square().sum(2)
 
 
+@without_autocast
 def by_einsum(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances (N, K); one point against many is the lesson's 'ij,ij->i', without the third axis."""
     if len(y) == 1 or len(x) == 1:
@@ -117,12 +119,14 @@ def distances(x: Tensor, y: Tensor, metric: str = "sqeuclidean", formulation: st
     metric: "sqeuclidean", "euclidean" or "cosine" (1 − cosine similarity; a zero vector is at distance 1 of all).
     formulation: "auto" picks by shape, or "feature", "broadcast", "einsum", "matmul".
     max_bytes: bound on all that is written, the result included. Raises ValueError where the result alone is
-    larger than that (take `distance_chunks`), for unknown names, and for shapes that do not fit.
+    larger than that (take `distance_chunks`), for unknown names, and for shapes that do not fit; TypeError for other
+    things than dense tensors.
 
     Examples:
         >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]), "euclidean")
         tensor([[5., 1.]])
     """
+    check_pair(x, y, metric, formulation)
     size = len(x) * len(y) * x.element_size()
     if size > max_bytes:
         raise ValueError(f"{len(x)} × {len(y)} distances take {size} bytes, more than max_bytes={max_bytes}: use distance_chunks")
@@ -161,8 +165,7 @@ def rows_within(max_bytes: int, x: Tensor, y: Tensor, formulation: str) -> int:
 
 def prepare(points: Tensor, metric: str) -> Tensor:
     """Points as the formulations want them: at least float32, and on the unit sphere for the cosine."""
-    points = compute_dtype(points)
-    return normalize(points, dim=1) if metric == "cosine" else points
+    return unit(points) if metric == "cosine" else compute_dtype(points)
 
 
 def finish(squares: Tensor, metric: str, x: Tensor, y: Tensor) -> Tensor:
@@ -179,12 +182,13 @@ def finish(squares: Tensor, metric: str, x: Tensor, y: Tensor) -> Tensor:
 
 
 def check_pair(x: Tensor, y: Tensor, metric: str, formulation: str) -> None:
-    """Raise ValueError for names or operands that no formulation can take."""
+    """Raise ValueError for names or operands that no formulation can take, TypeError for other things than dense tensors."""
+    check_dense(x, y)
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(METRICS)}")
     if formulation != "auto" and formulation not in FORMULATIONS:
         raise ValueError(f"unknown formulation {formulation!r}: choose auto, {', '.join(FORMULATIONS)}")
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"expected (N, D) and (K, D) with the same D, got {tuple(x.shape)} and {tuple(y.shape)}")
-    if x.device != y.device or x.dtype != y.dtype or not x.is_floating_point():
+    if x.device != y.device or x.dtype != y.dtype or x.dtype not in FLOATS:
         raise ValueError(f"expected one floating dtype on one device, got {x.dtype} on {x.device} and {y.dtype} on {y.device}")

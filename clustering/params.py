@@ -42,6 +42,13 @@ def integer(estimator: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def whole(value: Any, name: str, owner: str, least: int = 1) -> int:
+    """The same of a function's parameter."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(f"The {name!r} parameter of {owner} must be an int in the range [{least}, inf). Got {value!r} instead.")
+    return int(value)
+
+
 def real(estimator: Any, name: str, least: float = 0.0, open_below: bool = False) -> float:
     """A finite number of at least `least`, or above it."""
     value = getattr(estimator, name)
@@ -93,6 +100,16 @@ def seed_from(random_state: Any) -> int:
         f"{random_state!r} cannot be used to seed: random_state must be an int from 0 to 2**64 - 1, "
         "a numpy RandomState or Generator, a torch.Generator, or None"
     )
+
+
+def remember(estimator: Any, *names: str) -> None:
+    """Keep the values of parameters that a fitted model goes on with: `set_params` may change the parameters at any time."""
+    estimator._fitted = {name: getattr(estimator, name) for name in names}
+
+
+def fitted(estimator: Any, name: str) -> Any:
+    """The value that a parameter had in `fit`; the parameter itself where nothing was remembered, as in older files."""
+    return vars(estimator).get("_fitted", {}).get(name, getattr(estimator, name))
 
 
 @contextmanager

@@ -55,6 +55,10 @@ class Persistent:
             raise
         return self
 
+    def __getstate__(self) -> Any:
+        """The state for pickle, in which no tensor brings along the memory of a larger one that it is a view of."""
+        return compact(super().__getstate__(), {})
+
     def _restore(self) -> None:
         """Make the derived attributes anew, where the others are now."""
 
@@ -178,6 +182,32 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if "list" in value:
         return [_decode(entry, tensors) for entry in value["list"]]
     return tuple(_decode(entry, tensors) for entry in value["tuple"])
+
+
+def compact(value: Any, seen: dict[int, Any]) -> Any:
+    """A value whose tensors own all of their memory: itself, or a copy of what leads to those that do not.
+
+    seen: by id what was looked at before and what became of it, so that what is shared stays shared.
+    """
+    if id(value) in seen:
+        return seen[id(value)][1]
+    found = value
+    if isinstance(value, Tensor):
+        found = value.clone() if value.untyped_storage().nbytes() > value.numel() * value.element_size() else value
+    elif isinstance(value, dict):
+        parts = {key: compact(entry, seen) for key, entry in value.items()}
+        found = parts if any(parts[key] is not value[key] for key in value) else value
+    elif isinstance(value, list | tuple):
+        entries = [compact(entry, seen) for entry in value]
+        if any(new is not old for new, old in zip(entries, value, strict=True)):
+            found = type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
+    elif type(value).__module__.startswith("clustering.") and hasattr(value, "__dict__") and not isinstance(value, type):
+        state = compact(vars(value), seen)
+        if state is not vars(value):
+            found = object.__new__(type(value))
+            found.__dict__.update(state)
+    seen[id(value)] = value, found
+    return found
 
 
 def _moved(value: Any, device: torch.device, arrays: bool) -> Any:

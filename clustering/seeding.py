@@ -8,7 +8,6 @@ center, of which the best is kept, as in their own implementation.
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +15,9 @@ from torch import Tensor
 
 from clustering.arrays import compute_dtype, read_points, read_weights, squarable, sum_dtype, to_input_type
 from clustering.pairwise import expansion
-from clustering.params import generator_on
+from clustering.params import generator_on, whole
+from clustering.weights import scaled
+from kernels.arrays import without_autocast
 
 CHUNK_ROWS = 1 << 17
 
@@ -47,15 +48,12 @@ def kmeans_plusplus(
     from sklearn.base import BaseEstimator  # a slow import, which `choose_spread` does without
 
     points = read_points(BaseEstimator(), x, reset=True)
-    if not isinstance(n_clusters, Integral) or isinstance(n_clusters, bool) or n_clusters < 1:
-        raise ValueError(
-            f"The 'n_clusters' parameter of kmeans_plusplus must be an int of at least 1. Got {n_clusters!r} instead."
-        )
+    n_clusters = whole(n_clusters, "n_clusters", "kmeans_plusplus")
     if n_clusters > len(points):
         raise ValueError(f"n_samples={len(points)} should be >= n_clusters={n_clusters}.")
-    weights = read_weights(sample_weight, points)
-    trials = None if n_local_trials is None else max(1, int(n_local_trials))
-    chosen = choose_spread(squarable(points), int(n_clusters), generator_on(points.device, random_state), weights, trials)
+    weights, _ = scaled(read_weights(sample_weight, points))
+    trials = None if n_local_trials is None else whole(n_local_trials, "n_local_trials", "kmeans_plusplus")
+    chosen = choose_spread(squarable(points), n_clusters, generator_on(points.device, random_state), weights, trials)
     return to_input_type(points[chosen], x), to_input_type(chosen, x)
 
 
@@ -67,7 +65,7 @@ def choose_spread(
     A point that coincides with a center already drawn is never drawn, until nothing else is left.
     """
     trials = trials or 2 + int(math.log(n_clusters))
-    weights = torch.ones(len(x), device=x.device) if weights is None else weights
+    weights = torch.ones(len(x), dtype=torch.float32, device=x.device) if weights is None else weights
     chosen = torch.empty(n_clusters, dtype=torch.int64, device=x.device)
     chosen[:1] = draw(weights, 1, generator)
     nearest = sq_distances(x, x[chosen[:1]])[:, 0]
@@ -84,7 +82,7 @@ def choose_random(x: Tensor, n_clusters: int, generator: torch.Generator, weight
 
     The largest keys log(u) / weight are a weighted draw without replacement (Efraimidis and Spirakis, 2006).
     """
-    keys = torch.rand(len(x), generator=generator, device=x.device).log_()
+    keys = torch.rand(len(x), generator=generator, dtype=torch.float32, device=x.device).log_()
     if weights is not None:
         keys = keys / weights.clamp(min=torch.finfo(weights.dtype).tiny)
     return keys.topk(n_clusters).indices
@@ -93,7 +91,7 @@ def choose_random(x: Tensor, n_clusters: int, generator: torch.Generator, weight
 def draw(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """n indices (n,) int64 with replacement, in proportion to weights (N,); none without weight, unless none has any."""
     ends = weights.cumsum(0, dtype=sum_dtype(weights.device))
-    at = torch.rand(n, generator=generator, device=weights.device).to(ends) * ends[-1]
+    at = torch.rand(n, generator=generator, dtype=torch.float32, device=weights.device).to(ends) * ends[-1]
     return torch.searchsorted(ends, at, right=True).clamp_(max=len(weights) - 1)
 
 
@@ -102,6 +100,7 @@ def sq_distances(x: Tensor, few: Tensor) -> Tensor:
     return torch.cat([expansion(compute_dtype(rows), compute_dtype(few)) for rows in x.split(CHUNK_ROWS)])
 
 
+@without_autocast
 def potential(x: Tensor, candidates: Tensor, nearest: Tensor, weights: Tensor) -> Tensor:
     """The inertia that each candidate (C, D) would leave, (C,), without an N × C matrix."""
     left = torch.zeros(len(candidates), dtype=nearest.dtype, device=x.device)

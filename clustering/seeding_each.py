@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from clustering.arrays import sum_dtype
+from kernels.arrays import without_autocast
 
 
+@without_autocast
 def choose_spread_each(x: Tensor, n_clusters: int, generator: torch.Generator, weights: Tensor | None = None) -> Tensor:
     """Indices (B, K) of spread-out points by greedy k-means++; x (B, N, D) of float32 or float64."""
     trials = 2 + int(math.log(n_clusters))
-    weights = torch.ones(x.shape[:2], device=x.device) if weights is None else weights
+    weights = torch.ones(x.shape[:2], dtype=torch.float32, device=x.device) if weights is None else weights
     chosen = torch.empty(len(x), n_clusters, dtype=torch.int64, device=x.device)
     chosen[:, :1] = draw_each(weights, 1, generator)
     nearest = expansion_each(x, rows_of(x, chosen[:, :1]))[..., 0]
@@ -33,7 +35,7 @@ def choose_spread_each(x: Tensor, n_clusters: int, generator: torch.Generator, w
 
 def choose_random_each(x: Tensor, n_clusters: int, generator: torch.Generator, weights: Tensor | None = None) -> Tensor:
     """Indices (B, K) of different points, drawn in proportion to weight."""
-    keys = torch.rand(x.shape[1], generator=generator, device=x.device).log_().expand(x.shape[:2])
+    keys = torch.rand(x.shape[1], generator=generator, dtype=torch.float32, device=x.device).log_().expand(x.shape[:2])
     if weights is not None:
         keys = keys / weights.clamp(min=torch.finfo(weights.dtype).tiny)
     return keys.topk(n_clusters, dim=1).indices
@@ -42,7 +44,7 @@ def choose_random_each(x: Tensor, n_clusters: int, generator: torch.Generator, w
 def draw_each(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """n indices of each problem, (B, n), with replacement and in proportion to weights (B, N)."""
     ends = weights.cumsum(1, dtype=sum_dtype(weights.device))
-    at = torch.rand(n, generator=generator, device=weights.device).to(ends) * ends[:, -1:]
+    at = torch.rand(n, generator=generator, dtype=torch.float32, device=weights.device).to(ends) * ends[:, -1:]
     return torch.searchsorted(ends, at, right=True).clamp_(max=weights.shape[1] - 1)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from clustering.bandwidth import REACH
 from clustering.neighbors import NearestNeighbors
 from clustering.pairwise import FORMULATIONS, choose_formulation, expansion, squares_of
+from kernels.arrays import without_autocast
 
 GAUSSIAN_TAIL = 4.0  # standard deviations beyond which "radius" leaves a Gaussian out: weights below 0.0004
 BLOCK = 1 << 20  # weights held at a time where the batch is left to us: 4 MiB of float32 stay in the cache
@@ -54,6 +55,7 @@ def mean_where_any(sums: Tensor, total: Tensor, stay: Tensor) -> Tensor:
     return torch.where((total > 0)[:, None], mean, stay)
 
 
+@without_autocast
 def shift_targets_all(moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, batch: int | None = None) -> Tensor:
     """Targets from all the data, a batch of moving points at a time: batch × N distances and one matrix product."""
     heavy = torch.cat([data * weights[:, None], weights[:, None]], 1)  # one product gives both the sums and the totals
@@ -81,6 +83,7 @@ def shift_targets_random(
     return torch.cat(parts)
 
 
+@without_autocast
 def shift_targets_nearest(
     moving: Tensor, data: Tensor, weights: Tensor, kernel: Kernel, k: int, algorithm: str, batch: int | None = None
 ) -> Tensor:

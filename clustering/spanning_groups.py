@@ -165,7 +165,8 @@ def raise_bounds(
         for first in range(0, len(rows), ROWS):
             some = rows[first : first + ROWS]
             places = torch.from_numpy(some)
-            block = (product.left[places] @ right).numpy()
+            left = product.left[places]
+            block = torch.mm(left, right, out=left.new_empty(len(left), right.shape[1])).numpy()  # in full, autocast or not
             smallest = np.empty(len(some), block.dtype)
             smallest_outside(block, own[first : first + ROWS], begin, end, smallest)
             squares = np.maximum(smallest + product.norms[places].numpy(), 0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clustering.arrays import as_floats, check_tensor, native, usual
+from clustering.params import whole
 from clustering.workers import Workers
 from kernels.arrays import as_tensor
 
@@ -40,8 +41,7 @@ class Chunks:
     def __init__(self, source: Any, rows: int = 1 << 18, device: str | torch.device = "cpu", group: Any = None) -> None:
         if isinstance(source, Iterator):
             raise TypeError("Chunks needs to start over in every iteration: pass the function that makes the iterator")
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, not {rows}")
+        rows = whole(rows, "rows", "Chunks")
         self.source, self.rows, self.device = source, rows, torch.device(device)
         self.workers = Workers(group)
 

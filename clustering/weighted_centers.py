@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clustering.arrays import compute_dtype, sum_dtype
 from clustering.pairwise import distance_chunks
+from kernels.arrays import without_autocast
 
 
 def centroids_of(points: Tensor, labels: Tensor, strengths: Tensor) -> Tensor:
@@ -22,6 +23,7 @@ def centroids_of(points: Tensor, labels: Tensor, strengths: Tensor) -> Tensor:
     return (sums / torch.zeros(k, dtype=wide, device=points.device).index_add_(0, own, weights)[:, None]).to(points.dtype)
 
 
+@without_autocast
 def medoids_of(points: Tensor, labels: Tensor, strengths: Tensor, metric: str) -> Tensor:
     """Points (K, D) with the smallest weighted sum of distances to their clusters."""
     found = points.new_empty(int(labels.max()) + 1, points.shape[1])

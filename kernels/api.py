@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.arrays import as_tensor, check_pair, dtype_name
+from kernels.arrays import as_tensor, check_pair, dtype_name, without_autocast
 from kernels.choice import FEW, choose
 from kernels.registry import BACKENDS, BackendUnavailable, load, unavailable_reason
 
@@ -41,12 +41,20 @@ def matmul(a: Matrix, b: Matrix, backend: str = "auto", *, block: tuple[int, int
         array([[1., 2.],
                [3., 4.]])
     """
-    if backend == "auto" and block is None and type(a) is Tensor and type(b) is Tensor and a.dtype in _REAL and not _skinny(a, b):
+    if (
+        backend == "auto"
+        and block is None
+        and type(a) is Tensor
+        and type(b) is Tensor
+        and (kind := a.dtype) in _REAL
+        and not _skinny(a, b)
+    ):
         # A 64 x 64 product takes a few microseconds, as long as our checks: let torch refuse, then say why.
         # It refuses all that we do but sparse operands, which it multiplies, and memory without a device.
         try:
             product: Any = torch.mm(a, b)
-            return product
+            if product.dtype is kind is b.dtype:  # torch.autocast rounds: cheaper to see afterwards than to ask before
+                return product
         except RuntimeError:
             check_pair(a, b)
             raise
@@ -70,8 +78,14 @@ def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> M
     if 0 in (*left.shape, *right.shape):
         result = left.new_zeros(left.shape[0], right.shape[1])  # an empty sum is zero: no kernel needs to know
     else:
-        result = load(name)(left, right, **({} if block is None else {"block": block}))
+        result = _product(left, right, name, block)
     return result.numpy() if isinstance(a, np.ndarray) else result
+
+
+@without_autocast
+def _product(a: Tensor, b: Tensor, name: str, block: tuple[int, int] | None) -> Tensor:
+    product: Tensor = load(name)(a, b, **({} if block is None else {"block": block}))
+    return product
 
 
 def _check_backend(a: Tensor, b: Tensor, name: str, block: tuple[int, int] | None) -> None:

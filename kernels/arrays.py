@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -59,6 +60,17 @@ def check_pair(a: Tensor, b: Tensor) -> None:
         raise TypeError(f"a and b must be on one device, not {a.device} and {b.device}")
 
 
+def check_dense(*given: Any) -> None:
+    """Raise TypeError for points or centers that are no dense tensors."""
+    for tensor in given:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"points and centers must be torch tensors, not {type(tensor).__name__}: use torch.from_numpy for arrays"
+            )
+        if tensor.layout != torch.strided:
+            raise TypeError(f"points and centers must be dense tensors, not {tensor.layout}: make them dense first")
+
+
 def dtype_name(tensor: Tensor) -> str:
     """The dtype of a tensor without torch's prefix, such as "float32"."""
     return str(tensor.dtype).removeprefix("torch.")
@@ -79,10 +91,24 @@ def upcast_16bit(matmul: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wider
 
 
-def centering(x: Tensor, centers: Tensor) -> Tensor:
-    """(D,): what to take from points and centers alike before |c|^2 - 2 x.c, which loses digits where norms are large.
+def without_autocast(product: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function of tensors compute in their own dtype within `torch.autocast`, which would round them to 16 bits."""
 
-    The centers' mean; nothing for 16-bit numbers, whose products float32 holds exactly as they are.
+    @wraps(product)
+    def exact(*args: Any, **options: Any) -> Result:
+        kind = next(one for one in args if isinstance(one, Tensor)).device.type
+        if not torch.is_autocast_enabled(kind):
+            return product(*args, **options)
+        with torch.autocast(kind, enabled=False):
+            return product(*args, **options)
+
+    return exact
+
+
+def centering(x: Tensor, centers: Tensor) -> Tensor:
+    """(D,): what the fused kernels take from points and centers alike before |c|^2 - 2 x.c, which loses digits far out.
+
+    The centers' mean; nothing for 16-bit numbers, which the kernels multiply as they are.
     """
     exact = x.dtype in (torch.float16, torch.bfloat16)
     return torch.zeros_like(centers[0], dtype=torch.float32) if exact else centers.mean(0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arrays import FLOATS, centering, dtype_name
+from kernels.arrays import FLOATS, check_dense, dtype_name, without_autocast
 from kernels.registry import BACKENDS, unavailable_reason
 
 MOST_ELEMENTS = 1 << 20  # of a chunk of the product on the CPU: 4 MiB of float32, which the caches hold
@@ -25,8 +25,9 @@ def nearest_centers(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         centers: (K, D), K at least 1, of the same dtype and device.
 
     Returns:
-        labels (N,) int64, of equal distances the smallest label; squared distances (N,), float64 for float64
-        points and float32 for all others.
+        labels (N,) int64; squared distances (N,), float64 for float64 points and float32 for all others. Centers whose
+        distances differ by less than the product's rounding, equal ones included, count as equally near: any of them may be
+        taken, of equal centers the first. Comparing them exactly would cost up to as much again as the product.
 
     Raises:
         ValueError: shapes that do not fit, or no center.
@@ -45,29 +46,27 @@ def nearest_centers(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     return _in_chunks(x, centers)
 
 
+@without_autocast
 def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(x.dtype, torch.float32)
-    offset = centering(x, centers)
-    shifted = centers.to(wide) - offset
+    centers = centers.to(wide)
+    offset = centers.mean(0)  # |c|^2 - 2 x.c loses digits where norms are large
+    shifted = centers - offset
     half_norms = shifted.square().sum(1) / 2
     labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
     distances = torch.empty(len(x), dtype=wide, device=x.device)
     rows = max(1, MOST_ELEMENTS // len(centers))
     for first in range(0, len(x), rows):
-        points = x[first : first + rows].to(wide) - offset
+        points = x[first : first + rows].to(wide)
         # half of |x - c|^2 - |x|^2, and |x|^2 is the same for every center
-        nearest = torch.addmm(half_norms, points, shifted.T, alpha=-1).argmin(1)
+        nearest = torch.addmm(half_norms, points - offset, shifted.T, alpha=-1).argmin(1)
         labels[first : first + rows] = nearest
-        distances[first : first + rows] = (points - shifted[nearest]).square().sum(1)
+        distances[first : first + rows] = (points - centers[nearest]).square().sum(1)
     return labels, distances
 
 
 def _check(x: Tensor, centers: Tensor) -> None:
-    for given in (x, centers):
-        if not isinstance(given, Tensor):
-            raise TypeError(
-                f"points and centers must be torch tensors, not {type(given).__name__}: use torch.from_numpy for arrays"
-            )
+    check_dense(x, centers)
     if x.ndim != 2 or centers.ndim != 2 or x.shape[1] != centers.shape[1] or len(centers) == 0:
         raise ValueError(f"points (N, D) and centers (K, D) must share D, with K at least 1: not {x.shape} and {centers.shape}")
     if x.dtype != centers.dtype or x.device != centers.device:

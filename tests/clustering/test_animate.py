@@ -99,3 +99,11 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
         animate_kmeans(KMeans(2), points(), tmp_path / "k.avi")
     with pytest.raises(ValueError, match="fps"):
         animate_kmeans(KMeans(2), points(), tmp_path / "k.gif", fps=0)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.uint16, torch.bool, "list", "i4"])
+def test_whole_numbers_are_drawn_as_k_means_reads_them(tmp_path, kind):
+    x = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    x = x.tolist() if kind == "list" else x.numpy().astype(kind) if isinstance(kind, str) else x.to(kind)
+    assert frames_of(animate_kmeans(KMeans(2), x, tmp_path / "k.gif", size=(200, 160))) >= 1
+    assert frames_of(animate_meanshift(MeanShift(0.5), x, tmp_path / "m.gif", size=(200, 160))) >= 1

@@ -50,7 +50,7 @@ def test_distances_stay_on_the_gpu(metric, formulation):
 
 def test_weighted_sampling_stays_on_the_gpu(monkeypatch):
     rand = torch.rand
-    monkeypatch.setattr(torch, "rand", lambda *shape, generator, device: rand(*shape, device=device))  # no CUDA stream here
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator, **kind: rand(*shape, **kind))  # no CUDA stream here
     with FakeTensorMode():
         x, weights = torch.empty(60, 8, device=GPU), torch.empty(60, device=GPU)
         candidates = draw(weights, 4, None)

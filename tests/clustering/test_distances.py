@@ -108,3 +108,14 @@ def test_a_point_is_nowhere_but_at_itself(dtype, offset, d):
     assert bool((found.diagonal() == 0).all())
     expected = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
     torch.testing.assert_close(found.double(), expected, rtol=2e-3 if dtype == torch.float32 else 1e-8, atol=0)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine"])
+@pytest.mark.parametrize("formulation", ["broadcast", "einsum", "matmul"])
+def test_gradients_are_those_of_the_definition(metric, formulation):
+    x, y = points(6, 8, dtype=torch.float64).requires_grad_(), points(4, 8, seed=1, dtype=torch.float64)
+    distances(x, y, metric, formulation).sum().backward()
+    found, x.grad = x.grad, None
+    squares = (x[:, None] - y).square().sum(2)
+    (squares if metric == "sqeuclidean" else 1 - torch.cosine_similarity(x[:, None], y, dim=2)).sum().backward()
+    torch.testing.assert_close(found, x.grad)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.cluster
 import sklearn.metrics
 import torch
 from sklearn.datasets import make_blobs
@@ -109,3 +110,20 @@ def test_a_sample_and_an_estimator_of_the_users_own():
 def test_what_cannot_be_tried_is_refused(ks, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         choose_k(X, ks, **options)
+
+
+def test_choose_k_takes_estimators_of_scikit_learn_and_gives_them_arrays():
+    x = torch.tensor(X, dtype=torch.float32)
+    ours = choose_k(x, range(2, 7), n_references=3)
+    theirs = choose_k(x, range(2, 7), n_references=3, estimator=sklearn.cluster.KMeans(n_init=5, random_state=0))
+    assert theirs.k == ours.k == 4
+    np.testing.assert_allclose(theirs.inertias[:3], ours.inertias[:3], rtol=1e-3)
+    assert choose_k(x.bfloat16(), [2, 4], n_references=0, estimator=sklearn.cluster.KMeans(n_init=5, random_state=0)).k == 4
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 60000.0), (torch.bfloat16, 3e38), (torch.float32, 3e38)])
+def test_references_fill_boxes_longer_than_the_largest_number(dtype, most):
+    x = torch.tensor([[-most], [-most * 0.99], [-most * 0.98], [most], [most * 0.99], [most * 0.98]]).to(dtype)
+    found = choose_k(x, [1, 2, 3], criterion="gap", n_references=5)
+    assert np.isfinite(found.gaps).all() and np.isfinite(found.inertias).all()
+    assert found.gaps[1] > found.gaps[0] and found.k == 2

@@ -107,6 +107,19 @@ def test_negated_views_are_read(backend: str) -> None:
     torch.testing.assert_close(matmul(a, torch.eye(3), backend), a.resolve_neg())
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch", "einsum", "broadcast"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_autocast_rounds_no_product(backend: str, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(9, 9, generator=generator).to(dtype) for _ in range(2))
+    expected = matmul(a, b, backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(matmul(a, b, backend), expected) and expected.dtype == dtype
+        with pytest.raises(TypeError, match="one dtype"):
+            matmul(a, b.to(torch.float64 if dtype == torch.float32 else torch.float32), backend)
+        assert matmul(np.eye(3, dtype=np.float32), np.full((3, 3), 1.001, np.float32))[0, 0] == np.float32(1.001)
+
+
 def test_auto_gives_torch_s_own_product_and_its_gradient() -> None:
     a, b = torch.randn(5, 6, requires_grad=True), torch.randn(6, 7)
     c = matmul(a, b)

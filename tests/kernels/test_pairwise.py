@@ -47,7 +47,7 @@ def test_points_in_many_chunks_meet_the_same_centers() -> None:
     assert torch.equal(distances, torch.zeros(len(chosen)))
 
 
-def test_of_equal_distances_the_smallest_label_wins() -> None:
+def test_of_equal_centers_the_smallest_label_wins() -> None:
     labels, distances = nearest_centers(torch.zeros(3, 2), torch.ones(5, 2))
     assert labels.tolist() == [0, 0, 0] and distances.tolist() == [2.0, 2.0, 2.0]
 
@@ -80,3 +80,20 @@ def test_bad_points_are_named_in_one_sentence(
 ) -> None:
     with pytest.raises(kind, match=sentence):
         nearest_centers(x, centers)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_16_bits_far_from_the_origin_find_their_own_center(dtype: torch.dtype) -> None:
+    far = 30000 if dtype != torch.bfloat16 else 30080  # which bfloat16 holds
+    x, centers = torch.tensor([[far, 1]], dtype=dtype), torch.tensor([[far, 2], [far, 1]], dtype=dtype)
+    labels, distances = nearest_centers(x, centers)
+    assert labels.tolist() == [1] and distances.tolist() == [0]
+
+
+def test_autocast_rounds_no_label() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, centers = torch.randn(500, 16, generator=generator), torch.randn(40, 16, generator=generator)
+    expected = nearest_centers(x, centers)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = nearest_centers(x, centers)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
