@@ -22,8 +22,9 @@ from experiments.harness.pictures import Picture, scene_pictures
 from experiments.harness.records import MethodEntry
 from experiments.harness.runner import Context
 from experiments.harness.statistics import by_picture, means
+from invert.config import TARGETS
 from invert.inverter import Inverter
-from invert.target import KINDS, apply_gap_correction
+from invert.target import apply_gap_correction
 
 PICTURES, INVERTED = 512, 40
 BUDGET = 70_000  # token passes a picture, as in `compare`
@@ -36,7 +37,7 @@ def run(context: Context) -> dict[str, Any]:
     texts = inverter.clip.encode_text([picture.truth for picture in pictures]).float()
     targets = {
         kind: torch.stack([apply_gap_correction(inverter.clip, latent, kind, inverter.bundle.modality_gap) for latent in images])
-        for kind in KINDS
+        for kind in TARGETS
     }
     draw(targets, texts, context)
     found = {kind: ranked(target, texts) for kind, target in targets.items()}
@@ -63,7 +64,7 @@ def ranked(targets: Tensor, texts: Tensor) -> dict[str, Any]:
 def inverted(inverter: Inverter, pictures: list[Picture], context: Context) -> dict[str, Any]:
     """The quality of `invert`'s prompts with each target."""
     bench = Bench(context.name, inverter, Judge(context.device))
-    entries = [MethodEntry(kind, "invert", {"target": kind, "budget": BUDGET}) for kind in KINDS]
+    entries = [MethodEntry(kind, "invert", {"target": kind, "budget": BUDGET}) for kind in TARGETS]
     return means(by_picture(bench.records(entries, pictures, 1)), context.seed)
 
 

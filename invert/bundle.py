@@ -218,7 +218,8 @@ class ModelBundle:
             InputError: every word is banned.
         """
         changes: dict[str, Any] = {}
-        banned = tuple(ban)
+        banned = (ban,) if isinstance(ban, str) else tuple(ban)
+        corpus = [corpus] if isinstance(corpus, str) else corpus
         if corpus is not None and extend:
             changes |= {"corpus": self.corpus.extended(corpus), "extends": self}
         elif corpus is not None:

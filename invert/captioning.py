@@ -20,6 +20,7 @@ from invert.captions import (
     word_gains,
 )
 from invert.config import InvertConfig
+from invert.errors import InputError
 from invert.methods import get_method
 from invert.methods.task import InversionOutput, InversionTask
 from invert.target import text_latent
@@ -60,6 +61,9 @@ class Captioners:
         if config.caption is None:
             return ()
         texts = [sidecar_caption(source) for source in sources] if captioner is None else captioner(pictures)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("`caption` gave something else than text: a captioner returns one string for each picture")
         return tuple(dict.fromkeys(sentence for text in texts for sentence in sentences(text)))
 
 

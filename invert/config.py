@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # What no machine computes, or no random stream takes: (least, most).
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
+TARGETS = ("raw", "empty", "gap")
+WHOLE = ("tokens", "restarts", "soft_steps", "max_tokens", "budget", "seed", "top")
 ANALYSIS_TOP = 5  # phrases of each category
 CORPUS_MODES = ("replace", "extend")
 PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
@@ -130,10 +133,16 @@ class InvertConfig:
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
-        for name in ("corpus", "must_include", "ban"):  # a string is one entry, and no sequence of letters
-            given = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given or ()))
+        for name in ("corpus", "must_include", "ban"):
+            object.__setattr__(self, name, entries(name, getattr(self, name)))
+        for name in WHOLE:
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        for name in ("method", "target", "init_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"`{name}` is {getattr(self, name)!r}: give a text")
         check_limits(self)
+        if self.target not in TARGETS:
+            raise InputError(f"unknown `target` {self.target!r}: choose one of {', '.join(TARGETS)}")
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
@@ -158,6 +167,25 @@ class InvertConfig:
             if getattr(self, name) > most:
                 log.warning("`%s` is %s, but this model reads %s tokens: taking %s", name, getattr(self, name), most, most)
         return replace(self, tokens=min(self.tokens, most), max_tokens=min(self.max_tokens, most))
+
+
+def entries(name: str, given: Any) -> tuple[str, ...]:
+    """The texts of a list, an array or a series; a string is one entry, and no row of letters. InputError for others."""
+    texts = (given,) if isinstance(given, str) else () if given is None else tuple(given)
+    odd = next((text for text in texts if not isinstance(text, str)), None)
+    if odd is not None or None in texts:
+        raise InputError(f"`{name}` holds {odd!r}: give texts alone")
+    return texts
+
+
+def whole(name: str, value: Any) -> int | None:
+    """A whole number of any library as Python's. InputError for other things."""
+    if value is None:
+        return None
+    try:
+        return int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError as error:
+        raise InputError(f"`{name}` is {value!r}: give a whole number") from error
 
 
 def check_limits(config: InvertConfig) -> None:

@@ -8,6 +8,7 @@ is new. What begins alike is run once. Whoever shows progress asks for it by `re
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -144,7 +145,9 @@ def chunks_of(clip: Clip, prompts: Sequence[str]) -> Iterator[Chunk]:
     folder = cache_folder() / "latents" / clip.fingerprint
     for begin in range(0, len(prompts), CHUNK):
         part = prompts[begin : begin + CHUNK]
-        name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:16]
+        several_lines = any("\n" in prompt for prompt in part)
+        text = json.dumps(part) if several_lines else "\n".join(part)  # so that no two lists are one
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
         yield Chunk(clip, begin, part, folder / f"{name}.npz")
 
 

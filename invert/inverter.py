@@ -30,7 +30,7 @@ from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.turns import Turns
 from invert.result import Result
-from invert.solving import result_of, solve
+from invert.solving import result_of, solve, until_interrupted
 from invert.target import apply_gap_correction, image_latent, image_latents, subtract_negative, text_latent
 from invert.torch_defaults import usual_torch
 
@@ -47,7 +47,7 @@ class Inverter:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
-        self._derived: dict[tuple[tuple[str, ...], bool, tuple[str, ...]], ModelBundle] = {}
+        self._derived: dict[tuple[ModelBundle, tuple[str, ...], bool, tuple[str, ...]], ModelBundle] = {}
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
         self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
@@ -87,7 +87,7 @@ class Inverter:
         """The bundle with the run's own corpus and banned words, made once for each of them."""
         if not (config.corpus or config.ban):
             return self.bundle
-        corpus, extend, ban = key = config.corpus, config.corpus_mode == "extend", tuple(sorted(config.ban))
+        _, corpus, extend, ban = key = self.bundle, config.corpus, config.corpus_mode == "extend", tuple(sorted(config.ban))
         if key not in self._derived:
             while len(self._derived) >= MAX_DERIVED:
                 del self._derived[next(iter(self._derived))]
@@ -137,18 +137,17 @@ class Inverter:
     ) -> list[Result]:
         """The prompt of each of several images; arguments as for `invert`.
 
-        Methods with a `run_batch` find up to 64 of them together, which is faster than one after the other;
-        `seconds` of each result is then the time that all of these took. With a limit of `seconds`, which each image has
-        to itself, they come one after the other.
+        Methods with a `run_batch` find up to 64 together, which is faster; `seconds` of each result is then that of all these.
+        With a limit of `seconds` each image has that to itself. A KeyboardInterrupt ends the list with what was being done.
         """
         settings = replace(config or InvertConfig(), **options)
         sources = several(images)
         method = get_method(settings.method)
         if method.run_batch is None or settings.seconds is not None:
-            return [self.invert(image, settings, negative=negative) for image in sources]
+            return until_interrupted([self.invert(image, settings, negative=negative)] for image in sources)
         parts = (sources[i : i + MOST_TOGETHER] for i in range(0, len(sources), MOST_TOGETHER))
         tasks = ([self._of_images([image], settings, negative, Callbacks()) for image in part] for part in parts)
-        return [result for together in tasks for result in solve(method, together)]
+        return until_interrupted(solve(method, together) for together in tasks)
 
     @usual_torch()
     def invert_joint(
@@ -195,9 +194,8 @@ class Inverter:
 
     def _no_longer_than(self, prompt: str, config: InvertConfig) -> InvertConfig:
         """The config with the prompt's words to start from and no more tokens than it has, unless required words need more."""
-        if config.must_include:
-            return config
-        most = min(config.max_tokens, max(1, len(self.clip.tokenizer.encode(prompt))))
+        whole = " ".join([prompt, *(word for word in config.must_include if word.lower() not in prompt.lower())])
+        most = min(config.max_tokens, max(1, len(self.clip.tokenizer.encode(whole))))
         starts = "init_prompt" in get_method(config.method).options and not config.init_prompt
         return replace(config, max_tokens=most, init_prompt=prompt if starts else config.init_prompt)
 
@@ -235,9 +233,9 @@ class Inverter:
     def _users_tables(self, phrases: PhraseTables) -> EncodedTables:
         """The user's phrase tables, encoded once for as long as they stay the same."""
         given = {category: table if isinstance(table, str) else tuple(table) for category, table in phrases.items()}
-        if given != self._own_phrases[0]:
-            self._own_phrases = given, users_tables(self.clip, given)
-        return self._own_phrases[1]
+        if given != (known := self._own_phrases)[0]:  # another thread may put its own there meanwhile
+            self._own_phrases = known = given, users_tables(self.clip, given)
+        return known[1]
 
     @usual_torch()
     def score(self, prompt: str, target: Tensor) -> float:
@@ -292,6 +290,8 @@ class Inverter:
         _ = bundle.token_index
         if settings.target == "gap":
             _ = bundle.modality_gap
+        self.captioners.captioner(settings)
+        self.languages.rescorer(settings, bundle)
         if method.prepare is not None:
             method.prepare(bundle, settings)
 

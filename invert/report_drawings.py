@@ -24,7 +24,7 @@ def embedded(content: bytes) -> str:
 
 def picture(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    thumbnail(image, SHOWN_SIZE).save(buffer, "PNG")
+    thumbnail(image, SHOWN_SIZE).convert("RGB").save(buffer, "PNG")
     return embedded(buffer.getvalue())
 
 

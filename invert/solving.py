@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from invert.captioning import captioned
@@ -22,6 +22,16 @@ def solve(method: Method, tasks: Sequence[InversionTask]) -> list[Result]:
         if not all(task.history.best_prompt for task in tasks):
             raise
         return [interrupted(task) for task in tasks]
+
+
+def until_interrupted(found: Iterable[Sequence[Result]]) -> list[Result]:
+    """The results one behind the other, up to the first that an interrupt cut short."""
+    results: list[Result] = []
+    for some in found:
+        results += some
+        if any(result.interrupted for result in some):
+            break
+    return results
 
 
 def interrupted(task: InversionTask) -> Result:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from invert.config import TARGETS
 from invert.errors import InputError
 from invert.models.clip import Clip
 
-KINDS = ("raw", "empty", "gap")
 SMALLEST_REST = 1e-3  # norm of a target after a negative: below it, its direction is rounding error
 
 
@@ -50,7 +50,7 @@ def modality_gap(clip: Clip, images: Sequence[Image.Image] | Tensor, prompts: Se
 
 
 def apply_gap_correction(clip: Clip, latent: Tensor, kind: str, gap: Tensor | None = None) -> Tensor:
-    """An image's unit latent (E,) → the unit target of one of KINDS.
+    """An image's unit latent (E,) → the unit target of one of TARGETS.
 
     gap: (E,) from `modality_gap`, needed by "gap" alone. Raises InputError for an unknown kind.
     """
@@ -66,7 +66,7 @@ def apply_gap_correction(clip: Clip, latent: Tensor, kind: str, gap: Tensor | No
                     'or use `target="raw"`'
                 )
             return F.normalize(latent + gap, dim=0)
-    raise InputError(f"unknown target {kind!r}: choose one of {', '.join(KINDS)}")
+    raise InputError(f"unknown `target` {kind!r}: choose one of {', '.join(TARGETS)}")
 
 
 def subtract_negative(target: Tensor, negative: Tensor, weight: float = 0.5) -> Tensor:

@@ -56,13 +56,14 @@ class InvertPrompt:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, model: str, method: str) -> bool | str:
-        """True, or what is wrong, before anything is loaded."""
+    def VALIDATE_INPUTS(cls, model: str | None, method: str | None) -> bool | str:
+        """True, or what is wrong, before anything is loaded. None: another node gives it, and it is not known yet."""
         try:
-            get_method(method).check_extra()
+            if method is not None:
+                get_method(method).check_extra()
         except InputError as error:
             return str(error)
-        return True if model.strip() else "`model` is empty: give a name or a folder"
+        return True if model is None or model.strip() else "`model` is empty: give a name or a folder"
 
     def invert(
         self,

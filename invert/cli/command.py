@@ -12,7 +12,6 @@ from dataclasses import fields
 from invert.cli.failures import BAD_INPUT, guarded
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import (
-    TARGETS,
     Options,
     SearchOptions,
     check_dtype,
@@ -27,7 +26,7 @@ from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
 from invert.cli.unused import check_alone, check_followed, check_outputs, check_text
-from invert.config import InvertConfig, PolishConfig
+from invert.config import TARGETS, InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
 from invert.extras import require

@@ -26,7 +26,6 @@ SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw i
 ENCODE_SECONDS = 40.0  # so that a first prompt comes in less than two minutes, on two cores and a ViT-L-14
 BY_MODEL = "as picturebook wants it, with the bundle english by how far the model's own cosines spread"
 EMBEDDED = ("use", "show", "ignore")  # what becomes of a prompt that a picture carries
-TARGETS = ("raw", "empty", "gap")
 CorpusMode = Annotated[str, typer.Option(help=f"What it does to the bundle's own prompts: {', '.join(CORPUS_MODES)}.")]
 
 

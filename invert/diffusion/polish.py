@@ -24,6 +24,7 @@ from invert.config import PolishConfig
 from invert.diffusion.denoising import Denoising, NoiseBatch
 from invert.diffusion.generator import Generator
 from invert.errors import InputError
+from invert.torch_defaults import usual_torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Polished:
     interrupted: bool = False
 
 
+@usual_torch()
 def polish(
     generator: Generator,
     images: Sequence[Image.Image],

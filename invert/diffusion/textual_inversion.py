@@ -17,6 +17,7 @@ from invert.config import TextualInversionConfig
 from invert.diffusion.denoising import Denoising
 from invert.diffusion.generator import Generator
 from invert.diffusion.polish import spread_of_tokens
+from invert.torch_defaults import usual_torch
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PseudoTokens:
     losses: list[float]
 
 
+@usual_torch()
 def learn(
     generator: Generator,
     images: Sequence[Image.Image],

@@ -96,8 +96,16 @@ class Method:
         self.check_extra()
         for option in SELECTIVE_OPTIONS:
             if getattr(config, option) and option not in self.options:
-                able = [name for name in METHODS.names() if option in get_method(name).options]
+                able = [name for name in METHODS.names() if option in options_of(name)]
                 raise InputError(f"the method {self.name!r} cannot follow `{option}`: use {' or '.join(able)}, or leave it out")
+
+
+def options_of(name: str) -> frozenset[str]:
+    """The options that a method follows; none of one that cannot be imported, which is told where it is asked for."""
+    try:
+        return get_method(name).options
+    except InputError:
+        return frozenset()
 
 
 def no_denoiser(method: str, generator: str) -> str:
@@ -210,6 +218,7 @@ _BUILTIN = (
         options=frozenset({"ban"}),
         follows=frozenset({"tokens", "restarts", "top", "generator"}),
         metric=DENOISING_ERROR,
+        prepare=Deferred("invert.methods.denoiser:prepare"),
         requires="diffusers",
     ),
     Method(
@@ -220,6 +229,7 @@ _BUILTIN = (
         options=frozenset({"ban", "init_prompt"}),
         follows=frozenset({"tokens", "generator"}),
         gives_soft_prompt=True,
+        prepare=Deferred("invert.methods.denoiser:prepare"),
         requires="diffusers",
     ),
     *(_interrogator("interrogator", mode, f"interrogator{ending}") for ending, mode in _MODES.items()),

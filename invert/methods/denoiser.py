@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from invert.bundle import ModelBundle
+from invert.config import InvertConfig
 from invert.diffusion.drawing import TextToImage, open_generator
 from invert.errors import InputError
 from invert.methods import no_denoiser
@@ -35,6 +36,11 @@ def load_generator(bundle: ModelBundle, name: str | None) -> TextToImage:
             "or the address of an image endpoint"
         )
     return bundle.once(f"generator {chosen}", lambda: opened(chosen, bundle.clip))
+
+
+def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
+    """Load the generator."""
+    load_generator(bundle, config.generator)
 
 
 def opened(name: str, clip: Clip) -> TextToImage:

@@ -69,9 +69,10 @@ def _encoded(bundle: ModelBundle) -> dict[str, Table]:
 
 
 def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
-    """Encode the tables and the corpus."""
+    """Encode the tables and, where the method looks it up, the corpus."""
     tables(bundle)
-    _ = bundle.encoded_corpus
+    if config.method != "interrogator-lite-negative":
+        _ = bundle.encoded_corpus
 
 
 def best(task: InversionTask, config: NoConfig) -> InversionOutput:

@@ -80,7 +80,10 @@ def soft_stages(tasks: Sequence[InversionTask], config: InvertMethodConfig) -> S
         ),
     )
     index = tasks[0].bundle.token_index
-    return [SoftStage(soft, concepts(soft.embeddings, index, task.config.seed)) for task, soft in zip(tasks, found, strict=True)]
+    return [
+        SoftStage(soft, concepts(soft.embeddings, index, task.config.seed % 2**64))  # k-means takes no negative seeds
+        for task, soft in zip(tasks, found, strict=True)
+    ]
 
 
 def search_config(task: InversionTask, config: InvertMethodConfig) -> SearchConfig:

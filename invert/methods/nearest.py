@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from invert.config import SoftConfig
+from invert.errors import InputError
 from invert.methods.configs import NearestConfig
 from invert.methods.soft_stage import soft_prompts
 from invert.methods.task import InversionOutput, InversionTask
+from invert.methods.tokens import BANNED
 from invert.project import project
 
 
@@ -20,9 +22,13 @@ def nearest(task: InversionTask, config: NearestConfig) -> InversionOutput:
     found = []
     for tokens in ids.view(restarts, -1).tolist():
         prompt = task.decode(tokens)
+        if not task.allows(prompt):
+            continue
         score = scorer.score_text(prompt)  # fragments join in the text, and are then other tokens
         task.history.report_candidate(prompt, score)
         found.append((prompt, score))
+    if not found:
+        raise InputError(BANNED)
     best = int(soft.scores.argmax())
     return InversionOutput(
         prompts=sorted(dict(found).items(), key=lambda pair: -pair[1])[: task.config.top],

@@ -16,8 +16,10 @@ from invert.methods.task import InversionOutput, InversionTask
 def random_search(task: InversionTask, config: RandomConfig) -> InversionOutput:
     """Hill climbing by random single-word changes, for `steps` steps or as long as a budget lasts."""
     scorer, history, budget = task.scorer(), task.history, task.budget
-    words = task.bundle.lexicon.words
+    words = [word for word in task.bundle.lexicon.words if token_count((word,)) <= task.config.max_tokens]
     prompt: Prompt = tuple(words[task.randint(len(words))] for _ in range(max(1, task.config.tokens // 2)))
+    while token_count(prompt) > task.config.max_tokens:
+        prompt = prompt[:-1]
     best = {prompt: scorer.score([prompt])[0]}
     history.report_candidate(text_of(prompt), best[prompt])
     limited = budget.max_token_passes is not None

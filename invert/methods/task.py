@@ -83,6 +83,11 @@ class InversionTask:
         """The phrases that no prompt may hold, in lower case."""
         return tuple(text.strip().lower() for text in self.config.ban)
 
+    def allows(self, text: str) -> bool:
+        """Whether a text holds none of the banned phrases; words alone never come up where methods choose them."""
+        held = f" {' '.join(text.lower().split())} "
+        return not any(f" {phrase} " in held for phrase in self.banned())
+
 
 @dataclass(frozen=True, eq=False)
 class InversionOutput:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from invert.budget import Budget
+from invert.errors import InputError
 from invert.methods.task import InversionOutput, InversionTask
 from invert.scorer import FINALISTS
+
+BANNED = "every prompt that was found holds a banned phrase: give more `budget`, another `seed`, or leave the phrase out of `ban`"
 
 
 class Found(dict[tuple[int, ...], float]):
@@ -33,7 +36,9 @@ def runs(budget: Budget) -> Iterator[int]:
 
 
 def remember(task: InversionTask, stage: str, found: Found, ids: tuple[int, ...], score: float, step: int) -> None:
-    """Keep a prompt; a new best is reported to the history with its text."""
+    """Keep a prompt, unless it holds a banned phrase; a new best is reported to the history with its text."""
+    if task.banned() and not task.allows(task.decode(ids)):
+        return task.history.record(stage, step, score, "")
     best = score > found.best
     found[ids] = score
     if best:
@@ -48,6 +53,8 @@ def reads_back(task: InversionTask, ids: tuple[int, ...]) -> bool:
 
 def best_prompts(task: InversionTask, found: Found) -> InversionOutput:
     """The best distinct prompts as texts, each scored as the text that it is."""
+    if not found:
+        raise InputError(BANNED)
     scorer = task.scorer()
     top = task.config.top
     best = sorted(found, key=lambda ids: -found[ids])[: top if scorer.exact is scorer else max(top, FINALISTS)]

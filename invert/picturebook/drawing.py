@@ -6,6 +6,7 @@ from PIL import Image
 
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
+from invert.torch_defaults import usual_torch
 
 DRAWN_SIZE = 256  # pixels of a drawn scene: for eyes; the model scales it down
 EXAMPLES = {
@@ -15,6 +16,7 @@ EXAMPLES = {
 }
 
 
+@usual_torch()
 def drawn(description: str, seed: int = 0) -> tuple[Image.Image, str]:
     """The described scene as a picture, and how the description was understood."""
     from torchvision.transforms.functional import to_pil_image  # a slow import, for those who draw

@@ -115,7 +115,7 @@ def test_json_holds_every_phrase(inverter, pictures):
         ({"top": 0}, "`top` is 0"),
         ({"phrases": {"pets": []}}, "category 'pets' of `phrases` is empty"),
         ({"phrases": {"pets": "a fox"}}, "give a list of phrases"),
-        ({"target": "middle"}, "unknown target"),
+        ({"target": "middle"}, "unknown `target`"),
     ],
 )
 def test_bad_input_is_one_sentence(inverter, pictures, options, sentence):

@@ -86,7 +86,7 @@ def test_each_kind_of_target_is_what_it_says(inverter, pictures, aimed):
 
 
 def test_an_unknown_target_is_one_sentence(inverter, pictures):
-    with pytest.raises(InputError, match="unknown target 'best': choose one of raw, empty, gap"):
+    with pytest.raises(InputError, match="unknown `target` 'best': choose one of raw, empty, gap"):
         inverter.invert(pictures[0], target="best")
 
 
@@ -136,7 +136,8 @@ def test_what_is_distilled_starts_from_its_own_words_and_does_not_grow(inverter,
     assert config.init_prompt == text and config.max_tokens == len(inverter.clip.tokenizer.encode(text))
     config = aimed(lambda: inverter.distill(text, init_prompt="a fox", max_tokens=3)).config
     assert config.init_prompt == "a fox" and config.max_tokens == 3
-    assert aimed(lambda: inverter.distill(text, must_include=("zebra",))).config.max_tokens == InvertConfig().max_tokens
+    config = aimed(lambda: inverter.distill(text, must_include=("zebra", "fox"))).config
+    assert config.init_prompt == text and config.max_tokens == len(inverter.clip.tokenizer.encode(f"{text} zebra"))
 
 
 def test_a_distilled_text_says_the_same(inverter):

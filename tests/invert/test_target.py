@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import to_pil_image
 
+from invert.config import TARGETS
 from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.target import KINDS, apply_gap_correction, image_latent, modality_gap, subtract_negative, text_latent
+from invert.target import apply_gap_correction, image_latent, modality_gap, subtract_negative, text_latent
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def picture(text: str):
 
 def test_every_kind_of_target_is_a_unit_vector(picturebook: Clip, gap: torch.Tensor) -> None:
     latent = image_latent(picturebook, [picture("a fox")])
-    for kind in KINDS:
+    for kind in TARGETS:
         target = apply_gap_correction(picturebook, latent, kind, gap)
         assert target.shape == latent.shape and abs(float(target.norm()) - 1) < 1e-5
     assert torch.equal(apply_gap_correction(picturebook, latent, "raw"), latent)
@@ -84,7 +85,7 @@ def test_a_negative_that_is_the_target_is_refused(picturebook: Clip) -> None:
 
 def test_bad_requests_are_one_sentence(picturebook: Clip) -> None:
     latent = text_latent(picturebook, "a fox")
-    with pytest.raises(InputError, match="unknown target 'best': choose one of raw, empty, gap"):
+    with pytest.raises(InputError, match="unknown `target` 'best': choose one of raw, empty, gap"):
         apply_gap_correction(picturebook, latent, "best")
     with pytest.raises(InputError, match="needs the mean latents of this model"):
         apply_gap_correction(picturebook, latent, "gap")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,6 +108,11 @@ def test_soft_prompts_of_several_targets_in_one_step_are_those_of_each(task, mon
 
 def test_with_seconds_each_picture_has_its_own(inverter, monkeypatch):
     asked = []
-    monkeypatch.setattr(inverter, "invert", lambda image, settings, negative: asked.append((image, settings.seconds)))
+
+    def invert(image, settings, negative):
+        asked.append((image, settings.seconds))
+        return SimpleNamespace(interrupted=False)
+
+    monkeypatch.setattr(inverter, "invert", invert)
     inverter.invert_batch(["a.png", "b.png"], seconds=60.0)
     assert asked == [("a.png", 60.0), ("b.png", 60.0)]
