@@ -187,8 +187,9 @@ def test_parameters_of_the_library_are_flags_of_the_command(sentence, shown):
 
 
 def test_the_names_that_help_shows_are_the_librarys():
-    shown = get_type_hints(Options, include_extras=True)["method"].__metadata__[0].help
-    assert all(name in shown for name in method_names()) and all(target in shown for target in TARGETS)
+    hints = get_type_hints(Options, include_extras=True)
+    methods, targets = (hints[name].__metadata__[0].help for name in ("method", "target"))
+    assert all(name in methods for name in method_names()) and all(target in targets for target in TARGETS)
 
 
 def test_an_extra_that_is_missing_is_named_before_anything_is_loaded(run, light, pictures, monkeypatch):
