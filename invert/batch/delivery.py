@@ -55,8 +55,7 @@ class Delivery:
     def __init__(self, wanted: Wanted, journal: Journal, pictures: Sequence[Picture]) -> None:
         self.wanted, self.journal = wanted, journal
         self.refused: tuple[int, str] = 0, ""
-        given = {key: name for key, name in journal.delivered.items() if name}
-        self.names = {} if wanted.captions is None else sidecars.names(pictures, given)
+        self.names = {} if wanted.captions is None else sidecars.names(pictures, journal.names)
         self.left = 0
 
     def sidecar(self, picture: Picture) -> str:
@@ -80,13 +79,24 @@ class Delivery:
         pending = dict(self.journal.pending)
         for folder in {os.path.dirname(pictures[key].path) for key in pending if key in pictures}:
             remove_all_leftovers(folder or ".")
-        for row in self.journal.rows(list(pending)):
-            picture = pictures.get(row["key"])
-            if picture is None or self.wanted.captions is None:
-                continue
-            if sidecars.digest(self.sidecar(picture)) == pending[row["key"]][1]:
+        left = {key for key in pending if key not in pictures}
+        for row in self.journal.rows([key for key in pending if key in pictures]):
+            picture = pictures[row["key"]]
+            if not self._is_that_of(row, picture):  # replaced since: it will have a prompt of its own
+                left.add(row["key"])
+            elif self.wanted.captions is not None and sidecars.digest(self.sidecar(picture)) == pending[row["key"]][1]:
                 self.wanted.captions.write(self.sidecar(picture), row["prompt"])
-        self.journal.confirm(self._into_pictures([pictures[key] for key in pending if key in pictures]))
+        self._confirm([pictures[key] for key in pending if key not in left], left)
+
+    def _is_that_of(self, row: Row, picture: Picture) -> bool:
+        """Whether the picture is the one that the row is of, as it was read or with our prompt in it."""
+        try:
+            if identity(picture.path) == (row["size"], row["mtime"]):
+                return True
+        except OSError:
+            return False
+        carried = read_embedded(picture.path) if self.wanted.metadata else None
+        return carried is not None and carried.prompt == row["prompt"]
 
     def write(self, rows: Sequence[Row], pictures: Mapping[str, Picture]) -> None:
         """Write the prompts of a batch's rows; rows of errors are left out.
@@ -105,7 +115,7 @@ class Delivery:
         self.journal.intend(before)
         for row in good:
             self._caption(row, pictures[row["key"]], before[row["key"]][1])
-        self.journal.confirm(self._into_pictures([pictures[row["key"]] for row in good]))
+        self._confirm([pictures[row["key"]] for row in good], set())
 
     def _caption(self, row: Row, picture: Picture, before: str) -> None:
         captions = self.wanted.captions
@@ -118,8 +128,15 @@ class Delivery:
 
     # Metadata ---------------------------------------------------------------------------------
 
-    def _into_pictures(self, pictures: Sequence[Picture]) -> dict[str, Identity]:
-        """Write the prompts of these pictures' rows into their metadata; the identities that they have now."""
+    def _confirm(self, pictures: Sequence[Picture], left: set[str]) -> None:
+        """Write the metadata of these pictures, and take them for delivered, but for what is left or could not be written."""
+        self.journal.confirm(self._into_pictures(pictures, left), sorted(left))
+
+    def _into_pictures(self, pictures: Sequence[Picture], left: set[str]) -> dict[str, Identity]:
+        """Write the prompts of these pictures' rows into their metadata; the identities that they have now.
+
+        left: takes the keys of those that may be written another time.
+        """
         if not self.wanted.metadata:
             return {}
         rows = {row["key"]: row for row in self.journal.rows([picture.key for picture in pictures])}
@@ -130,6 +147,8 @@ class Delivery:
             except (InputError, OSError) as error:
                 reason = str(error) if isinstance(error, InputError) else f"cannot be rewritten: {error.strerror}"
                 self.refused = self.refused[0] + 1, self.refused[1] or f"{picture.path} {reason}"
+                if not isinstance(error, InputError):
+                    left.add(picture.key)
                 continue
             if found is not None:
                 written[picture.key] = found
@@ -145,6 +164,8 @@ class Delivery:
         if carried is not None and not self.wanted.replace:
             self.left += 1
             return None
+        if os.stat(picture.path).st_nlink > 1:  # what has several names would be written in place, and under all of them
+            raise InputError("has several names (hard links), and would change under all of them: copy it first")
         with open(picture.path, "rb") as file:
             content = file.read()
         write_file(picture.path, with_prompt(content, row["prompt"]), tidy=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,7 @@ except ImportError:  # not on Windows, where nothing keeps two runs apart
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 2  # of the lines; another one is refused
+ALL = "*"  # claimed: every output
 
 
 @dataclass(slots=True)
@@ -40,10 +41,10 @@ class Journal:
 
     Attributes:
         entries: key → its newest row.
-        is_new: whether there was none before.
         delivered: key → name of the file beside it, of what was written as it is asked for now.
         pending: key → (name, digest before), of what a killed run was about to write.
-        claimed: outputs beside the journal that are the run's own; a restart keeps them.
+        claimed: outputs beside the journal that are the run's own.
+        names: key → name of the caption that the picture has had; neither is forgotten by a restart.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any], how: str = "", restart: bool = False) -> None:
@@ -63,19 +64,17 @@ class Journal:
         self.delivered: dict[str, str] = {}
         self.pending: dict[str, tuple[str, str]] = {}
         self.claimed: set[str] = set()
+        self.names: dict[str, str] = {}
         try:
             self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; choose a writable `out`") from error
         try:
             self._lock()
-            self.is_new = os.fstat(self._file.fileno()).st_size == 0
-            before = self._claims() if restart else []
+            kept = kept_of(path) if restart else {}
             if restart:
                 self._file.truncate(0)
-            self._end = self._load(json.loads(json.dumps(options)))
-            if before:
-                self.claim(before)
+            self._end = self._load(json.loads(json.dumps(options)), kept)
         except BaseException:
             self._file.close()
             raise
@@ -98,17 +97,8 @@ class Journal:
 
     # Reading ----------------------------------------------------------------------------------
 
-    def _claims(self) -> list[str]:
-        """What an earlier run has claimed, whatever else its lines say."""
-        self._file.seek(0)
-        claimed = []
-        for line in self._file:
-            with contextlib.suppress(ValueError, AttributeError, TypeError):
-                claimed += json.loads(line).get("claimed", [])
-        return claimed
-
-    def _load(self, options: Mapping[str, Any]) -> int:
-        """Take in what is there; the offset behind the last whole line."""
+    def _load(self, options: Mapping[str, Any], kept: Mapping[str, Any]) -> int:
+        """Take in what is there, or begin with what is kept of a run before; the offset behind the last whole line."""
         self._file.seek(0)
         end = 0
         for line in self._file:
@@ -123,7 +113,9 @@ class Journal:
             end += len(line)
         self._file.truncate(end)
         if end == 0:
-            end = self._append({"invert": FORMAT, "options": options}, 0)
+            first = {"invert": FORMAT, "options": options, **kept}
+            end = self._append(first, 0)
+            self._take(first, 0, options)
         return end
 
     def _take(self, line: dict[str, Any], offset: int, options: Mapping[str, Any]) -> None:
@@ -132,12 +124,15 @@ class Journal:
         self.claimed.update(line.get("claimed", ()))
         for row in line.get("rows", ()):
             self._index(row, offset)
+        self.names.update(names_in(line))
         if line.get("how") == self.how:
             self.pending = {key: (name, before) for key, (name, before) in line["before"].items()}
         elif "how" in line:
             self.pending = {}
+            for key in line["before"]:  # from now on it is there otherwise than as it is asked for now
+                self.delivered.pop(key, None)
         if "written" in line:
-            self._confirm(line["written"])
+            self._confirm(line["written"], line.get("left", ()))
 
     def _compare(self, line: dict[str, Any], options: Mapping[str, Any]) -> None:
         if line["invert"] != FORMAT:
@@ -160,9 +155,9 @@ class Journal:
         self.entries[key] = Entry(offset, (row["size"], row["mtime"]), "error" in row)
         self.delivered.pop(key, None)
 
-    def _confirm(self, changed: Mapping[str, Sequence[int]]) -> None:
-        """What was pending is written; changed: key → identity of pictures that were rewritten."""
-        self.delivered.update({key: name for key, (name, _) in self.pending.items()})
+    def _confirm(self, changed: Mapping[str, Sequence[int]], left: Collection[str]) -> None:
+        """What was pending is written but for what is left; changed: key → identity of pictures that were rewritten."""
+        self.delivered.update({key: name for key, (name, _) in self.pending.items() if key not in left})
         self.pending = {}
         for key, (size, mtime) in changed.items():
             self.entries[key].identity = (size, mtime)
@@ -199,13 +194,15 @@ class Journal:
 
     def intend(self, before: Mapping[str, tuple[str, str]]) -> None:
         """Before files are written beside pictures: key → their names and the digests of what is there now."""
-        self._end = self._append({"how": self.how, "before": before}, self._end)
+        line = {"how": self.how, "before": before}
+        self._end = self._append(line, self._end)
+        self.names.update(names_in(line))
         self.pending = dict(before)
 
-    def confirm(self, changed: Mapping[str, Identity]) -> None:
-        """They are written. changed: identities of pictures that were rewritten with their metadata."""
-        self._end = self._append({"written": changed}, self._end)
-        self._confirm(changed)
+    def confirm(self, changed: Mapping[str, Identity], left: Collection[str] = ()) -> None:
+        """They are written. changed: identities of pictures that were rewritten with their metadata. left: to be tried again."""
+        self._end = self._append({"written": changed, **({"left": list(left)} if left else {})}, self._end)
+        self._confirm(changed, left)
 
     def _append(self, line: Mapping[str, Any], end: int) -> int:
         """Write one line behind `end`, where a line that was cut off may lie; the offset behind it."""
@@ -220,6 +217,28 @@ class Journal:
                 self._file.truncate(end)
             raise InputError(f"cannot write {self.path}: {error.strerror}; what was done before is kept") from error
         return end + len(content)
+
+
+def names_in(line: Mapping[str, Any]) -> dict[str, str]:
+    """Key → name of the caption, as a line has them."""
+    before = {key: name for key, (name, _) in line.get("before", {}).items() if name}
+    return {**line.get("names", {}), **before}
+
+
+def kept_of(path: Path) -> dict[str, Any]:
+    """What a journal says of the outputs that are its run's own and of captions' names, whatever else it says.
+
+    One of an older format names none: there all are its own.
+    """
+    claimed: list[str] = []
+    names: dict[str, str] = {}
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        for text in file:
+            with contextlib.suppress(ValueError, AttributeError, TypeError):
+                line = json.loads(text)
+                claimed += [ALL] if line.get("invert", FORMAT) < FORMAT else line.get("claimed", [])
+                names |= names_in(line)
+    return {"claimed": sorted(set(claimed)), "names": names} if claimed or names else {}
 
 
 def shortened(value: object, most: int = 60) -> str:

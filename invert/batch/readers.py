@@ -23,10 +23,15 @@ from invert.batch.shards import Shard, state_of
 from invert.errors import InputError
 from invert.images import ENDINGS
 
+try:
+    from lzma import LZMAError
+except ImportError:  # of a Python that was built without it, and opens no .xz
+    LZMAError = OSError  # type: ignore[assignment, misc]
+
 MAX_BYTES = 256 << 20  # of one encoded picture
 CLOCK_TICK = 0.02  # seconds: the coarsest clock of a common file system, twice
 ATTEMPTS = 3  # at a picture that changes while it is read
-BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
+BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError)
 
 
 @dataclass(frozen=True)

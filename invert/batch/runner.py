@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ STATE = ".invert"  # folder of a run's own files
 GALLERY = "gallery"
 DELIVERED = 64  # pictures whose prompts are written between two lines of the journal, where nothing is computed
 Row = dict[str, Any]
+real = lru_cache(maxsize=4096)(os.path.realpath)  # of folders: each holds many pictures
 
 
 class Mapper(Protocol):
@@ -264,7 +266,10 @@ class Run:
     def file_name(self, key: str) -> str:
         """How the tables call a picture: its path from their folder, with slashes."""
         path = self.by_key[key].path
-        return path if self.settings.out is None else os.path.relpath(path, self.settings.out).replace(os.sep, "/")
+        if self.settings.out is None:
+            return path
+        folder, name = os.path.split(path)  # links among the folders would lead elsewhere from the tables
+        return os.path.relpath(os.path.join(real(folder or "."), name), real(str(self.settings.out))).replace(os.sep, "/")
 
     def table_rows(self) -> Iterator[Row]:
         return (table_row(row, self.file_name(row["key"])) for row in self.rows() if "error" not in row)

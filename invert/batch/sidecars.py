@@ -46,9 +46,11 @@ class Sidecars:
             case "skip" if old is not None:
                 return None
             case "append" if before:
-                return None if f"{SEPARATOR}{before}".endswith(f"{SEPARATOR}{ours}") else f"{before}{SEPARATOR}{ours}\n"
+                return None if f"{SEPARATOR}{before}".endswith(f"{SEPARATOR}{ours.rstrip()}") else f"{before}{SEPARATOR}{ours}\n"
             case "prepend" if before:
-                return None if f"{before}{SEPARATOR}".startswith(f"{ours}{SEPARATOR}") else f"{ours}{SEPARATOR}{before}\n"
+                return (
+                    None if f"{before}{SEPARATOR}".startswith(f"{ours.lstrip()}{SEPARATOR}") else f"{ours}{SEPARATOR}{before}\n"
+                )
         return f"{ours}\n"
 
     def write(self, path: str, prompt: str) -> None:

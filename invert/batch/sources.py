@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from invert.batch.find import is_folder
 from invert.errors import InputError
 from invert.images import ENDINGS
 
@@ -68,15 +69,15 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[tuple[str, list[str]]]
         return
     try:
         with os.scandir(folder) as entries:
-            inside = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+            inside = sorted((entry.name, is_folder(entry)) for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions") from error
-    files = [name for name, is_folder in inside if not is_folder]
+    files = [name for name, holds_others in inside if not holds_others]
     if RUN_FILE in files:
         return
     yield folder, files
-    for name, is_folder in inside:
-        if is_folder:
+    for name, holds_others in inside:
+        if holds_others:
             yield from _walk(os.path.join(folder, name), above | {real})
 
 

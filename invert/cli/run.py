@@ -15,6 +15,7 @@ from invert.batch.sidecars import EXISTING, Sidecars
 from invert.batch.tiers import TierPlan
 from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
+from invert.cli.file_states import states_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, check_embedded, listed, parser
 from invert.cli.terminal import complain
@@ -26,7 +27,6 @@ from invert.methods import get_method
 
 if TYPE_CHECKING:
     from invert.batch.find import Picture
-    from invert.batch.journal import Journal
     from invert.batch.runner import RunSettings, Summary
     from invert.batch.tiers import Tiers
 
@@ -82,9 +82,10 @@ def run(options: RunOptions, interrupts: Interrupts) -> int:
     patterns = Patterns(tuple(options.include or ()), tuple(options.exclude or ()))
     pictures = find_pictures(options.folders or [], patterns, complain, settings.state.parent)
     interrupts.importing = False
+    outputs = outputs_of(settings)
     made(settings.state)
     with Journal(settings.state / "journal.jsonl", kept(options, config), settings.wanted.how, options.restart) as journal:
-        claim_outputs(settings, journal)
+        journal.claim(outputs)
         with Progress() as progress:
             job = Run(pictures, journal, settings, lambda: load(options, config, plan, interrupts), progress)
             try:
@@ -157,22 +158,22 @@ def made(folder: Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose a writable `out`") from error
 
 
-def claim_outputs(settings: RunSettings, journal: Journal) -> None:
-    """Take the tables, the list of errors and the gallery for the run's own; InputError where one is somebody else's."""
+def outputs_of(settings: RunSettings) -> list[str]:
+    """What the run writes into `out` beside its journal. InputError where one of them is there and somebody else's."""
+    from invert.batch.journal import ALL, kept_of
     from invert.batch.outputs import ERRORS
     from invert.batch.runner import GALLERY
 
     if settings.out is None:
-        return
+        return []
     names = [*(FORMATS[name][0] for name in settings.formats), ERRORS, *([GALLERY] if settings.report else [])]
+    own = kept_of(settings.state / "journal.jsonl").get("claimed", [])
     for name in names:
         path = settings.out / name
-        foreign = any(path.iterdir()) if path.is_dir() else path.exists()
-        if foreign and name not in journal.claimed:
-            if journal.is_new:
-                (settings.state / "journal.jsonl").unlink()
+        is_there = any(path.iterdir()) if path.is_dir() else path.exists()
+        if is_there and name not in own and ALL not in own:
             raise InputError(f"{path} is there already and not from a run: move it away, or give another `out`")
-    journal.claim(names)
+    return names
 
 
 def kept(options: RunOptions, config: InvertConfig) -> dict[str, Any]:
@@ -182,6 +183,7 @@ def kept(options: RunOptions, config: InvertConfig) -> dict[str, Any]:
     return {
         **plain,
         "corpus": corpus_key(config),
+        "files": states_of(options),
         "embedded": "use" if options.embedded == "use" else "show or ignore",
         "version": f"{__version__}, {options.method} {get_method(options.method).revision}",
     }

@@ -12,12 +12,12 @@ import typer
 from invert import __version__
 from invert.batch.engines import ENGINES, Workers
 from invert.batch.runs import claim
-from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan, state_of
-from invert.batch.sources import walk
+from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan
 from invert.batch.tiers import TierPlan
 from invert.batch.work import Columns, Job, sweep
 from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
+from invert.cli.file_states import states_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import SearchOptions, parser
 from invert.cli.shard_progress import ShardProgress
@@ -103,7 +103,7 @@ def shards_command(interrupts: Interrupts) -> typer.Typer:
 def run(options: ShardOptions, interrupts: Interrupts) -> int:
     """Check the options, plan, and do what is left to do; torch is imported where something is."""
     config, tiers, part = check(options)
-    out, configuration = Path(options.out or ""), kept(options, config)
+    out, configuration = Path(os.path.abspath(options.out or "")), kept(options, config)  # Ray works in folders of its own
     job = Job(str(out), digest(configuration), options.decoders, Columns(options.picture_column, options.key_column))
     shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done)
     check_sources(options, shards, part)
@@ -177,20 +177,13 @@ def kept(options: ShardOptions, config: InvertConfig) -> dict[str, Any]:
     """What the rows depend on, by the names of the options."""
     names = {field.name for field in fields(SearchOptions)} - NOT_KEPT
     names |= {"search_below", "search_share", "shard_size", "picture_column", "key_column"}
-    files = [options.model, options.model.partition("/")[2], options.negative, options.gap_images]
     return {
         **{name: getattr(options, name) for name in sorted(names)},
         "corpus": corpus_key(config),
         "generator": options.generator,
-        "files": {path: states(path) for path in files if path and os.path.exists(path)},
+        "files": states_of(options),
         "version": f"{__version__}, {options.method} {get_method(options.method).revision}",
     }
-
-
-def states(path: str) -> list[list[int]]:
-    """Size and time of each file that a path stands for: weights that change make other prompts."""
-    files = [os.path.join(inside, name) for inside, names in walk(path) for name in names] if os.path.isdir(path) else [path]
-    return [list(state_of(file)) for file in files]
 
 
 def workers_of(options: ShardOptions, config: InvertConfig, tiers: TierPlan) -> Workers:

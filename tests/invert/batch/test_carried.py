@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -68,6 +69,29 @@ def test_a_run_killed_while_metadata_is_written_goes_on_to_the_same_tables(perfo
     perform(folder, wanted=Wanted(metadata=True))
     assert len(widths.seen) == 6 and all(read_embedded(path) for path in folder.rglob("*.png"))
     assert lines(folder / "metadata.jsonl")[0]["text"] == "a picture of 12 pixels"
+
+
+def test_a_picture_of_several_names_is_left_alone(perform, folder, tmp_path):
+    os.link(folder / "12.png", tmp_path / "backup.png")
+    before = (tmp_path / "backup.png").read_bytes()
+    done = perform(folder, wanted=Wanted(metadata=True))
+    assert done.refused[0] == 1 and "12.png has several names (hard links)" in done.refused[1]
+    assert (tmp_path / "backup.png").read_bytes() == before
+
+
+def test_metadata_that_a_full_disk_refused_is_written_another_time(perform, folder, monkeypatch):
+    write = invert.files.write_file
+
+    def full(path, content, tidy=True):
+        if str(path).endswith("12.png"):
+            raise OSError(28, "No space left on device")
+        write(path, content, tidy)
+
+    monkeypatch.setattr("invert.batch.delivery.write_file", full)
+    assert perform(folder, wanted=Wanted(metadata=True)).refused[0] == 1
+    monkeypatch.undo()
+    perform(folder, wanted=Wanted(metadata=True))
+    assert read_embedded(folder / "12.png").prompt == "a picture of 12 pixels"
 
 
 def test_a_picture_that_takes_no_metadata_is_counted_and_stays(perform, folder, draw):

@@ -59,6 +59,23 @@ def test_a_tar_that_breaks_off_gives_what_was_before_and_says_so(tmp_path: Path,
     assert "cut off or damaged" in samples[-1].error and str(tar) in samples[-1].error
 
 
+@pytest.mark.parametrize("mode", ["w:bz2", "w:xz"])
+def test_a_compressed_tar_that_is_damaged_says_so(tmp_path: Path, mode: str) -> None:
+    tar = write_tar(tmp_path / "s.tar", {f"{i}.png": os.urandom(60_000) for i in range(9)}, mode)
+    content = bytearray(tar.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4000] = os.urandom(4000)
+    tar.write_bytes(content)
+    assert "damaged" in list(read_tar(str(tar)))[-1].error
+
+
+def test_a_loop_of_links_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(png(1))
+    os.symlink("loop", tmp_path / "pictures" / "loop")
+    do([tmp_path / "pictures"], tmp_path / "out")
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
 def test_a_damaged_header_in_the_middle_does_not_pass_for_the_end(tmp_path: Path) -> None:
     tar = tar_of(tmp_path / "s.tar", 3)
     content = bytearray(tar.read_bytes())

@@ -15,7 +15,8 @@ import invert.batch.journal
 from invert.batch import reading
 from invert.batch.delivery import Wanted
 from invert.batch.find import Patterns, find_pictures
-from invert.batch.journal import Journal
+from invert.batch.journal import ALL as ALL_OUTPUTS
+from invert.batch.journal import Journal, kept_of
 from invert.batch.sidecars import Sidecars, names
 from invert.batch.tiers import Found
 from invert.errors import InputError
@@ -217,11 +218,54 @@ def test_two_runs_do_not_share_a_journal(tmp_path):
 
 def test_a_newer_journal_is_refused_and_a_restart_forgets(tmp_path):
     (tmp_path / "j").write_text('{"invert": 99, "options": {}}\n')
-    with pytest.raises(InputError, match="newer version"):
+    with pytest.raises(InputError, match="a newer version"):
         Journal(tmp_path / "j", {})
-    with Journal(tmp_path / "j", {"a": 1}, restart=True) as journal:
-        assert not journal.is_new
+    Journal(tmp_path / "j", {"a": 1}, restart=True).__exit__()
     Journal(tmp_path / "j", {"a": 1}).__exit__()
+
+
+def test_an_older_journal_is_refused_and_a_restart_keeps_its_tables_for_its_own(tmp_path):
+    (tmp_path / "j").write_text('{"invert": 1, "options": {}}\n{"rows": []}\n')
+    with pytest.raises(InputError, match="an older version"):
+        Journal(tmp_path / "j", {})
+    assert kept_of(tmp_path / "j")["claimed"] == [ALL_OUTPUTS]
+    Journal(tmp_path / "j", {}, restart=True).__exit__()
+    with Journal(tmp_path / "j", {}) as journal:
+        assert journal.claimed == {ALL_OUTPUTS} and not journal.entries
+
+
+def test_a_caption_half_delivered_is_never_that_of_the_picture_that_took_its_place(perform, folder, draw, monkeypatch):
+    monkeypatch.setattr(Sidecars, "write", killed)
+    with pytest.raises(SystemExit):
+        perform(folder, wanted=CAPTIONS)
+    monkeypatch.undo()
+    draw(folder / "12.png", 50)
+    perform(folder, wanted=CAPTIONS)
+    assert (folder / "12.txt").read_text() == "a picture of 50 pixels\n"
+
+
+def killed(self, path, prompt):
+    raise SystemExit
+
+
+def test_captions_go_back_to_what_they_were_asked_to_be_before(perform, folder):
+    for prefix in ("A ", "B ", "A "):
+        perform(folder, wanted=Wanted(Sidecars(prefix=prefix, existing="overwrite")))
+        assert (folder / "12.txt").read_text() == f"{prefix}a picture of 12 pixels\n"
+
+
+def test_a_picture_keeps_its_caption_whatever_comes_beside_it(perform, folder, draw):
+    perform(folder, wanted=CAPTIONS)
+    draw(folder / "12.jpg", 21)  # is first by name
+    perform(folder, wanted=Wanted(Sidecars(prefix="a photo of ", existing="overwrite")))
+    assert (folder / "12.txt").read_text() == "a photo of a picture of 12 pixels\n"
+    assert (folder / "12.jpg.txt").read_text() == "a photo of a picture of 21 pixels\n"
+
+
+@pytest.mark.parametrize(("existing", "affixes"), [("append", {"suffix": " "}), ("prepend", {"prefix": " "})])
+def test_white_space_at_the_edge_adds_no_caption_twice(existing, affixes):
+    captions = Sidecars(existing=existing, **affixes)
+    assert captions.caption("ours", captions.caption("ours", "mine")) is None
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_done_is_kept(perform, folder, widths, monkeypatch):

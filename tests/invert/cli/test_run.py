@@ -148,6 +148,24 @@ def test_folders_of_one_output_never_take_each_other_s_prompts(command, model, s
     assert [row["file_name"] for row in lines(tmp_path / "out" / "prompts.jsonl")] == ["../other/a.png", "../scenes/a.png"]
 
 
+def test_a_restart_that_is_refused_changes_nothing(command, model, scenes, tmp_path):
+    words = ["run", scenes, "--out", tmp_path / "out", "--method", "retrieve"]
+    assert command(*words).status == 0
+    (tmp_path / "out" / "prompts.csv").write_text("mine")
+    assert command(*words, "--formats", "metadata,csv", "--restart").status == 2
+    assert command(*words).sentences[0] == "invert: 3 of 3 pictures have a prompt; 3 from before"
+
+
+def test_a_negative_picture_that_was_replaced_is_another_option(command, model, scenes, tmp_path):
+    negative = tmp_path / "negative.png"
+    negative.write_bytes((scenes / "a.png").read_bytes())
+    words = ["run", scenes / "sub", "--out", tmp_path / "out", "--method", "retrieve", "--negative", negative]
+    assert command(*words).status == 0
+    negative.write_bytes((scenes / "sub" / "c.png").read_bytes())
+    refused = command(*words)
+    assert refused.status == 2 and "belongs to a run with other options" in refused.sentences[0]
+
+
 def test_captions_are_added_once_whatever_the_run_and_written_again_where_they_were_removed(command, model, scenes, tmp_path):
     words = ["--sidecar", "--method", "retrieve", "--existing", "append"]
     (scenes / "a.txt").write_text("old")

@@ -1,0 +1,21 @@
+"""The state of the files that options name: a run that goes on with others would mix their prompts."""
+
+from __future__ import annotations
+
+import os
+
+from invert.batch.shards import state_of
+from invert.batch.sources import walk
+from invert.cli.options import SearchOptions
+
+
+def states_of(options: SearchOptions) -> dict[str, list[list[int]]]:
+    """Path → size and time of each file that it stands for, of what a search reads besides pictures and prompts."""
+    files = [options.model, options.model.partition("/")[2], options.negative, options.gap_images]
+    return {path: states(path) for path in files if path and os.path.exists(path)}
+
+
+def states(path: str) -> list[list[int]]:
+    """Size and time of each file that a path stands for: weights that change make other prompts."""
+    files = [os.path.join(inside, name) for inside, names in walk(path) for name in names] if os.path.isdir(path) else [path]
+    return [list(state_of(file)) for file in files]
