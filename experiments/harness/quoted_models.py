@@ -14,9 +14,14 @@ def first_use(*keys: str, times: float = 1.0) -> Callable[[], float]:
     return at("first-use", *keys, times=times)
 
 
-def peak(run: str) -> Callable[[], float]:
+def took(run: str, dtype: str = "float32") -> Callable[[], float]:
+    """Seconds of a run."""
+    return first_use(dtype, run, "seconds")
+
+
+def peak(run: str, dtype: str = "float32") -> Callable[[], float]:
     """GiB of memory that a run took at most."""
-    return first_use(run, "peak_mib", times=1 / 1024)
+    return first_use(dtype, run, "peak_mib", times=1 / 1024)
 
 
 def same_in_half_precision() -> float:
@@ -83,19 +88,27 @@ MODELS = [
     Quoted("README.md", "(ViT-L-14: {:.1f} GiB)", (first_use("weights_gib"),)),
     Quoted(
         "README.md",
-        "On two CPU cores a first run on ViT-L-14 takes {:.0f} s, encoding all {:.0f} s, and a picture "
-        "after that {:.0f} s, or at most "
-        "{:.0f} s with `--seconds {:.0f}`, in at most {:.1f} GiB",
+        "On two CPU cores a first run on ViT-L-14 takes {:.0f} s, encoding all {:.0f} s, and a picture after that {:.0f} s, "
+        "or at most {:.0f} s with `--seconds {:.0f}`, in at most {:.1f} GiB",
         (
-            *(first_use(run, "seconds") for run in ("nothing_encoded", "encode", "all_encoded")),
-            first_use("all_encoded_briefly", "longest_seconds"),
+            *map(took, ("nothing_encoded", "encode", "all_encoded")),
+            first_use("float32", "all_encoded_briefly", "longest_seconds"),
             first_use("seconds"),
             lambda: max(peak(run)() for run in ("nothing_encoded", "once_more", "encode", "all_encoded")),
         ),
     ),
+    Quoted(
+        "README.md",
+        "with `--dtype bfloat16` {:.0f}, {:.0f} and {:.0f} s",
+        tuple(took(run, "bfloat16") for run in ("nothing_encoded", "encode", "all_encoded")),
+    ),
     Quoted(REAL, "ViT-L-14 ({:.1f} GiB of weights)", (first_use("weights_gib"),)),
     *(
-        Quoted(REAL, f"{row} | {{:.0f}} | {{:.1f}} GiB |", (first_use(run, "seconds"), peak(run)))
+        Quoted(
+            REAL,
+            f"{row} | {{:.0f}} | {{:.1f}} GiB | {{:.0f}} | {{:.1f}} GiB |",
+            (took(run), peak(run), took(run, "bfloat16"), peak(run, "bfloat16")),
+        )
         for run, row in (
             ("nothing_encoded", "a part of the words and prompts is encoded"),
             ("once_more", "the same once more"),
@@ -105,17 +118,24 @@ MODELS = [
     ),
     Quoted(
         REAL,
-        "the same with `--seconds {:.0f}` | at most {:.0f} | {:.1f} GiB |",
+        "the same with `--seconds {:.0f}` | at most {:.0f} | {:.1f} GiB | at most {:.0f} | {:.1f} GiB |",
         (
             first_use("seconds"),
-            first_use("all_encoded_briefly", "longest_seconds"),
-            first_use("all_encoded_briefly", "largest_peak_mib", times=1 / 1024),
+            *(
+                first_use(dtype, "all_encoded_briefly", key, times=times)
+                for dtype in ("float32", "bfloat16")
+                for key, times in (("longest_seconds", 1.0), ("largest_peak_mib", 1 / 1024))
+            ),
         ),
     ),
-    Quoted(REAL, "The cache takes {:.2f} GiB", (first_use("cache_gib"),)),
+    Quoted(REAL, "The cache takes {:.2f} GiB", (first_use("float32", "cache_gib"),)),
     Quoted(
         REAL,
-        "their perplexity of a character is {:.0f} and every word is one; of PEZ's prompts it is {:.0f}",
-        tuple(first_use(runs, "perplexity_of_a_character") for runs in ("all_encoded_briefly", "pez_briefly")),
+        "their perplexity of a character is {:.0f} ({:.0f} in bfloat16) and every word is one; of PEZ's prompts it is {:.0f}",
+        (
+            first_use("float32", "all_encoded_briefly", "perplexity_of_a_character"),
+            first_use("bfloat16", "all_encoded_briefly", "perplexity_of_a_character"),
+            first_use("pez_briefly", "perplexity_of_a_character"),
+        ),
     ),
 ]
