@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import invert.cli
@@ -52,7 +53,9 @@ class LightInverter:
 
     def __init__(self, found: Result) -> None:
         tokenizer = BytePairTokenizer(list, str, str, 0, 1)
-        self.clip = SimpleNamespace(name="light", device="cpu", tokenizer=tokenizer, table_widths=(8,), turns=None)
+        self.clip = SimpleNamespace(
+            name="light", device="cpu", dtype=torch.float32, tokenizer=tokenizer, table_widths=(8,), turns=None
+        )
         self.bundle = SimpleNamespace(
             name="light", generator=None, soft_words=True, encode=self.encode, load_evaluator=object, labels=object
         )  # without a generator nothing is polished

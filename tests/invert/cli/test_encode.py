@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from invert.inverter import Inverter
 
@@ -12,7 +13,19 @@ NOTE = (
 )
 
 
-def test_what_time_does_not_suffice_for_is_told_and_the_prompt_comes(run, light, pictures):
+@pytest.mark.parametrize(
+    ("multiplies", "hint"), [(False, ""), (True, ". On this processor --dtype bfloat16 takes about half the time")]
+)
+def test_a_processor_that_multiplies_bfloat16_is_made_known(run, light, pictures, monkeypatch, multiplies, hint):
+    monkeypatch.setattr("invert.cli.loading.multiplies_bfloat16", lambda: multiplies)
+    light.encoded = 5, 7
+    assert run(pictures[0]).sentences == [NOTE + hint]
+    light.clip.dtype = torch.bfloat16
+    assert run(pictures[0]).sentences == [NOTE]
+
+
+def test_what_time_does_not_suffice_for_is_told_and_the_prompt_comes(run, light, pictures, monkeypatch):
+    monkeypatch.setattr("invert.cli.loading.multiplies_bfloat16", lambda: False)
     light.encoded = 5, 7
     done = run(pictures[0])
     assert (done.status, done.out, done.sentences) == (0, "a picture of 11 pixels\n", [NOTE])
