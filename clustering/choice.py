@@ -153,8 +153,7 @@ def _check(ks: Iterable[int], n: int, criterion: str, n_references: Any) -> tupl
     """The numbers of clusters, rising; ValueError for what cannot be tried."""
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}")
-    if not isinstance(n_references, Integral) or isinstance(n_references, bool) or n_references < 0:
-        raise ValueError(f"The 'n_references' parameter of choose_k must be an int in the range [0, inf). Got {n_references!r}.")
+    whole(n_references, "n_references", "choose_k", least=0)
     numbers = list(ks)
     for k in numbers:
         if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:

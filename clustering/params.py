@@ -36,10 +36,7 @@ def bad_parameter(estimator: Any, name: str, expected: str) -> ValueError:
 
 def integer(estimator: Any, name: str, least: int = 1) -> int:
     """A whole number of at least `least`."""
-    value = getattr(estimator, name)
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-        raise bad_parameter(estimator, name, f"an int in the range [{least}, inf)")
-    return int(value)
+    return whole(getattr(estimator, name), name, type(estimator).__name__, least)
 
 
 def whole(value: Any, name: str, owner: str, least: int = 1) -> int:

@@ -80,10 +80,10 @@ def find_pictures(
             pictures = in_folder(root, patterns, entered, tell)
         else:
             pictures = iter([root] if patterns.wants(os.path.basename(root)) else [])
-        folder = os.path.dirname(root) if os.path.isfile(root) else root
-        real = os.path.realpath(folder or ".")
+        folder = home_of([root])
+        real = os.path.realpath(folder)
         for path in pictures:
-            key = os.path.relpath(os.path.join(real, os.path.relpath(path, folder or ".")), home)
+            key = os.path.relpath(os.path.join(real, os.path.relpath(path, folder)), home)
             found.setdefault(key.replace(os.sep, "/"), path)
     if not found:
         wanted = " that the patterns want" if patterns.include or patterns.exclude else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +47,14 @@ class Journal:
         names: key → name of the caption that the picture has had; neither is forgotten by a restart.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any], how: str = "", restart: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: Mapping[str, Any],
+        how: str = "",
+        restart: bool = False,
+        check: Callable[[Collection[str]], object] = lambda claimed: None,
+    ) -> None:
         """Open or begin a journal.
 
         Args:
@@ -55,6 +62,7 @@ class Journal:
             options: what the rows depend on, as plain JSON types.
             how: what is written beside pictures, and how; "" where nothing is.
             restart: forget what is there.
+            check: is given what an earlier run has claimed, before anything is written or forgotten; it may raise.
 
         Raises:
             InputError: it was begun with other options, another run holds it, or it cannot be written.
@@ -71,11 +79,15 @@ class Journal:
             raise InputError(f"cannot write {path}: {error.strerror}; choose a writable `out`") from error
         try:
             self._lock()
+            plain = json.loads(json.dumps(options))
             kept = kept_of(path) if restart else {}
-            if restart:
-                self._file.truncate(0)
-            self._end = self._load(json.loads(json.dumps(options)), kept)
+            self._end = 0 if restart else self._load(plain)
+            check(set(kept.get("claimed", ())) if restart else self.claimed)
+            if self._end == 0:
+                self._begin({"invert": FORMAT, "options": plain, **kept})
         except BaseException:
+            if os.fstat(self._file.fileno()).st_size == 0:  # of a run that did not begin
+                path.unlink(missing_ok=True)
             self._file.close()
             raise
 
@@ -97,8 +109,14 @@ class Journal:
 
     # Reading ----------------------------------------------------------------------------------
 
-    def _load(self, options: Mapping[str, Any], kept: Mapping[str, Any]) -> int:
-        """Take in what is there, or begin with what is kept of a run before; the offset behind the last whole line."""
+    def _begin(self, first: dict[str, Any]) -> None:
+        """Write the first line of a new journal, in the place of all that was there."""
+        self._file.truncate(0)
+        self._end = self._append(first, 0)
+        self._take(first, 0, first["options"])
+
+    def _load(self, options: Mapping[str, Any]) -> int:
+        """Take in what is there; the offset behind the last whole line."""
         self._file.seek(0)
         end = 0
         for line in self._file:
@@ -112,10 +130,6 @@ class Journal:
                 pass
             end += len(line)
         self._file.truncate(end)
-        if end == 0:
-            first = {"invert": FORMAT, "options": options, **kept}
-            end = self._append(first, 0)
-            self._take(first, 0, options)
         return end
 
     def _take(self, line: dict[str, Any], offset: int, options: Mapping[str, Any]) -> None:

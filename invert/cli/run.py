@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +86,8 @@ def run(options: RunOptions, interrupts: Interrupts) -> int:
     interrupts.importing = False
     outputs = outputs_of(settings)
     made(settings.state)
-    with Journal(settings.state / "journal.jsonl", kept(options, config), settings.wanted.how, options.restart) as journal:
+    path, how = settings.state / "journal.jsonl", settings.wanted.how
+    with Journal(path, kept(options, config), how, options.restart, partial(check_outputs, settings.out, outputs)) as journal:
         journal.claim(outputs)
         with Progress() as progress:
             job = Run(pictures, journal, settings, lambda: load(options, config, plan, interrupts), progress)
@@ -159,21 +162,23 @@ def made(folder: Path) -> None:
 
 
 def outputs_of(settings: RunSettings) -> list[str]:
-    """What the run writes into `out` beside its journal. InputError where one of them is there and somebody else's."""
-    from invert.batch.journal import ALL, kept_of
+    """What the run writes into `out` beside its journal."""
     from invert.batch.outputs import ERRORS
     from invert.batch.runner import GALLERY
 
     if settings.out is None:
         return []
-    names = [*(FORMATS[name][0] for name in settings.formats), ERRORS, *([GALLERY] if settings.report else [])]
-    own = kept_of(settings.state / "journal.jsonl").get("claimed", [])
-    for name in names:
-        path = settings.out / name
+    return [*(FORMATS[name][0] for name in settings.formats), ERRORS, *([GALLERY] if settings.report else [])]
+
+
+def check_outputs(out: Path | None, names: list[str], own: Collection[str]) -> None:
+    """InputError where one of the outputs is there and not one of the run's own."""
+    from invert.batch.journal import ALL
+
+    for path in (out / name for name in names if out is not None):
         is_there = any(path.iterdir()) if path.is_dir() else path.exists()
-        if is_there and name not in own and ALL not in own:
+        if is_there and path.name not in own and ALL not in own:
             raise InputError(f"{path} is there already and not from a run: move it away, or give another `out`")
-    return names
 
 
 def kept(options: RunOptions, config: InvertConfig) -> dict[str, Any]:

@@ -234,40 +234,6 @@ def test_an_older_journal_is_refused_and_a_restart_keeps_its_tables_for_its_own(
         assert journal.claimed == {ALL_OUTPUTS} and not journal.entries
 
 
-def test_a_caption_half_delivered_is_never_that_of_the_picture_that_took_its_place(perform, folder, draw, monkeypatch):
-    monkeypatch.setattr(Sidecars, "write", killed)
-    with pytest.raises(SystemExit):
-        perform(folder, wanted=CAPTIONS)
-    monkeypatch.undo()
-    draw(folder / "12.png", 50)
-    perform(folder, wanted=CAPTIONS)
-    assert (folder / "12.txt").read_text() == "a picture of 50 pixels\n"
-
-
-def killed(self, path, prompt):
-    raise SystemExit
-
-
-def test_captions_go_back_to_what_they_were_asked_to_be_before(perform, folder):
-    for prefix in ("A ", "B ", "A "):
-        perform(folder, wanted=Wanted(Sidecars(prefix=prefix, existing="overwrite")))
-        assert (folder / "12.txt").read_text() == f"{prefix}a picture of 12 pixels\n"
-
-
-def test_a_picture_keeps_its_caption_whatever_comes_beside_it(perform, folder, draw):
-    perform(folder, wanted=CAPTIONS)
-    draw(folder / "12.jpg", 21)  # is first by name
-    perform(folder, wanted=Wanted(Sidecars(prefix="a photo of ", existing="overwrite")))
-    assert (folder / "12.txt").read_text() == "a photo of a picture of 12 pixels\n"
-    assert (folder / "12.jpg.txt").read_text() == "a photo of a picture of 21 pixels\n"
-
-
-@pytest.mark.parametrize(("existing", "affixes"), [("append", {"suffix": " "}), ("prepend", {"prefix": " "})])
-def test_white_space_at_the_edge_adds_no_caption_twice(existing, affixes):
-    captions = Sidecars(existing=existing, **affixes)
-    assert captions.caption("ours", captions.caption("ours", "mine")) is None
-
-
 def test_a_full_disk_is_one_sentence_and_what_was_done_is_kept(perform, folder, widths, monkeypatch):
     fsync, calls = os.fsync, []
 

@@ -237,18 +237,6 @@ def test_a_shortened_text_is_compared_and_reported_too(run, tmp_path):
     assert "retrieve" in (tmp_path / "a.html").read_text()
 
 
-def test_a_scene_of_ones_own_is_drawn(run, tmp_path):
-    done = run("--scene", "a fox above a red umbrella on a striped blue and white background", tmp_path / "out.png")
-    assert done.status == 0
-    with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width == picture.height
-
-
-def test_objects_are_listed(run):
-    names = run("--list-objects").out.splitlines()
-    assert len(names) >= 900 and "fox" in names
-
-
 def interrupted(*_):
     raise KeyboardInterrupt
 
