@@ -172,8 +172,8 @@ class InvertConfig:
 def entries(name: str, given: Any) -> tuple[str, ...]:
     """The texts of a list, an array or a series; a string is one entry, and no row of letters. InputError for others."""
     texts = (given,) if isinstance(given, str) else () if given is None else tuple(given)
-    odd = next((text for text in texts if not isinstance(text, str)), None)
-    if odd is not None or None in texts:
+    if not all(issubclass(kind, str) for kind in set(map(type, texts))):  # of a million lines, for each picture
+        odd = next(text for text in texts if not isinstance(text, str))
         raise InputError(f"`{name}` holds {odd!r}: give texts alone")
     return texts
 

@@ -26,7 +26,7 @@ from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
 from invert.cli.unused import check_alone, check_followed, check_outputs, check_text
-from invert.config import TARGETS, InvertConfig, PolishConfig
+from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
 from invert.extras import require
@@ -150,8 +150,6 @@ def check_search(options: SearchOptions, methods: Sequence[str]) -> None:
     """The methods, their settings, the target and the bundle are known, and the packages that they need are installed."""
     for name in methods:
         get_method(name).check_extra()
-    if options.target not in TARGETS:
-        raise InputError(f"unknown `target` {options.target!r}: choose one of {', '.join(TARGETS)}")
     check_dtype(options.dtype)
     weights_of(options.model_weights)
     for name in parse_settings(options.settings or ()):
