@@ -1,9 +1,9 @@
-"""Draw picturebook's sprites: Noto Color Emoji glyphs, named after Unicode CLDR, packed in one PNG.
+"""Draw picturebook's sprites: Noto Color Emoji glyphs, named after Unicode CLDR, packed in one picture.
 
 In: the font and CLDR files (Debian: fonts-noto-color-emoji, unicode-cldr-core) and
 `object_names.tsv`, which renames or drops what CLDR alone would name badly.
-Out: `invert/picturebook/sprites.png`, a 32-column atlas of 72-pixel RGBA sprites whose text
-chunks hold the object table and both licences, which also lie beside it as files. Run once:
+Out, in `invert/picturebook`: `sprites.webp`, a lossless 32-column atlas of 72-pixel RGBA sprites (a
+fifth smaller than a PNG), `objects.tsv`, the table of its objects, and both licences. Run once:
 `python scripts/make_sprites.py`.
 """
 
@@ -14,12 +14,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 
 FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # below the root of a Debian system
 CLDR = "usr/share/unicode/cldr/common"
 PACKAGES = ("fonts-noto-color-emoji", "unicode-cldr-core")
-OUTPUT = Path(__file__).parent.parent / "invert" / "picturebook" / "sprites.png"
+OUTPUT = Path(__file__).parent.parent / "invert" / "picturebook"
 OVERRIDES = Path(__file__).parent / "object_names.tsv"
 SIZE, COLUMNS, FONT_SIZE = 72, 32, 109  # pixels; Noto's bitmaps come in one size only, 109
 
@@ -164,23 +164,22 @@ def pictures(root: Path) -> tuple[list[Image.Image], list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where the two Debian packages are unpacked")
     options = parser.parse_args()
     sprites, rows = pictures(options.root)
     atlas = Image.new("RGBA", (COLUMNS * SIZE, -(-len(sprites) // COLUMNS) * SIZE))
     for i, sprite in enumerate(sprites):
         atlas.paste(sprite, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt("objects", "\n".join(rows), zip=True)
-    licences = options.output.parent / "licences"
+    licences = options.output / "licences"
     licences.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         text = (options.root / f"usr/share/doc/{package}/copyright").read_text(encoding="utf8")
-        info.add_itxt(f"licence {package}", text, zip=True)
         (licences / f"{package}.txt").write_text(text, encoding="utf8")
-    atlas.save(options.output, pnginfo=info, optimize=True)
-    print(f"{len(sprites)} sprites, {options.output.stat().st_size / 2**20:.1f} MiB: {options.output}")
+    (options.output / "objects.tsv").write_text("".join(f"{row}\n" for row in rows), encoding="utf8")
+    path = options.output / "sprites.webp"
+    atlas.save(path, lossless=True, exact=True, quality=100, method=6)  # exact: colors below no alpha stay, too
+    print(f"{len(sprites)} sprites, {path.stat().st_size / 2**20:.1f} MiB: {path}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ When the CLIP has learned more, `unet --start OLD` goes on with the U-Net that s
 that it has read until now, and its keys and values are first fitted to what the text tower says today.
 
 The networks are those of `invert.picturebook.networks`. The encoder never changes, so `unet` can run
-beside `vae` from its first checkpoint on; `export` writes the averaged weights. Scenes are sampled by
+beside `vae` from its first checkpoint on; `export` writes the averaged weights, the U-Net's rounded
+(`round_weights.py`). Scenes are sampled by
 seed and step, so a resumed run sees exactly the data of an uninterrupted one. Runs on CUDA or on
 the CPU (bfloat16 autocast); under `torchrun --nproc-per-node 6 -- scripts/train_generator.py …` (without the `--`
 torchrun takes --start for its own) several workers train apart and average their weights at intervals
@@ -30,6 +31,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from round_weights import round_file
 from torch import Tensor, nn
 
 from invert.picturebook import models, pipeline
@@ -250,6 +252,7 @@ def export(folder: Path, out: Path) -> None:
     unet = load_ema(build_unet(), folder / "generator-unet.ckpt")
     for name, part in (("vae", vae.half()), ("unet", unet.half()), ("scheduler", build_scheduler())):
         part.save_pretrained(out / name)
+    round_file(out / "unet" / "diffusion_pytorch_model.safetensors")
     remove_key(out / "vae" / "config.json", "block_out_channels")  # AutoencoderTiny adds it, and warns of it when it loads
     (out / pipeline.TRAINED_WITH).write_text(fingerprint())
 

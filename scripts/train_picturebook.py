@@ -37,6 +37,7 @@ from pathlib import Path
 import torch
 from picturebook_batches import PHASES
 from picturebook_training import RANKED, TRAINED, Training, retrieval
+from round_weights import round_file
 
 from invert.models.clip import Clip
 from invert.picturebook import models
@@ -108,6 +109,8 @@ def train(
             break
     weights.mkdir(parents=True, exist_ok=True)
     models.save_weights(training.model, weights / f"{training.name}.safetensors")
+    if training.name == "judge":
+        round_file(weights / "judge.safetensors")
     training.save_start(weights / f"{training.name}-{training.phase}-start.safetensors")
 
 

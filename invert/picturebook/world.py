@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from PIL import Image
-
-ATLAS = Path(__file__).parent / "sprites.png"
+ATLAS = Path(__file__).parent / "sprites.webp"
+TABLE = ATLAS.with_name("objects.tsv")
 
 COLORS = {
     "red": (220, 40, 40),
@@ -75,9 +74,8 @@ class Scene:
 
 @cache
 def objects() -> tuple[Object, ...]:
-    """The objects in the atlas, in its order, from the table in the PNG's text chunk."""
-    with Image.open(ATLAS) as atlas:
-        rows = [line.split("\t") for line in atlas.info["objects"].split("\n")]  # its `text` would decode the picture
+    """The objects in the atlas, in its order, from the table beside it."""
+    rows = [line.split("\t") for line in TABLE.read_text(encoding="utf8").splitlines()]
     return tuple(Object(name, plural, *(flag == "1" for flag in flags)) for name, plural, *flags in rows)
 
 

@@ -77,10 +77,6 @@ def test_a_near_miss_keeps_the_objects(seed: int) -> None:
 @pytest.mark.parametrize(
     ("package", "phrase"), [("fonts-noto-color-emoji", "SIL OPEN FONT LICENSE"), ("unicode-cldr-core", "UNICODE")]
 )
-def test_both_licences_lie_beside_the_sprites_and_inside_them(package: str, phrase: str) -> None:
-    from PIL import Image
-
+def test_both_licences_lie_beside_the_sprites(package: str, phrase: str) -> None:
     text = (ATLAS.parent / "licences" / f"{package}.txt").read_text(encoding="utf8")
     assert phrase in text
-    with Image.open(ATLAS) as atlas:
-        assert atlas.text[f"licence {package}"] == text
