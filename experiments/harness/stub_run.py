@@ -16,7 +16,8 @@ from experiments.harness.stub_solver import MakeStub
 from invert.batch.engines import Workers, local, processes
 from invert.batch.engines import ray as ray_engine
 from invert.batch.shards import plan
-from invert.batch.work import DONE, STOPPED, Job, Report, sweep
+from invert.batch.sweeping import sweep, written_in
+from invert.batch.work import DONE, STOPPED, Job, Report
 from invert.errors import InputError
 
 ENGINES = {"local": local.run, "processes": processes.run, "ray": ray_engine.run}
@@ -51,9 +52,10 @@ def main(
             status = max(status, 2 if report.status == STOPPED else 1)
 
     try:
+        before = written_in(out)
         shards = plan(inputs, out, size=size, done=job.is_done)
         ENGINES[engine](shards, Workers(MakeStub(seconds, batch=batch), ("",) * workers), job, on_report)
-        sweep(shards, job)
+        sweep(shards, job, before=before)
     except InputError as error:
         print(error, file=sys.stderr)
         status = 2

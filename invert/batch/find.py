@@ -58,7 +58,10 @@ def matches(relative: str, pattern: str) -> bool:
 def find_pictures(
     roots: Sequence[str], patterns: Patterns, tell: Callable[[InputError], object], home: str | Path | None = None
 ) -> list[Picture]:
-    """The pictures in the folders, sorted by path, each file once.
+    """The pictures in the folders, sorted by path.
+
+    In a folder every name counts, that of a link too: it may want a caption of its own. A picture that is given by its
+    name counts once, under the name that it has in a folder that is given too, else under the first one given.
 
     Args:
         roots: folders, or single pictures.
@@ -75,20 +78,25 @@ def find_pictures(
     home = os.path.realpath(home_of(roots) if home is None else home)
     found: dict[str, str] = {}
     entered: set[tuple[int, int]] = set()
-    for root in roots:
-        if os.path.isdir(root):
-            pictures = in_folder(root, patterns, entered, tell)
-        else:
-            pictures = iter([root] if patterns.wants(os.path.basename(root)) else [])
-        folder = home_of([root])
-        real = os.path.realpath(folder)
-        for path in pictures:
-            key = os.path.relpath(os.path.join(real, os.path.relpath(path, folder)), home)
-            found.setdefault(key.replace(os.sep, "/"), path)
+    for root in filter(os.path.isdir, roots):
+        for path in in_folder(root, patterns, entered, tell):
+            found.setdefault(_key(path, root, home), path)
+    given = [root for root in roots if not os.path.isdir(root) and patterns.wants(os.path.basename(root))]
+    there = {os.path.realpath(path) for path in found.values()} if given else set()
+    for path in given:
+        real = os.path.realpath(path)
+        if real not in there:
+            there.add(real)
+            found[_key(path, home_of([path]), home)] = path
     if not found:
         wanted = " that the patterns want" if patterns.include or patterns.exclude else ""
         raise InputError(f"there are no images{wanted} in {', '.join(roots)}: give a folder that holds some")
     return [Picture(key, found[key]) for key in sorted(found, key=lambda key: os.path.normpath(os.path.join(home, key)))]
+
+
+def _key(path: str, folder: str, home: str) -> str:
+    """A path from `home`; links above its folder are followed, so that other ways to it give the same."""
+    return os.path.relpath(os.path.join(os.path.realpath(folder), os.path.relpath(path, folder)), home).replace(os.sep, "/")
 
 
 def home_of(roots: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def acquire(path: Path) -> Lock | None:
         OSError: the folder cannot be written.
     """
     owner = this_process()
-    if not _create(path, owner) and not (_break_if_stale(path) and _create(path, owner)):
+    if not _create(path, owner) and not (break_if_stale(path) and _create(path, owner)):
         return None
     return Lock(path, owner)
 
@@ -128,7 +128,7 @@ def _create(path: Path, owner: Owner) -> bool:
             partial.unlink(missing_ok=True)
 
 
-def _break_if_stale(path: Path) -> bool:
+def break_if_stale(path: Path) -> bool:
     """Remove the lock of a dead process: whether it was one.
 
     Two that find it stale at once both move it away; the later one may have moved a fresh lock and puts it back.

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invert.batch.states import PassingError, passing, why_unreadable
 from invert.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,11 +31,16 @@ class ColumnError(InputError):
 def row_groups(path: str, size: int) -> Iterator[tuple[int, int]]:
     """The row groups of a file in runs of at least `size` rows, as (first, last + 1).
 
-    A file that cannot be read is one run, so that what is wrong with it is told where it is read.
+    A file that is damaged or may not be read is one run, so that what is wrong with it is told where it is read.
+
+    Raises:
+        PassingError: the system cannot read it now.
     """
     try:
         with _opened(path) as file:
             rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    except PassingError:
+        raise
     except InputError:
         rows = []
     first = gathered = 0
@@ -61,6 +67,7 @@ def read_rows(
     Raises:
         ColumnError: there is no such column.
         InputError: the file is damaged.
+        PassingError: the system cannot read it now.
     """
     import pyarrow as pa
 
@@ -76,7 +83,7 @@ def read_rows(
                     yield _named(row, column, key, number), _picture(row[column], path)
                     number += 1
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} {WHOLE}") from error
+            raise _unreadable(path, error) from error
 
 
 def to_parquet(rows: Mapping[str, Sequence[Any]], types: Mapping[str, str], about: Mapping[str, str]) -> bytes:
@@ -103,12 +110,16 @@ def _opened(path: str) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path") from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read: check its permissions") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise passing(path, error) or InputError(why_unreadable(path)) from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} {WHOLE}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    """What is wrong with a file that cannot be read: its contents, or the system."""
+    passes = passing(path, error) if isinstance(error, OSError) else None
+    return passes or InputError(f"{path} {WHOLE}")
 
 
 def _picture_column(path: str, schema: pa.Schema, column: str | None) -> str:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invert.batch.parquet import row_groups
-from invert.batch.sources import found_in, kind_of, pictures_in
+from invert.batch.sources import PLAN_FOLDER, found_in, kind_of, pictures_in
+from invert.batch.states import State, change_of, readable_state
 from invert.errors import InputError
 from invert.files import write_file
 
 SHARD_SIZE = 1000  # pictures of a folder, or rows of a Parquet file, that make a shard
-PLAN_FOLDER = "_plan"  # the folders' lists of pictures, in the output folder; readers of data sets skip names like this
-ENDING = ".parquet"
+ENDING, LIST_ENDING = ".parquet", ".jsonl"  # of results, and of lists
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,26 @@ class Shard:
         """The name of its output under a configuration's digest."""
         return f"{self.name}-{digest(self.identity, config)[:16]}{ENDING}"
 
-    def is_current(self) -> bool:
-        """Whether the file is as it was planned; of a folder each picture is looked at when it is read."""
-        return self.kind == "folder" or self.identity == _identity(self.source, self.kind, self.groups)
+    def listed(self) -> Iterator[tuple[str, State]]:
+        """Of a folder, the shard's pictures by their paths in it, each with its state as it was planned.
+
+        Raises:
+            InputError: the list has gone.
+        """
+        try:
+            lines = Path(self.listing).read_text().splitlines()
+        except OSError as error:
+            raise InputError(f"the list {self.listing} has gone: start the run again") from error
+        for path, size, changed in map(json.loads, lines):
+            yield path, (size, changed)
+
+    def change(self) -> str:
+        """A sentence on the first file that is not as it was planned; "" where there is none."""
+        if self.kind != "folder":
+            is_current = self.identity == _identity(self.source, self.kind, self.groups)
+            return "" if is_current else change_of(self.source)
+        pictures = ((os.path.join(self.source, path), planned) for path, planned in self.listed())
+        return next((change_of(path) for path, planned in pictures if readable_state(path) != planned), "")
 
 
 def digest(*parts: object) -> str:
@@ -69,6 +86,7 @@ def plan(
     size: int = SHARD_SIZE,
     part: tuple[int, int] = (0, 1),
     done: Callable[[Shard], bool] = lambda shard: False,
+    every: list[Shard] | None = None,
 ) -> list[Shard]:
     """The shards of the inputs, each once, in an order that depends on the inputs alone.
 
@@ -78,15 +96,18 @@ def plan(
         size: pictures or rows of a shard; a tar is one as it is.
         part: (i, n): of every n shards the one at i, counted from 0.
         done: whether nothing is left to do for a shard; it then needs no list.
+        every: takes the shards of all parts.
 
     Raises:
         InputError: an input is not there or holds nothing, or a list cannot be written.
     """
     index, count = part
-    drafts = (draft for source, kind in dict.fromkeys(_sources(inputs)) for draft in _drafts(source, kind, out, size))
+    drafts = (draft for source, kind in _sources(inputs) for draft in _drafts(source, kind, out, size))
     chosen: list[Shard] = []
     position = -1
     for position, (shard, listed) in enumerate(drafts):
+        if every is not None:
+            every.append(shard)
         if position % count != index:
             continue
         if listed and not done(shard):
@@ -98,12 +119,15 @@ def plan(
 
 
 def _sources(inputs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Files and folders with their kinds, each once, under the first of the names that lead to it."""
+    seen: set[str] = set()
     for given in inputs:
-        if os.path.isdir(given):
-            yield from found_in(os.path.abspath(given))
-        else:
-            kind = kind_of(given)
-            yield os.path.abspath(given), kind
+        found = found_in(os.path.abspath(given)) if os.path.isdir(given) else [(os.path.abspath(given), kind_of(given))]
+        for source, kind in found:
+            real = os.path.realpath(source)
+            if real not in seen:
+                seen.add(real)
+                yield source, kind
 
 
 def _drafts(source: str, kind: str, out: Path, size: int) -> Iterator[Draft]:
@@ -122,24 +146,20 @@ def _of_folder(folder: str, out: Path, size: int) -> Iterator[Draft]:
     pictures = pictures_in(folder)
     number = 0
     while chunk := list(itertools.islice(pictures, size)):
-        listed = "".join(json.dumps([path, *state_of(os.path.join(folder, path))]) + "\n" for path in chunk)
+        listed = "".join(json.dumps([path, *readable_state(os.path.join(folder, path))]) + "\n" for path in chunk)
         name, identity = _name(folder, number), digest(folder, listed)
-        listing = out / PLAN_FOLDER / f"{name}-{identity[:16]}.jsonl"
+        listing = out / PLAN_FOLDER / f"{name}-{identity[:16]}{LIST_ENDING}"
         yield Shard(folder, "folder", name, identity, listing=str(listing)), listed
         number += 1
 
 
-def state_of(path: str) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns; (-1, -1) where there is no such file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
-
-
 def _identity(source: str, kind: str, groups: tuple[int, int] = (0, 0)) -> str:
-    return digest(source, *state_of(source), *(groups if kind == "parquet" else ()))
+    return digest(source, *readable_state(source), *(groups if kind == "parquet" else ()))
+
+
+def source_of(name: str) -> str:
+    """The part of a shard's name that all shards of its source share: it ends in eight digits, a number has fewer."""
+    return re.sub(r"-\d{5,7}$", "", name)
 
 
 def _name(source: str, number: int | None = None) -> str:

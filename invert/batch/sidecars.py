@@ -86,19 +86,24 @@ def digest(path: str) -> str:
 def names(pictures: Iterable[Picture], given: Mapping[str, str]) -> dict[str, str]:
     """Key → name of the caption in the picture's folder: its stem's, or its whole name's where that is taken.
 
-    Of a.jpg and a.png the first has a.txt and the second a.png.txt.
+    Of a.jpg and a.png the first has a.txt and the second a.png.txt. A.txt and a.txt are one file on some systems, so
+    of A.jpg and a.png too.
 
     Args:
         pictures: in order.
         given: names from earlier, which stay.
     """
-    taken = {(os.path.dirname(key), name) for key, name in given.items()}
+    taken = {(os.path.dirname(key), name.casefold()) for key, name in given.items()}
     found = dict(given)
     for picture in pictures:
         if picture.key in found:
             continue
         folder, name = os.path.split(picture.key)
-        choices = [os.path.splitext(name)[0] + ENDING, name + ENDING]
-        found[picture.key] = next((choice for choice in choices if (folder, choice) not in taken), choices[1] + ENDING)
-        taken.add((folder, found[picture.key]))
+        choice = os.path.splitext(name)[0] + ENDING
+        if (folder, choice.casefold()) in taken:
+            choice = name + ENDING
+        while (folder, choice.casefold()) in taken:
+            choice += ENDING
+        found[picture.key] = choice
+        taken.add((folder, choice.casefold()))
     return found

@@ -1,12 +1,13 @@
 """What a path stands for: a tar, a Parquet file, or a folder of tars, of Parquet files or of pictures.
 
 The first folder that holds any of them, in the order of the walk, says what the whole folder is. Tars go first: img2dataset
-writes a Parquet file of metadata beside each of its tars. Folders that hold results of ours are left out.
+writes a Parquet file of metadata beside each of its tars. Results of ours are left out, whatever else their folder holds.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from invert.batch.find import is_folder
@@ -16,6 +17,9 @@ from invert.images import ENDINGS
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PARQUETS = (".parquet", ".pq")
 RUN_FILE = "_invert.json"  # says which configuration the results of a folder were made with
+# Folders beside it, of locks, of logs, and of lists of pictures; readers of data sets skip names like these.
+LOCKS, LOGS, PLAN_FOLDER = "_locks", "_logs", "_plan"
+RESULT = re.compile(r"-[0-9a-f]{8}(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
 
 
 def kind_of(path: str) -> str:
@@ -40,6 +44,8 @@ def found_in(folder: str) -> list[tuple[str, str]]:
     """
     kind = next((kind for _, names in walk(folder) if (kind := _kind_of_names(names))), None)
     if kind is None:
+        if os.path.exists(os.path.join(folder, RUN_FILE)):
+            raise InputError(f"{folder} holds nothing but results of an earlier run: give what they were made from")
         raise InputError(f"{folder} holds no tars, no Parquet files and no pictures: check the path")
     if kind == "folder":
         return [(folder, kind)]
@@ -58,7 +64,8 @@ def pictures_in(folder: str) -> Iterator[str]:
 def walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Each folder with the sorted names of its files, itself first; one folder at a time is in memory.
 
-    Links to folders are followed, but never back into a folder that is being walked. Hidden folders and files are left out.
+    Links to folders are followed, but never back into a folder that is being walked. Hidden folders and files are left out,
+    and so is what runs of ours have written.
     """
     yield from _walk(folder, frozenset())
 
@@ -72,13 +79,17 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[tuple[str, list[str]]]
             inside = sorted((entry.name, is_folder(entry)) for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions") from error
-    files = [name for name, holds_others in inside if not holds_others]
-    if RUN_FILE in files:
-        return
-    yield folder, files
+    if (RUN_FILE, False) in inside:
+        inside = [(name, holds_others) for name, holds_others in inside if not _is_of_a_run(name, holds_others)]
+    yield folder, [name for name, holds_others in inside if not holds_others]
     for name, holds_others in inside:
         if holds_others:
             yield from _walk(os.path.join(folder, name), above | {real})
+
+
+def _is_of_a_run(name: str, is_a_folder: bool) -> bool:
+    """Whether a run has written it, in the folder that it writes to."""
+    return name in (LOCKS, LOGS, PLAN_FOLDER) if is_a_folder else name == RUN_FILE or RESULT.search(name) is not None
 
 
 def _kind_of_names(names: list[str]) -> str | None:

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from invert.batch.locks import Lock, acquire, publish
 from invert.batch.parquet import ColumnError, to_parquet
-from invert.batch.readers import Columns, Sample, read_shard
-from invert.batch.shards import ENDING, PLAN_FOLDER, Shard
+from invert.batch.readers import Columns, read_shard
+from invert.batch.samples import Sample
+from invert.batch.shards import Shard, digest
+from invert.batch.sources import LOCKS, LOGS, RUN_FILE
 from invert.batch.tiers import Found
 from invert.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-LOCKS, LOGS = "_locks", "_logs"  # folders in the output folder; readers of data sets skip names like these
 DONE, HELD, FAILED, STOPPED = "done", "held", "failed", "stopped"
 TYPES = {
     "key": "string",
@@ -41,7 +42,6 @@ TYPES = {
     "source": "string",
     "doubt": "string",
 }
-CHANGED = "changed since it was looked up: start again when it is finished"
 SWEPT = 5  # times that the folder of locks may vanish under a run, as other runs end
 DIGITS = 5  # of a score: further ones depend on the processor
 
@@ -72,6 +72,15 @@ class Job:
 
     def is_done(self, shard: Shard) -> bool:
         return self.output(shard).exists()
+
+    def check_owner(self) -> None:
+        """InputError where a run of another configuration has taken the folder over: this one slept, or lost its lock."""
+        try:
+            owner = json.loads((Path(self.out) / RUN_FILE).read_text())
+        except (FileNotFoundError, ValueError):  # nobody has claimed it
+            return
+        if digest(owner) != self.config:
+            raise InputError(f"{self.out} was taken over by a run of another configuration meanwhile: give another `out`")
 
 
 @dataclass(frozen=True)
@@ -109,17 +118,17 @@ def run_shard(shard: Shard, solver: Solver, job: Job) -> Report:
         InputError: the output folder takes nothing more, or a column is not there: no other shard can be done either.
     """
     with _writing(job):
-        lock = _locked(Path(job.out) / LOCKS / f"{job.output(shard).name}.lock")
+        lock = locked(Path(job.out) / LOCKS / f"{job.output(shard).name}.lock")
     if lock is None:
         return Report(shard.name, HELD)
     with lock:
         report = Report(shard.name, DONE) if job.is_done(shard) else _solved(shard, solver, job, lock)
         if report.status == DONE:
-            _tidy(shard, job)
+            tidy(shard, job)
         return report
 
 
-def _locked(path: Path) -> Lock | None:
+def locked(path: Path) -> Lock | None:
     """The lock, its folder made anew where a run that has just ended removed it."""
     for _ in range(SWEPT):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,17 +225,19 @@ def _sentence(key: str, error: Exception) -> str:
 def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
     """Compute and publish a shard under its lock."""
     began = time.perf_counter()
-    if not shard.is_current():
-        return _timed(Report(shard.name, FAILED, f"{shard.source} {CHANGED}"), began)
     try:
-        content, report = solve_shard(shard, solver, job)
+        change = shard.change()
+        if not change:
+            content, report = solve_shard(shard, solver, job)
+            change = "" if shard.kind == "folder" else shard.change()  # of a folder each picture was compared as it was read
     except ColumnError:
         raise
     except InputError as error:
-        return _timed(Report(shard.name, FAILED, str(error)), began)
-    if not shard.is_current():
-        return _timed(Report(shard.name, FAILED, f"{shard.source} {CHANGED}"), began)
+        change = str(error)
+    if change:
+        return _timed(Report(shard.name, FAILED, change), began)
     with _writing(job):
+        job.check_owner()
         if not lock.held or not _write(job.output(shard), content, lock):
             return _timed(Report(shard.name, HELD), began)
         _log(report, shard, job)
@@ -259,36 +270,12 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _tidy(shard: Shard, job: Job) -> None:
+def tidy(shard: Shard, job: Job) -> None:
     """Remove what a done shard no longer needs: its list of pictures, and partial files of those who died over it."""
     partials = (Path(job.out) / LOCKS).glob(f"{job.output(shard).name}.*.partial")
     for path in (*partials, *([Path(shard.listing)] if shard.listing else [])):
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def sweep(shards: Iterable[Shard], job: Job) -> None:
-    """Remove what done shards leave: results of an earlier state of their input, and locks of those killed at the end.
-
-    The folders of locks and lists go where nothing is in them: then nobody is at work here.
-    """
-    out = Path(job.out)
-    with contextlib.suppress(OSError):
-        names = set(os.listdir(out))
-        done = {shard.name: shard for shard in shards if shard.output(job.config) in names}
-        for name in names:
-            shard = done.get(name.removesuffix(ENDING)[:-17])
-            if shard is not None and name.endswith(ENDING) and name != shard.output(job.config):
-                (out / name).unlink()
-        by_lock = {f"{shard.output(job.config)}.lock": shard for shard in done.values()}
-        for name in by_lock.keys() & set(os.listdir(out / LOCKS)):
-            lock = acquire(out / LOCKS / name)
-            if lock is not None:
-                with lock:
-                    _tidy(by_lock[name], job)
-    for name in (LOCKS, PLAN_FOLDER):
-        with contextlib.suppress(OSError):
-            (out / name).rmdir()
 
 
 def _log(report: Report, shard: Shard, job: Job) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from invert.batch.shards import state_of
 from invert.batch.sources import walk
+from invert.batch.states import state_of
 from invert.cli.options import SearchOptions
 
 

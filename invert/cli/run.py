@@ -249,10 +249,11 @@ def is_below(picture: Picture, folder: Path) -> bool:
 
 
 def doubled(pictures: list[Picture]) -> str:
-    """The first picture whose name without its ending another one has; "" where there is none."""
-    seen: set[str] = set()
+    """The first picture whose name without its ending another one has, upper or lower case; "" where there is none."""
+    seen: set[tuple[str, str]] = set()
     for picture in pictures:
-        stem = os.path.splitext(picture.key)[0]
+        folder, name = os.path.split(picture.key)
+        stem = folder, os.path.splitext(name)[0].casefold()
         if stem in seen:
             return picture.path
         seen.add(stem)

@@ -13,8 +13,9 @@ from invert import __version__
 from invert.batch.engines import ENGINES, Workers
 from invert.batch.runs import claim
 from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan
+from invert.batch.sweeping import sweep, written_in
 from invert.batch.tiers import TierPlan
-from invert.batch.work import Columns, Job, sweep
+from invert.batch.work import Columns, Job
 from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
 from invert.cli.file_states import states_of
@@ -105,20 +106,21 @@ def run(options: ShardOptions, interrupts: Interrupts) -> int:
     config, tiers, part = check(options)
     out, configuration = Path(os.path.abspath(options.out or "")), kept(options, config)  # Ray works in folders of its own
     job = Job(str(out), digest(configuration), options.decoders, Columns(options.picture_column, options.key_column))
-    shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done)
+    before, every = written_in(out), list[Shard]()
+    shards = plan(options.inputs or [], out, options.shard_size, part, job.is_done, every)
     check_sources(options, shards, part)
-    claim(out, configuration)
-    interrupts.importing = False
-    engine = resolve(f"invert.batch.engines.{options.engine}:run")
-    with ShardProgress(len(shards), job.is_done, shards) as progress:
-        try:
-            if not all(map(job.is_done, shards)):
-                engine(shards, workers_of(options, config, tiers), job, progress)
-        except KeyboardInterrupt:
-            progress.stop()
-            complain(f"{interrupts.word} after {progress.done:,} of {len(shards):,} shards: start it again to go on")
-            return interrupts.status
-    sweep(shards, job)
+    with claim(out, configuration):
+        interrupts.importing = False
+        engine = resolve(f"invert.batch.engines.{options.engine}:run")
+        with ShardProgress(len(shards), job.is_done, shards) as progress:
+            try:
+                if not all(map(job.is_done, shards)):
+                    engine(shards, workers_of(options, config, tiers), job, progress)
+            except KeyboardInterrupt:
+                progress.stop()
+                complain(f"{interrupts.word} after {progress.done:,} of {len(shards):,} shards: start it again to go on")
+                return interrupts.status
+        sweep(shards, job, every, before)
     return tell(progress, shards, job)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from invert.batch.delivery import Wanted
-from invert.batch.sidecars import Sidecars
+from invert.batch.find import Picture
+from invert.batch.sidecars import Sidecars, names
+from invert.cli.run import doubled
 
 CAPTIONS = Wanted(Sidecars())
 
@@ -42,3 +44,18 @@ def test_a_picture_keeps_its_caption_whatever_comes_beside_it(perform, folder, d
 def test_white_space_at_the_edge_adds_no_caption_twice(existing, affixes):
     captions = Sidecars(existing=existing, **affixes)
     assert captions.caption("ours", captions.caption("ours", "mine")) is None
+
+
+@pytest.mark.parametrize(
+    ("pictures", "wanted"),
+    [
+        (["A.jpg", "a.png"], ["A.txt", "a.png.txt"]),
+        (["A.PNG", "A.png", "a.PNG", "a.png"], ["A.txt", "A.png.txt", "a.PNG.txt.txt", "a.png.txt.txt.txt"]),
+        (["x/A.jpg", "y/a.png"], ["A.txt", "a.txt"]),
+    ],
+)
+def test_captions_differ_by_more_than_upper_and_lower_case(pictures, wanted):
+    found = [Picture(key, key) for key in pictures]
+    assert list(names(found, {}).values()) == wanted
+    assert names(found[1:], {found[0].key: wanted[0]})[found[1].key] == wanted[1]
+    assert doubled(found) == ("" if "/" in pictures[0] else pictures[1])

@@ -18,7 +18,8 @@ from invert.batch.engines import Workers, local, processes
 from invert.batch.engines import ray as ray_engine
 from invert.batch.locks import acquire
 from invert.batch.shards import Shard, plan
-from invert.batch.work import DONE, FAILED, LOCKS, LOGS, STOPPED, Job, Report, sweep
+from invert.batch.sweeping import sweep
+from invert.batch.work import DONE, FAILED, LOCKS, LOGS, STOPPED, Job, Report
 from invert.errors import InputError
 from tests.invert.batch.shard_cases import do, rows_of, tar_of
 

@@ -82,6 +82,21 @@ def test_several_folders_and_pictures_share_the_keys_and_none_is_found_twice(tmp
     assert found == ["../1.png", "2.png", "../../c/3.png"]  # in the order of their paths, named from the first folder
 
 
+def test_a_picture_that_is_given_by_two_names_is_found_once(tmp_path, draw):
+    real, link = draw(tmp_path / "a/1.png", 10), tmp_path / "b/2.png"
+    link.parent.mkdir()
+    os.symlink(real, link)
+    assert keys(link, real) == ["2.png"] and keys(real, link) == ["1.png"]  # under the first one
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_one_that_is_in_a_folder_too_has_its_name_there(tmp_path, draw, first):
+    real, link = draw(tmp_path / "a/1.png", 10), tmp_path / "2.png"
+    os.symlink(real, link)
+    found = find_pictures([str(root) for root in ([link, real.parent] if first else [real.parent, link])], Patterns(), print)
+    assert [picture.path for picture in found] == [str(real)]
+
+
 @pytest.mark.parametrize(("names", "named"), [(["gone"], "gone does not exist"), ([""], "empty path"), (["a"], "no images")])
 def test_nothing_to_find_is_said(tmp_path, names, named):
     (tmp_path / "a").mkdir()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 from invert.batch import readers
 from invert.batch.parquet import ColumnError
-from invert.batch.readers import Columns, Sample, read_parquet, read_picture, read_tar, split_key
+from invert.batch.readers import Columns, read_parquet, read_picture
+from invert.batch.samples import Sample
 from invert.batch.shards import plan
+from invert.batch.tars import read_tar, split_key
 from tests.invert.batch.shard_cases import do, png, rows_of, tar_of, write_tar
 
 NAMED = Columns()  # by the names of the columns
@@ -88,6 +92,83 @@ def test_a_damaged_header_in_the_middle_does_not_pass_for_the_end(tmp_path: Path
 def test_what_is_no_tar_is_one_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.tar").write_bytes(content)
     assert ["damaged" in sample.error for sample in read_tar(str(tmp_path / "s.tar"))] == [True]
+
+
+def write_links(path: Path, mode: str, links: dict[str, tuple[bytes, str]]) -> list[Sample]:
+    """The samples of a tar of x/a.png, the links, and b.png."""
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, (kind, target) in {"x/a.png": (tarfile.REGTYPE, ""), **links, "b.png": (tarfile.REGTYPE, "")}.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            content = b"" if target else png(ord(Path(name).name[0]))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return list(read_tar(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "target", "wanted"),
+    [
+        ("c.png", tarfile.LNKTYPE, "x/a.png", "a"),
+        ("c.png", tarfile.LNKTYPE, "./x/a.png", "a"),
+        ("c.png", tarfile.SYMTYPE, "x/a.png", "a"),
+        ("x/c.png", tarfile.SYMTYPE, "a.png", "a"),
+        ("x/c.png", tarfile.SYMTYPE, "../b.png", "b"),  # is met before what it leads to
+    ],
+)
+def test_links_in_a_tar_are_the_pictures_that_they_lead_to(
+    tmp_path: Path, name: str, kind: bytes, target: str, wanted: str
+) -> None:
+    samples = write_links(tmp_path / "s.tar", "w", {name: (kind, target)})
+    assert [(sample.key, sample.content) for sample in samples] == [
+        ("x/a", png(ord("a"))),
+        (name.removesuffix(".png"), png(ord(wanted))),
+        ("b", png(ord("b"))),
+    ]
+
+
+def test_a_hard_link_is_what_stood_under_the_name_before_it(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "s.tar", {"a.png": png(1)})
+    with tarfile.open(tar, "a") as file:
+        link = tarfile.TarInfo("c.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+        file.addfile(link)
+    with tarfile.open(tar, "a") as file:
+        again = tarfile.TarInfo("a.png")
+        again.size = len(png(2))
+        file.addfile(again, io.BytesIO(png(2)))
+    assert [sample.content for sample in read_tar(str(tar))] == [png(1), png(1), png(2)]
+
+
+def test_links_of_links_are_followed_and_loops_of_them_end(tmp_path: Path) -> None:
+    links = {"c.png": (tarfile.SYMTYPE, "d.png"), "d.png": (tarfile.LNKTYPE, "x/a.png"), "e.png": (tarfile.SYMTYPE, "e.png")}
+    samples = write_links(tmp_path / "s.tar", "w", links)
+    assert [sample.content for sample in samples] == [*[png(ord("a"))] * 3, b"", png(ord("b"))]
+    assert "e.png in" in samples[3].error
+
+
+@pytest.mark.parametrize(("mode", "target"), [("w", "nowhere.png"), ("w:gz", "x/a.png")])
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_that_leads_to_no_picture_that_can_be_read_is_an_error(
+    tmp_path: Path, mode: str, target: str, kind: bytes
+) -> None:
+    samples = write_links(tmp_path / "s.tar", mode, {"c.png": (kind, target)})
+    assert [bool(sample.error) for sample in samples] == [False, True, False]
+    assert samples[1].key == "c" and f"c.png in {tmp_path / 's.tar'} is a link to {target}, which" in samples[1].error
+
+
+def test_a_link_to_what_is_cut_off_costs_no_other_picture(tmp_path: Path) -> None:
+    write_links(tmp_path / "s.tar", "w", {"c.png": (tarfile.SYMTYPE, "b.png"), "d.png": (tarfile.LNKTYPE, "x/a.png")})
+    content = (tmp_path / "s.tar").read_bytes()
+    (tmp_path / "s.tar").write_bytes(content[: content.index(png(ord("b"))) + 40])
+    samples = list(read_tar(str(tmp_path / "s.tar")))
+    assert [sample.content for sample in samples] == [png(ord("a")), b"", png(ord("a")), b""]
+    assert "link to b.png, which is no whole file" in samples[1].error and "cut off" in samples[3].error
+
+
+def test_links_to_folders_and_texts_are_no_samples(tmp_path: Path) -> None:
+    links = {"latest": (tarfile.SYMTYPE, "x"), "c.txt": (tarfile.SYMTYPE, "x/a.png")}
+    assert [sample.key for sample in write_links(tmp_path / "s.tar", "w", links)] == ["x/a", "b"]
 
 
 # Parquet ----------------------------------------------------------------------------------------

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from experiments.harness.stub_solver import StubSolver
 from invert.batch import locks, work
 from invert.batch.locks import Lock, acquire
-from invert.batch.shards import PLAN_FOLDER, parse_part, plan
+from invert.batch.shards import parse_part, plan
+from invert.batch.sources import PLAN_FOLDER, RUN_FILE
+from invert.batch.sweeping import sweep
 from invert.batch.tiers import Found
-from invert.batch.work import DONE, FAILED, HELD, Job, attempt, run_shard, sweep
+from invert.batch.work import DONE, FAILED, HELD, Job, attempt, run_shard
 from invert.errors import InputError
 from invert.images import load_image
 from tests.invert.batch.shard_cases import do, png, rows_of, tar_of
@@ -36,6 +40,47 @@ def test_parts_share_the_shards_without_rest(tars: list[Path], tmp_path: Path) -
 
 def test_a_shard_that_is_given_twice_is_done_once(tars: list[Path], tmp_path: Path) -> None:
     assert len(plan([str(tars[0]), str(tmp_path), os.path.relpath(tars[1])], tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+def test_inputs_that_are_links_to_each_other_are_done_once_under_the_first_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(png(1))
+    pq.write_table(pa.table({"image": [png(1)]}), tmp_path / "t.parquet")
+    name = {"folder": "photos", "tar": tar_of(tmp_path / "s.tar", 1).name, "parquet": "t.parquet"}[kind]
+    link = tmp_path / f"link-{name}"
+    link.symlink_to(tmp_path / name)
+    for given in ([link, tmp_path / name], [tmp_path / name, link, link]):
+        assert [shard.source for shard in plan(map(str, given), tmp_path / "out")] == [str(given[0])]
+
+
+def test_pictures_that_lie_in_out_are_input_and_results_are_not(tmp_path: Path) -> None:
+    out = tmp_path / "photos" / "out"
+    for path in (tmp_path / "photos" / "a.png", out / "b.png", out / "sub" / "c.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(1))
+    for _ in range(2):
+        shards, _ = do([tmp_path / "photos"], out)
+        (out / RUN_FILE).touch()
+        sweep(shards, Job(str(out), "c"))
+        assert [row["key"] for row in rows_of(out)] == ["a.png", "out/b.png", "out/sub/c.png"]
+
+
+def test_parquet_files_that_lie_in_out_are_input_and_results_are_not(tmp_path: Path) -> None:
+    (out := tmp_path / "out").mkdir()
+    for name in ("t.parquet", "out/t.parquet"):
+        pq.write_table(pa.table({"image": [png(1)]}), tmp_path / name)
+    for _ in range(2):
+        shards, _ = do([tmp_path], out)
+        (out / RUN_FILE).touch()
+        assert [shard.source for shard in shards] == [str(tmp_path / "t.parquet"), str(out / "t.parquet")]
+
+
+def test_a_folder_of_results_alone_is_said_to_be_one(tars: list[Path], tmp_path: Path) -> None:
+    do(tars, out := tmp_path / "out")
+    (out / RUN_FILE).touch()
+    with pytest.raises(InputError, match="out holds nothing but results of an earlier run: give what they were made from"):
+        plan([str(out)], tmp_path / "other")
 
 
 def test_the_metadata_beside_tars_are_no_shards(tars: list[Path], tmp_path: Path) -> None:

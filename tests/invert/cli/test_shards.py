@@ -91,14 +91,34 @@ def test_what_retrieval_served_worst_is_searched(tar: Path, tmp_path: Path) -> N
 
 def test_a_folder_keeps_to_one_configuration(tar: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    claim(out, {"seed": 1})  # nothing came of it
-    claim(out, {"seed": 0, "method": "retrieve"})
+    for configuration in ({"seed": 1}, {"seed": 0, "method": "retrieve"}):  # nothing came of the first
+        with claim(out, configuration):
+            pass
     (out / "00000.parquet").touch()
-    claim(out, {"method": "retrieve", "seed": 0})
-    with pytest.raises(InputError, match=r"another configuration \(`seed` was 0 and is 1\): give another `out`"):
-        claim(out, {"method": "retrieve", "seed": 1})
+    with claim(out, {"method": "retrieve", "seed": 0}):
+        pass
+    with (
+        pytest.raises(InputError, match=r"another configuration \(`seed` was 0 and is 1\): give another `out`"),
+        claim(out, {"method": "retrieve", "seed": 1}),
+    ):
+        pytest.fail("it was taken")
     assert run(tar, "--out", out) == 2
     assert "give another --out" in capfd.readouterr().err
+
+
+def test_while_a_run_is_at_work_no_other_configuration_takes_its_folder(
+    tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, statuses = tmp_path / "out", list[int]()
+
+    def begun(*_: object) -> Workers:  # nothing has been written yet, and no shard is in hand
+        statuses.append(run(tar, "--out", out, "--method", "retrieve", "--seed", "7"))
+        return Workers(MakeStub())
+
+    monkeypatch.setattr(shards, "workers_of", begun)
+    assert run(tar, "--out", out, "--method", "retrieve") == 0 and statuses == [2]
+    assert "has a run of another configuration at work in it (--seed was" in capfd.readouterr().err
+    assert len(list(out.glob("*.parquet"))) == 1 and not (out / "_locks").exists()
 
 
 def test_parts_of_an_array_make_the_whole(tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
