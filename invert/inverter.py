@@ -31,6 +31,7 @@ from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.turns import Turns
+from invert.one_process import OneProcess
 from invert.result import Result
 from invert.solving import result_of, solve, until_interrupted
 from invert.target import apply_gap_correction, image_latent, image_latents, subtract_negative, text_latent
@@ -39,8 +40,8 @@ from invert.torch_defaults import usual_torch
 MOST_TOGETHER = 64  # pictures that are found together: what they need in memory grows with their number
 
 
-class Inverter:
-    """Finds prompts on one model.
+class Inverter(OneProcess):
+    """Finds prompts on one model. It cannot be pickled: each process loads its own.
 
     Attributes:
         bundle: the model and what is known of its world.
@@ -52,6 +53,9 @@ class Inverter:
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
         self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
+
+    def __copy__(self) -> Inverter:
+        return type(self)(self.bundle)
 
     @classmethod
     @usual_torch()

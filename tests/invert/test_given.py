@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 
 import numpy as np
@@ -203,3 +204,11 @@ def test_values_are_shown_on_one_short_line():
     assert [described(value) for value in (None, 5, "x", "x" * 99, torch.zeros(9), object())] == [
         "None", "5", "'x'", "a str", "a Tensor", "an object",
     ]  # fmt: skip
+
+
+def test_an_inverter_is_copied_and_not_pickled(inverter):
+    for other in (copy.copy(inverter), copy.deepcopy(inverter)):
+        assert other.bundle is inverter.bundle and other is not inverter
+    for pickled in (inverter, inverter.invert, [inverter]):
+        with pytest.raises(InputError, match=r"cannot be pickled: call `Inverter.load` once in each process"):
+            pickle.dumps(pickled)
