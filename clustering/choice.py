@@ -154,6 +154,8 @@ def _check(ks: Iterable[int], n: int, criterion: str, n_references: Any) -> tupl
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}")
     whole(n_references, "n_references", "choose_k", least=0)
+    if not isinstance(ks, Iterable):
+        raise TypeError(f"The 'ks' parameter of choose_k must be a list of ints. Got {ks!r} instead.")
     numbers = list(ks)
     for k in numbers:
         if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:

@@ -6,11 +6,14 @@ as scikit-learn's do, so that `set_params` and `clone` take anything.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 
@@ -53,6 +56,14 @@ def real(estimator: Any, name: str, least: float = 0.0, open_below: bool = False
     if not (math.isfinite(number) and (number > least if open_below else number >= least)):
         raise bad_parameter(estimator, name, f"a float in the range {'(' if open_below else '['}{least}, inf)")
     return number
+
+
+def path_of(value: Any, name: str, owner: str) -> Path:
+    """The path that a function's parameter names."""
+    if isinstance(value, str | PathLike):
+        with contextlib.suppress(TypeError):  # of bytes
+            return Path(value)
+    raise TypeError(f"The {name!r} parameter of {owner} must be a path. Got {type(value).__name__} instead.")
 
 
 def boolean(estimator: Any, name: str) -> bool:

@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clustering.params import path_of
+
 FORMAT = "1"  # of the file; raised when an older file can no longer be read
 CLASSES = ("BisectingKMeans", "DBSCAN", "HDBSCAN", "KMeans", "MeanShift", "MiniBatchKMeans", "NearestNeighbors")
 RECORDS = {("clustering.condensed", "Condensed")}  # named tuples that a file may ask for: nothing else is imported
@@ -74,7 +76,7 @@ def save(model: Any, path: str | Path) -> Path:
     name = type(model).__name__
     if name not in CLASSES or not isinstance(model, Persistent):
         raise ValueError(f"a {name} cannot be saved: clustering.save takes {', '.join(CLASSES)}")
-    path = Path(path)
+    path = path_of(path, "path", "save")
     tensors: dict[str, Tensor] = {}
     state: dict[str, Any] = {}
     for key, value in vars(model).items():
@@ -103,7 +105,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: another kind of file, a damaged one, or one of another version.
     """
-    if not Path(path).is_file():
+    if not path_of(path, "path", "load").is_file():
         raise FileNotFoundError(f"{path} is not a file: name one that clustering.save wrote")
     try:
         with safe_open(str(path), framework="pt") as file:

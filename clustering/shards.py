@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clustering.params import path_of
 from clustering.stream import Chunks
 
 SUFFIXES = (".npy", ".parquet")
@@ -71,7 +72,8 @@ def find_shards(source: str | Path | Iterable[str | Path]) -> list[Path]:
     if isinstance(source, str | Path) and Path(source).is_dir():
         files = sorted(file for file in Path(source).iterdir() if file.suffix in SUFFIXES)
     else:
-        files = [Path(source)] if isinstance(source, str | Path) else [Path(file) for file in source]
+        several = source if isinstance(source, Iterable) and not isinstance(source, str) else [source]
+        files = [path_of(file, "source", "Shards") for file in several]
     if not files:
         raise ValueError(f"no shards in {source}: name a folder with .npy or .parquet files, or the files")
     for file in files:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from invert.corpus import EncodedCorpus
 from invert.encoding import encode_prompts
 from invert.errors import InputError
+from invert.given import entries, listed, wrong
 from invert.latents import LatentTable
 
 if TYPE_CHECKING:
@@ -79,6 +80,23 @@ def known_phrases(bundle: ModelBundle) -> PhraseTables:
     return {category: tuple(filter(knows, table)) for category, table in tables.items()}
 
 
+def phrase_lists(phrases: PhraseTables) -> dict[str, str | tuple[Any, ...]]:
+    """A user's phrase tables as they are now, to be told from later ones; what is in them is looked at by `users_tables`.
+
+    Raises:
+        InputError: they are no tables by category.
+    """
+    if not isinstance(phrases, Mapping):
+        raise wrong("phrases", phrases, "a dict from each category to a list of phrases")
+    tables = {}
+    for category, table in phrases.items():
+        if not isinstance(category, str):
+            raise wrong("phrases", category, "a text", "names a category")
+        one = f"a list of phrases for {category!r}"
+        tables[category] = table if isinstance(table, str) else listed("phrases", table, one)
+    return tables
+
+
 def users_tables(clip: Clip, tables: PhraseTables) -> EncodedTables:
     """A user's own phrase tables, encoded. Phrases of words that the model never met are noted in the log and left out.
 
@@ -92,7 +110,7 @@ def users_tables(clip: Clip, tables: PhraseTables) -> EncodedTables:
     for category, table in tables.items():
         if isinstance(table, str):
             raise InputError(f"`phrases` gives {category!r} one string: give a list of phrases")
-        phrases = list(dict.fromkeys(phrase.strip() for phrase in table if phrase.strip()))
+        phrases = list(dict.fromkeys(phrase.strip() for phrase in entries("phrases", table) if phrase.strip()))
         if not phrases:
             raise InputError(f"the category {category!r} of `phrases` is empty: give it one phrase or more")
         kept[category] = tuple(filter(knows, phrases))

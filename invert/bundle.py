@@ -19,6 +19,8 @@ from torch import Tensor
 
 from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
 from invert.encoding import Exhausted, encode_prompts, never, until
+from invert.errors import InputError
+from invert.given import entries, listed, number, of_kind, plain_text, wrong
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.tokenizer import next_encoder
@@ -163,6 +165,7 @@ class ModelBundle:
                 searches until this is called again. None: all of them, however long that takes.
             words: those that starts are composed of, too, and not the corpus alone.
         """
+        seconds = None if seconds is None else number("seconds", seconds)
         self.__dict__["_had_its_turn"] = True
         began = time.perf_counter()
         done, total = self.encode_words(seconds) if words and self.encode_words is not None else (0, 0)
@@ -215,11 +218,11 @@ class ModelBundle:
             gap_images: pictures that the modality gap is measured on.
 
         Raises:
-            InputError: every word is banned.
+            InputError: every word is banned, or there is something else than texts and pictures.
         """
         changes: dict[str, Any] = {}
-        banned = (ban,) if isinstance(ban, str) else tuple(ban)
-        corpus = [corpus] if isinstance(corpus, str) else corpus
+        banned = entries("ban", ban)
+        corpus = corpus if corpus is None else entries("corpus", corpus)
         if corpus is not None and extend:
             changes |= {"corpus": self.corpus.extended(corpus), "extends": self}
         elif corpus is not None:
@@ -232,7 +235,7 @@ class ModelBundle:
         if banned:
             changes["lexicon"] = self.lexicon.without(banned)
         if gap_images is not None:
-            pictures = list(gap_images)
+            pictures = pillow_images("gap_images", gap_images)
             changes["measure_gap"] = lambda: gap_by_words(self.clip, self.lexicon, pictures)
         derived = replace(self, **changes)
         object.__setattr__(derived, "_shared", self._shared)
@@ -252,6 +255,19 @@ DEPENDS_ON = {
 }
 
 
+def pillow_images(name: str, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The pictures of a parameter. InputError where there is none, or something else among them."""
+    from PIL import Image
+
+    pictures = listed(name, images, "a list of Pillow images")
+    for one in pictures:
+        if not isinstance(one, Image.Image):
+            raise wrong(name, one, "Pillow images alone", "holds")
+    if not pictures:
+        raise InputError(f"`{name}` is empty: give one picture or more")
+    return list(pictures)
+
+
 def gap_by_words(clip: Clip, lexicon: Lexicon, images: Sequence[Image.Image]) -> Tensor:
     """The modality gap (E,) from images and from prompts that name single words of the lexicon."""
     words = lexicon.words[:: max(1, len(lexicon) // GAP_PROMPTS)]
@@ -264,9 +280,10 @@ def load_bundle(clip: Clip, name: str | None = None) -> ModelBundle:
     Raises:
         InputError: there is no such bundle.
     """
+    of_kind("clip", clip, Clip, "a model as `load_clip` gives it")
     if name is None:
         name = clip.name if clip.name in BUNDLES else DEFAULT_BUNDLE
-    bundle: ModelBundle = BUNDLES.get(name)(clip)
+    bundle: ModelBundle = BUNDLES.get(plain_text("bundle", name))(clip)
     return bundle
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from invert.errors import InputError
+from invert.given import entries, number, of_kind, plain_text, sound_text, whole, wrong
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,17 @@ log = logging.getLogger(__name__)
 LIMITS = {"seed": (-(2**63), 2**63 - 1), "restarts": (-math.inf, 4096), "soft_steps": (0, 10**6), "top": (-math.inf, 10**4)}
 TARGETS = ("raw", "empty", "gap")
 WHOLE = ("tokens", "restarts", "soft_steps", "max_tokens", "budget", "seed", "top")
+NUMBERS = ("token_penalty", "language_weight", "language_share", "seconds", "negative_weight")
+TEXTS = ("method", "target", "corpus_mode", "generator", "caption_model")
+LISTS = ("corpus", "must_include", "ban")
+KINDS: dict[str, Callable[[str, Any], Any]] = {  # what makes an option one of Python's own type
+    **dict.fromkeys(WHOLE, whole),
+    **dict.fromkeys(NUMBERS, number),
+    **dict.fromkeys(TEXTS, plain_text),
+    **dict.fromkeys(LISTS, entries),
+    "init_prompt": sound_text,
+}
+MAY_BE_NONE = ("soft_steps", "budget", "token_penalty", "language_weight", "seconds", "generator", "caption_model")
 ANALYSIS_TOP = 5  # phrases of each category
 CORPUS_MODES = ("replace", "extend")
 PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
@@ -36,9 +50,11 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(one.default, bool) or not isinstance(one.default, int | float):
                 continue
+            check = whole if isinstance(one.default, int) else number
+            value = check(one.name, getattr(self, one.name))
+            object.__setattr__(self, one.name, value)
             least, most = one.metadata.get("least", 0), one.metadata.get("most", math.inf)
             if not (math.isfinite(value) and least <= value <= most):
                 upper = f" and at most {most:g}" if math.isfinite(most) else ""
@@ -133,13 +149,7 @@ class InvertConfig:
     negative_weight: float = 0.5  # how strongly to move away from a negative image or prompt
 
     def __post_init__(self) -> None:
-        for name in ("corpus", "must_include", "ban"):
-            object.__setattr__(self, name, entries(name, getattr(self, name)))
-        for name in WHOLE:
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
-        for name in ("method", "target", "init_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"`{name}` is {getattr(self, name)!r}: give a text")
+        self._check_kinds()
         check_limits(self)
         if self.target not in TARGETS:
             raise InputError(f"unknown `target` {self.target!r}: choose one of {', '.join(TARGETS)}")
@@ -161,31 +171,37 @@ class InvertConfig:
             if any(f" {text} " in phrase for phrase in required):
                 raise InputError(f"{text!r} is both required and banned: drop it from `must_include` or `ban`")
 
+    def _check_kinds(self) -> None:
+        """Every option as Python's own type. InputError where one is of a wrong kind."""
+        for name in ("generator", "caption", "language"):
+            if isinstance(folder := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(folder))
+        for name, check in KINDS.items():
+            value = getattr(self, name)
+            if value is not None or name not in MAY_BE_NONE:
+                object.__setattr__(self, name, check(name, value))
+        if not (self.caption is None or isinstance(self.caption, str) or callable(self.caption)):
+            raise wrong("caption", self.caption, "hf:NAME, a folder, an http(s) address, sidecar, or a function")
+        if not (self.language is None or isinstance(self.language, str) or hasattr(self.language, "log_probs")):
+            raise wrong("language", self.language, "hf:NAME, a folder, or a CausalLanguageModel")
+
     def within_context(self, most: int) -> InvertConfig:
         """This config with no more tokens than the model reads, special ones not counted; the log says what was lowered."""
+        most = whole("most", most)
         for name in ("tokens", "max_tokens"):
             if getattr(self, name) > most:
                 log.warning("`%s` is %s, but this model reads %s tokens: taking %s", name, getattr(self, name), most, most)
         return replace(self, tokens=min(self.tokens, most), max_tokens=min(self.max_tokens, most))
 
 
-def entries(name: str, given: Any) -> tuple[str, ...]:
-    """The texts of a list, an array or a series; a string is one entry, and no row of letters. InputError for others."""
-    texts = (given,) if isinstance(given, str) else () if given is None else tuple(given)
-    if not all(issubclass(kind, str) for kind in set(map(type, texts))):  # of a million lines, for each picture
-        odd = next(text for text in texts if not isinstance(text, str))
-        raise InputError(f"`{name}` holds {odd!r}: give texts alone")
-    return texts
+def config_of(config: InvertConfig | None, options: Mapping[str, Any] = MappingProxyType({})) -> InvertConfig:
+    """The config, or the defaults where it is None, with options over it.
 
-
-def whole(name: str, value: Any) -> int | None:
-    """A whole number of any library as Python's. InputError for other things."""
-    if value is None:
-        return None
-    try:
-        return int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
-    except TypeError as error:
-        raise InputError(f"`{name}` is {value!r}: give a whole number") from error
+    Raises:
+        InputError: it is something else, or an option makes no sense.
+    """
+    given = InvertConfig() if config is None else of_kind("config", config, InvertConfig, "an InvertConfig, or options by name")
+    return replace(given, **options) if options else given
 
 
 def check_limits(config: InvertConfig) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from invert.errors import InputError
 from invert.files import opened_text
+from invert.given import path as given_path
 
 MAX_PROMPTS = 1_000_000  # distinct lines
 MAX_LENGTH = 1_000  # characters of a prompt: more than the context of any CLIP can hold
@@ -19,7 +19,7 @@ def read_corpus(path: str | Path) -> tuple[str, ...]:
 
     A line is cut to MAX_LENGTH characters.
     """
-    name = os.fspath(path)
+    name = given_path("path", path, "the path of a text file")
     prompts: dict[str, None] = {}
     with opened_text(name, "corpus", "prompt") as file:
         for line in _lines(file):

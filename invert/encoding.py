@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from invert.cache import cache_folder, keep_arrays, read_arrays
+from invert.given import sound
 from invert.latents import LatentTable, Part
 from invert.together import latents_of_rows
 
@@ -141,10 +142,10 @@ def encode_prompts(
 
 
 def chunks_of(clip: Clip, prompts: Sequence[str]) -> Iterator[Chunk]:
-    """The prompts in chunks, each with its file."""
+    """The prompts in chunks, each with its file. InputError where one holds lone surrogates."""
     folder = cache_folder() / "latents" / clip.fingerprint
     for begin in range(0, len(prompts), CHUNK):
-        part = prompts[begin : begin + CHUNK]
+        part = sound("prompts", prompts[begin : begin + CHUNK])
         several_lines = any("\n" in prompt for prompt in part)
         text = json.dumps(part) if several_lines else "\n".join(part)  # so that no two lists are one
         name = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,43 +14,48 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables, rank_phrases, users_tables
+from invert.analysis import Analysis, EncodedTables, PhraseTables, bundle_tables, phrase_lists, rank_phrases, users_tables
 from invert.budget import Budget
 from invert.bundle import ModelBundle, load_bundle
 from invert.callbacks import Callbacks, OnBest, OnStep, Stop
 from invert.captioning import Captioners
-from invert.config import ANALYSIS_TOP, InvertConfig
+from invert.config import ANALYSIS_TOP, InvertConfig, config_of
+from invert.derived import Derived
 from invert.errors import InputError
+from invert.given import of_kind, plain_text, sound_text, wrong
 from invert.history import History
-from invert.images import ImageLike, is_one_image, load_image, looks_like_image, one_or_several, several
+from invert.images import ImageLike, load_image, looks_like_image, one_alone, one_image, one_or_several, several
 from invert.languages import Languages
 from invert.methods import get_method
 from invert.methods.task import InversionOutput, InversionTask
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 from invert.models.turns import Turns
+from invert.one_process import OneProcess
 from invert.result import Result
 from invert.solving import result_of, solve, until_interrupted
 from invert.target import apply_gap_correction, image_latent, image_latents, subtract_negative, text_latent
 from invert.torch_defaults import usual_torch
 
 MOST_TOGETHER = 64  # pictures that are found together: what they need in memory grows with their number
-MAX_DERIVED = 8  # bundles with a corpus or banned words of the user's that are kept
 
 
-class Inverter:
-    """Finds prompts on one model.
+class Inverter(OneProcess):
+    """Finds prompts on one model. It cannot be pickled: each process loads its own.
 
     Attributes:
         bundle: the model and what is known of its world.
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        self.bundle = bundle
-        self._derived: dict[tuple[ModelBundle, tuple[str, ...], bool, tuple[str, ...]], ModelBundle] = {}
+        self.bundle = of_kind("bundle", bundle, ModelBundle, "a ModelBundle, or load a model by `Inverter.load`")
+        self._derived = Derived()
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
         self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
+
+    def __copy__(self) -> Inverter:
+        return type(self)(self.bundle)
 
     @classmethod
     @usual_torch()
@@ -72,12 +77,13 @@ class Inverter:
             dtype: of the weights of model and generator: "float32", "float16" or "bfloat16"; latents and scores are float32.
             model_weights: of the cosines of models that are joined by "+"; only their ratio counts. None: all the same.
             low_memory: keep the image tower, the text tower and a generator in memory one at a time, reading each from its
-                files when its turn comes; of half precision no copy in float32 is kept.
+                files when its turn comes; of half precision no copy in float32 is kept. Threads wait for each other's towers.
 
         Raises:
             InputError: the model, bundle, device or dtype cannot be had.
         """
-        return cls(load_bundle(load_clip(model, device, dtype, model_weights, Turns() if low_memory else None), bundle))
+        turns = Turns() if low_memory else None
+        return cls(load_bundle(load_clip(plain_text("model", model), device, dtype, model_weights, turns), bundle))
 
     @property
     def clip(self) -> Clip:
@@ -85,14 +91,7 @@ class Inverter:
 
     def bundle_for(self, config: InvertConfig) -> ModelBundle:
         """The bundle with the run's own corpus and banned words, made once for each of them."""
-        if not (config.corpus or config.ban):
-            return self.bundle
-        _, corpus, extend, ban = key = self.bundle, config.corpus, config.corpus_mode == "extend", tuple(sorted(config.ban))
-        if key not in self._derived:
-            while len(self._derived) >= MAX_DERIVED:
-                del self._derived[next(iter(self._derived))]
-            self._derived[key] = self.bundle.with_(corpus=corpus or None, extend=extend, ban=ban)
-        return self._derived[key]
+        return self._derived.of(self.bundle, config_of(config))
 
     @usual_torch()
     def invert(
@@ -120,10 +119,7 @@ class Inverter:
         Raises:
             InputError: the image cannot be read, an option is impossible, or several images are given.
         """
-        if isinstance(image, Sequence) and not is_one_image(image):
-            raise InputError(
-                "`invert` takes one image: use `invert_batch` for a prompt of each, or `invert_joint` for one prompt of all"
-            )
+        image = one_alone(image)
         return self.invert_joint([image], config, negative=negative, on_best=on_best, on_step=on_step, stop=stop, **options)
 
     @usual_torch()
@@ -140,7 +136,7 @@ class Inverter:
         Methods with a `run_batch` find up to 64 together, which is faster; `seconds` of each result is then that of all these.
         With a limit of `seconds` each image has that to itself. A KeyboardInterrupt ends the list with what was being done.
         """
-        settings = replace(config or InvertConfig(), **options)
+        settings = config_of(config, options)
         sources = several(images)
         method = get_method(settings.method)
         if method.run_batch is None or settings.seconds is not None:
@@ -162,7 +158,7 @@ class Inverter:
         **options: Any,
     ) -> Result:
         """The one prompt of what several images share: of the mean of their latents. Arguments as for `invert`."""
-        settings = replace(config or InvertConfig(), **options)
+        settings = config_of(config, options)
         sources = several(images)
         self._before_the_clock(settings)
         task = self._of_images(sources, settings, negative, Callbacks(on_best, on_step, stop))
@@ -184,7 +180,7 @@ class Inverter:
 
         A method that takes an `init_prompt` starts from the text itself, unless it is given another one.
         """
-        settings = self._no_longer_than(prompt, replace(config or InvertConfig(), **options))
+        settings = self._no_longer_than(sound_text("prompt", prompt), config_of(config, options))
         if settings.caption is not None:
             raise InputError("`caption` says what a picture shows, and there is only a text: leave it out")
         self._before_the_clock(settings)
@@ -223,16 +219,16 @@ class Inverter:
         Raises:
             InputError: the image cannot be read, a category is empty, or an option is impossible.
         """
-        settings = replace(config or InvertConfig(), top=top, **options)
+        settings = config_of(config, {"top": top, **options})
         target = self.corrected(image_latent(self.clip, [load_image(source) for source in one_or_several(image)]), settings)
         if negative is not None:
             target = subtract_negative(target, self.negative_latent(negative, settings), settings.negative_weight)
-        tables = [bundle_tables(self.bundle), self._users_tables(phrases or {})]
-        return Analysis(rank_phrases(tables, target, top), self.clip.name)
+        tables = [bundle_tables(self.bundle), self._users_tables({} if phrases is None else phrases)]
+        return Analysis(rank_phrases(tables, target, settings.top), self.clip.name)
 
     def _users_tables(self, phrases: PhraseTables) -> EncodedTables:
         """The user's phrase tables, encoded once for as long as they stay the same."""
-        given = {category: table if isinstance(table, str) else tuple(table) for category, table in phrases.items()}
+        given = phrase_lists(phrases)
         if given != (known := self._own_phrases)[0]:  # another thread may put its own there meanwhile
             self._own_phrases = known = given, users_tables(self.clip, given)
         return known[1]
@@ -240,7 +236,10 @@ class Inverter:
     @usual_torch()
     def score(self, prompt: str, target: Tensor) -> float:
         """Cosine of a prompt's latent with a unit target (E,)."""
-        return float(text_latent(self.clip, prompt) @ target)
+        latent = text_latent(self.clip, sound_text("prompt", prompt))
+        if not isinstance(target, Tensor) or target.shape != latent.shape:
+            raise wrong("target", target, f"a tensor ({len(latent)},)")
+        return float(latent @ target)
 
     @usual_torch()
     def rate(
@@ -252,8 +251,8 @@ class Inverter:
         negative: ImageLike | None = None,
     ) -> Result:
         """The result of a prompt that an image comes with: its cosine, nothing searched. Arguments as for `invert`."""
-        settings = replace(config or InvertConfig(), caption=None, caption_model=None)
-        task = self._of_images([image], settings, negative, Callbacks())
+        settings = config_of(config, {"caption": None, "caption_model": None})
+        task = self._of_images([one_image(image)], settings, negative, Callbacks())
         output = InversionOutput(prompts=[(prompt, self.score(prompt, task.target))])
         return replace(result_of(task, output), method="embedded", doubt="")  # whoever wrote the prompt knew
 
@@ -283,7 +282,7 @@ class Inverter:
         Raises:
             InputError: an option is impossible, or something that the method needs cannot be had.
         """
-        settings = replace(config or InvertConfig(), **options)
+        settings = config_of(config, options)
         method = get_method(settings.method)
         method.check_options(settings)
         bundle = self.bundle_for(settings)
@@ -343,8 +342,8 @@ class Inverter:
         budget: what encoding an image is charged to.
         """
         if isinstance(negative, str) and not looks_like_image(negative):
-            return text_latent(self.clip, negative)
-        latent = image_latent(self.clip, [load_image(negative)])
+            return text_latent(self.clip, sound_text("negative", negative))
+        latent = image_latent(self.clip, [load_image(one_image(negative, "negative"))])
         if budget is not None:
             budget.spend(images=1)
         return self.corrected(latent, config)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from invert.errors import InputError
 from invert.files import opened_text
+from invert.given import path as given_path
 
 MAX_PHRASES = 500_000  # of all files together; CLIP Interrogator's own lists hold some 110,000
 MAX_LENGTH = 300  # characters of a phrase: about what the context of a CLIP holds
@@ -28,7 +29,7 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     left = MAX_PHRASES
-    for file in _files(os.fspath(path)):
+    for file in _files(given_path("path", path, "the path of a text file, or of a folder of them")):
         phrases = found.setdefault(Path(file).stem, {})
         before = len(phrases)
         for phrase in _lines(file):

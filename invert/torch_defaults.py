@@ -4,8 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 
 import torch
+
+
+class _Float32:
+    """The default dtype is the whole process's: while any thread is within, it is float32; the last one out puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.threads, self.before = Lock(), 0, torch.float32
+
+    def enter(self) -> None:
+        with self.lock:
+            # One that shows up while another thread is within is a library's, for as long as it reads a model's weights.
+            self.before = self.before if self.threads else torch.get_default_dtype()
+            self.threads += 1
+            self._set(torch.float32)
+
+    def leave(self) -> None:
+        with self.lock:
+            self.threads -= 1
+            if not self.threads and torch.get_default_dtype() == torch.float32:  # else somebody has set it meanwhile
+                self._set(self.before)
+
+    def _set(self, dtype: torch.dtype) -> None:
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+
+
+_FLOAT32 = _Float32()
 
 
 @contextmanager
@@ -14,7 +42,8 @@ def usual_torch() -> Iterator[None]:
 
     Under `torch.inference_mode` a tensor made now could not be differentiated later; `torch.no_grad`, `torch.autocast`,
     `torch.set_default_dtype` and `torch.set_default_device` are meant for the caller's own tensors, and what is computed under
-    autocast would be kept on disk. What was set is set again behind it.
+    autocast would be kept on disk. What was set is set again behind it: all but the default dtype belongs to the thread, and that
+    is float32 for every thread until the last one is out.
     """
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
@@ -26,7 +55,6 @@ def usual_torch() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        if (dtype := torch.get_default_dtype()) != torch.float32:
-            torch.set_default_dtype(torch.float32)
-            stack.callback(torch.set_default_dtype, dtype)
+        _FLOAT32.enter()
+        stack.callback(_FLOAT32.leave)
         yield

@@ -73,6 +73,8 @@ def _matmul(a: Matrix, b: Matrix, name: str, block: tuple[int, int] | None) -> M
     if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
         raise TypeError("a and b must both be NumPy arrays or both be torch tensors")
     check_pair(left, right)
+    if not isinstance(name, str):
+        raise TypeError(f"backend must be a name, not {type(name).__name__}: choose auto, {', '.join(BACKENDS)}")
     name = choose(left, right) if name == "auto" else name
     _check_backend(left, right, name, block)
     if 0 in (*left.shape, *right.shape):

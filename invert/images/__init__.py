@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from invert.images.formats import ENDINGS, FORMATS
 
 if TYPE_CHECKING:
-    from invert.images.loading import ImageLike, is_one_image, load_image, looks_like_image, one_or_several, several, thumbnail
+    from invert.images.loading import (
+        ImageLike,
+        is_one_image,
+        load_image,
+        looks_like_image,
+        one_alone,
+        one_image,
+        one_or_several,
+        several,
+        thumbnail,
+    )
 
 __all__ = [
     "ENDINGS",
@@ -24,6 +34,8 @@ __all__ = [
     "is_one_image",
     "load_image",
     "looks_like_image",
+    "one_alone",
+    "one_image",
     "one_or_several",
     "several",
     "thumbnail",

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from invert.errors import InputError
+from invert.given import described, listed, wrong
 from invert.images.addresses import download, is_address, shown
 from invert.images.arrays import image_of_array
 from invert.images.decoding import READABLE, PictureTooLarge, UnknownFormat, read_opened, read_stream
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ImageLike: TypeAlias = "str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
 T = TypeVar("T")
+KINDS = "a path, an address, a Pillow image, an array or a tensor"
 MAX_PIPED_BYTES = 64 << 20  # of a pipe, a device or another stream without a size
 
 
@@ -74,27 +76,54 @@ def looks_like_image(text: str) -> bool:
     return is_address(text) or Path(text).suffix.lower() in ENDINGS or there
 
 
-def several(images: Sequence[T]) -> list[T]:
-    """The images as a list.
+def several(images: Sequence[T], name: str = "images") -> list[T]:
+    """The images as a list. name: of the parameter.
 
     Raises:
-        InputError: a single image stands in their place.
+        InputError: a single image stands in their place, or something that is no image.
     """
     if is_one_image(images):
         raise InputError("a single image is no sequence of images: use `invert`, or put it into a list")
-    return list(images)
+    if isinstance(images, Mapping):
+        raise wrong(name, images, "a list of images")
+    found = listed(name, images, "a list of images")
+    for one in found:
+        if not is_picture(one):
+            raise wrong(name, one, f"for each image {KINDS}", "holds")
+    return list(found)
+
+
+def one_image(image: T, name: str = "image") -> T:
+    """The image. InputError where it is nothing that `load_image` reads."""
+    if not is_picture(image):
+        raise wrong(name, image, KINDS)
+    return image
+
+
+def one_alone(image: T) -> T:
+    """The image that `invert` takes. InputError where there are several, or none."""
+    if isinstance(image, Sequence) and not is_one_image(image):
+        raise InputError(
+            "`invert` takes one image: use `invert_batch` for a prompt of each, or `invert_joint` for one prompt of all"
+        )
+    return one_image(image)
+
+
+def is_picture(source: object) -> bool:
+    """Whether that is of a kind that `load_image` reads."""
+    known = isinstance(source, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray))
+    return known or hasattr(source, "read") or _is_tensor(source)
 
 
 def is_one_image(source: object) -> bool:
     """Whether that is a picture, as `load_image` reads it, and not several; a tensor or an array of four axes is several."""
-    if isinstance(source, (str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(source, "read"):
-        return True
-    return (isinstance(source, np.ndarray) or _is_tensor(source)) and source.ndim < 4  # type: ignore[attr-defined]
+    return is_picture(source) and getattr(source, "ndim", 0) < 4
 
 
 def one_or_several(images: Any) -> list[Any]:
-    """Several images as a list, one as a list of itself."""
-    return [images] if is_one_image(images) else list(images)
+    """Several images as a list, one as a list of itself. InputError for anything else."""
+    iterable = isinstance(images, Iterable) and not is_one_image(images)
+    return several(images, "image") if iterable else [one_image(images)]
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:
@@ -122,7 +151,7 @@ def _load(source: Any, called: str) -> Image.Image:
         return _read_bytes(_bounded(source, called), called)
     if isinstance(source, np.ndarray) or _is_tensor(source):
         return read_opened(image_of_array(source, called))
-    raise InputError(f"{called} is a {type(source).__name__}: give a path, an address, a Pillow image, an array or a tensor")
+    raise InputError(f"{called} is {described(source)}: give {KINDS}")
 
 
 def _is_tensor(source: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.extras import require
+from invert.given import of_kind
 from invert.history import COSINE, DENOISING_ERROR, OBJECTIVE
 from invert.methods import configs
 from invert.registry import Registry, resolve
@@ -258,7 +259,7 @@ def register(method: Method) -> Method:
     Raises:
         InputError: another method has that name.
     """
-    METHODS.register(method.name, method)
+    METHODS.register(of_kind("method", method, Method, "a Method").name, method)
     return method
 
 

@@ -65,10 +65,10 @@ class CountedClip:
         if self.budget.exhausted:
             raise BudgetSpent
         self.budget.spend(forward=tokens.numel())
-        tower = self.clip.tower
-        hidden = tower.hidden(tower.embed(tokens), len(tower.layers))
-        pooled = hidden[torch.arange(len(tokens), device=tokens.device), tokens.argmax(1)]
-        latents = tower.projection(tower.final_norm(pooled))
+        with self.clip.tower.held() as tower:
+            hidden = tower.hidden(tower.embed(tokens), len(tower.layers))
+            pooled = hidden[torch.arange(len(tokens), device=tokens.device), tokens.argmax(1)]
+            latents = tower.projection(tower.final_norm(pooled))
         if self.target is not None:
             self._report(tokens, F.normalize(latents.float(), dim=1) @ self.target)
         return latents

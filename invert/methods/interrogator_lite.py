@@ -62,7 +62,8 @@ def _encoded(bundle: ModelBundle) -> dict[str, Table]:
     encoded = {}
     for field in fields(labels):
         phrases = getattr(labels, field.name)
-        encoded[field.name] = Table(phrases, encode_prompts(bundle.clip, phrases)[1].tensor())
+        latents = encode_prompts(bundle.clip, phrases or ("",))[1].tensor()  # of no phrase none, but as wide
+        encoded[field.name] = Table(phrases, latents[: len(phrases)])
     parts = [encoded[name] for name in ("artists", "flavors", "mediums", "movements", "trendings")]
     merged = Table(tuple(phrase for part in parts for phrase in part.phrases), torch.cat([part.latents for part in parts]))
     return {**encoded, "merged": merged}
@@ -124,8 +125,9 @@ class Lite:
 
     def classic(self, flavors: int) -> str:
         """The caption with the best medium, artist, trending, movement and flavors in set places."""
-        medium, artist = self.top("mediums")[0], self.top("artists")[0]
-        lead = f"{self.caption} {artist}" if self.caption.startswith(medium) else f"{self.caption}, {medium} {artist}"
+        medium, artist = ("".join(self.top(table)) for table in ("mediums", "artists"))  # "" of an empty table
+        named = f" {artist}" if self.caption.startswith(medium) else f", {medium} {artist}"
+        lead = f"{self.caption}{named}".rstrip()
         rest = [*self.top("trendings"), *self.top("movements"), *self.top("flavors", flavors)]
         return self.truncated(", ".join([lead, *rest]))
 
@@ -133,12 +135,16 @@ class Lite:
         """Append, again and again, the phrase after which the prompt is nearest (sign −1: farthest)."""
         left = list(dict.fromkeys(phrases))
         if not start:
+            if not left:
+                return ""
             start, _ = self.next_link("", left, sign)
             left.remove(start)
         # A chain without a start begins at the plain cosine even where dissimilarity is wanted, as in the package.
         prompt, similar = start, self.similarity("", start)
         top, highest = prompt, similar
         for link in range(FLAVORS):
+            if not left:  # a bundle's own tables may hold fewer phrases than a chain is long
+                break
             phrase, value = self.next_link(prompt, left, sign)
             longer = f"{prompt}, {phrase}"
             if value > highest:

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from invert.errors import InputError
+from invert.given import listed, sound, wrong
 from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
@@ -160,8 +162,8 @@ class Clip:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts → unit latents (B, E)."""
-        rows = [self.ids_with_special_tokens(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        """Prompts → unit latents (B, E). InputError where there is no prompt, or one that is no text."""
+        rows = [self.ids_with_special_tokens(prompt) for prompt in prompts_of(prompts)]
         # Those of like length together: none is run as far as the longest of all.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
@@ -174,12 +176,18 @@ class Clip:
     def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
         """PIL images, or pixels (B, 3, S, S) in 0..1, which are brought to the model's size → unit latents (B, E).
 
-        PIL images are run IMAGE_BATCH at a time: of any number only so many are in memory as pixels.
+        PIL images are run IMAGE_BATCH at a time: of any number only so many are in memory as pixels. InputError where there
+        is no image, or something else.
         """
         if isinstance(images, Tensor):
+            if images.ndim != 4:
+                raise wrong("images", images, "Pillow images, or a tensor of pixels (B, 3, S, S)")
             return self.encode_preprocessed(self.normalize(self._of_own_size(images.to(self.device)).to(self.dtype)))
-        batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(images, IMAGE_BATCH))
-        return torch.cat([self.encode_preprocessed(pixels) for pixels in batches])
+        batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(pictures_of(images), IMAGE_BATCH))
+        latents = [self.encode_preprocessed(pixels) for pixels in batches]
+        if not latents:
+            raise InputError("`images` is empty: give one picture or more")
+        return torch.cat(latents)
 
     def _of_own_size(self, pixels: Tensor) -> Tensor:
         return resized(pixels, self.image_size)
@@ -188,6 +196,30 @@ class Clip:
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
         return F.normalize(at_least_float32(self.visual(pixels.to(self.device, self.dtype))), dim=-1)
+
+
+def prompts_of(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The prompts, one or several. InputError where there is none, or something else among them."""
+    texts = (prompts,) if isinstance(prompts, str) else listed("prompts", prompts, "a list of texts")
+    if not texts:
+        raise InputError("`prompts` is empty: give one text or more")
+    for text in texts:
+        if not isinstance(text, str):
+            raise wrong("prompts", text, "texts alone", "holds")
+    return sound("prompts", texts)
+
+
+def pictures_of(images: Iterable[Image.Image]) -> Iterator[Image.Image]:
+    """The pictures, as they are gone through. InputError where there is something else."""
+    if not isinstance(images, Iterable):
+        raise wrong("images", images, "Pillow images, or a tensor of pixels (B, 3, S, S)")
+    return map(_picture, images)
+
+
+def _picture(image: object) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        raise wrong("images", image, "Pillow images alone", "holds")
+    return image
 
 
 def _widened(visual: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from invert.errors import InputError
+from invert.given import wrong
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -19,6 +20,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
+    except TypeError as error:
+        raise wrong("device", device, "the name of a device") from error
     return torch.device(device)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from invert.errors import InputError
+from invert.given import listed, number
 from invert.models.clip import Clip, resized
 from invert.models.precision import at_least_float32
 from invert.models.tower import Layer, PrefixCache, TextTower
@@ -46,6 +47,7 @@ def check_weights(weights: Sequence[float] | None, n_models: int) -> None:
         return
     if n_models == 1:
         raise InputError("`model_weights` weigh the models that are joined by +: leave them out for one model")
+    weights = [number("model_weights", weight) for weight in listed("model_weights", weights, "a list of numbers")]
     if len(weights) != n_models:
         raise InputError(f"`model_weights` are {len(weights)}, but {n_models} models are joined: give one for each")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from invert.errors import InputError
+from invert.given import of_kind, plain_text
 from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.models.names import ALIASES, NAMES, similar
@@ -50,6 +51,9 @@ def load_clip(
         InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
             reached, are missing or are damaged. The sentence says which, and what to do.
     """
+    plain_text("name", name)
+    if turns is not None:
+        of_kind("turns", turns, Turns, "Turns, or leave them out")
     chosen = None if dtype is None else parse_dtype(dtype)
     at = Placement(pick_device(device), chosen or torch.float32, turns)
     clip = _joined(name, weights, at)

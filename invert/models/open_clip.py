@@ -15,6 +15,7 @@ from open_clip.pretrained import download_pretrained_from_url
 from torchvision.transforms import InterpolationMode, Resize
 
 from invert.errors import InputError
+from invert.given import wrong
 from invert.models.bidirectional import BidirectionalTower
 from invert.models.checks import (
     SAMPLES,
@@ -218,6 +219,10 @@ def from_open_clip(
     Raises:
         InputError: the text tower or the tokenizer is of another kind, or the weights are not finite.
     """
+    if not all(hasattr(model, part) for part in ("visual", "eval")):
+        raise unsupported(name, f"of type {type(model).__name__}")
+    if not hasattr(preprocess, "transforms"):
+        raise wrong("preprocess", preprocess, "open_clip's evaluation transform")
     model.eval().requires_grad_(False)
     text = getattr(model, "text", model)
     theirs = open_clip.tokenizer.SimpleTokenizer() if tokenizer is None else tokenizer

@@ -197,7 +197,12 @@ def clip_in_turns(split: PartialModel, turns: Turns, adapt: Callable[[], Clip]) 
     clip = adapted[0]
     visual = clip.visual
     images = Part(turns, IMAGES, image_tower, lambda: split.empty(split.images))
-    clip.tower, clip.visual = tower, lambda pixels: images.get()(pixels)
+
+    def encoded(pixels: Tensor) -> Any:
+        with images.held() as tower_of_images:
+            return tower_of_images(pixels)
+
+    clip.tower, clip.visual = tower, encoded
     return clip
 
 

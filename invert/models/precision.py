@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invert.errors import InputError
+from invert.given import wrong
 from invert.models.names import DTYPES
 
 
@@ -21,6 +22,8 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return dtype
+    if not isinstance(dtype, str | torch.dtype):
+        raise wrong("dtype", dtype, f"one of {', '.join(DTYPES)}")
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise InputError(f"unknown `dtype` {name!r}: choose one of {', '.join(DTYPES)}")

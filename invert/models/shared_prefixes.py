@@ -36,16 +36,17 @@ def encode_sharing(tower: TextTower, ids: Tensor, eot: Tensor) -> Tensor:
     """
     if tower.towers:
         return tower.joined([encode_sharing(part, ids, eot) for part in tower.towers])
-    tree = PrefixTree(ids, eot)
-    x = tower.embed(tree.token_ids) + tower.positions[tree.depths]  # (M, D)
-    for block in tower.layers[:-1]:
-        normed = block.norm_1(x)
-        attended = tree.attend(block, block.query(normed), block.key_value(normed))
-        x = _after_attention(block, x, attended)
-    last = tower.layers[-1]
-    normed, ends = last.norm_1(x), tree.ends
-    attended = tree.attend_at_ends(last, last.query(normed[ends]), last.key_value(normed))
-    return tower.projection(tower.final_norm(_after_attention(last, x[ends], attended)))[: len(ids)]
+    with tower.held() as tower:
+        tree = PrefixTree(ids, eot)
+        x = tower.embed(tree.token_ids) + tower.positions[tree.depths]  # (M, D)
+        for block in tower.layers[:-1]:
+            normed = block.norm_1(x)
+            attended = tree.attend(block, block.query(normed), block.key_value(normed))
+            x = _after_attention(block, x, attended)
+        last = tower.layers[-1]
+        normed, ends = last.norm_1(x), tree.ends
+        attended = tree.attend_at_ends(last, last.query(normed[ends]), last.key_value(normed))
+        return tower.projection(tower.final_norm(_after_attention(last, x[ends], attended)))[: len(ids)]
 
 
 def encode_rows(tower: TextTower, e: Tensor, eot: Tensor) -> Tensor:
@@ -57,17 +58,18 @@ def encode_rows(tower: TextTower, e: Tensor, eot: Tensor) -> Tensor:
         parts = zip(tower.towers, e.split([table.shape[1] for table in tower.tables], -1), strict=True)
         return tower.joined([encode_rows(part, own, eot) for part, own in parts])
     n, length = e.shape[:2]
-    x = e + tower.positions[:length]
-    for block in tower.layers[:-1]:
-        x = block(x, *block.queries_keys_values(block.norm_1(x)), None, True)
-    last = tower.layers[-1]
-    normed, rows = last.norm_1(x), torch.arange(n, device=e.device)
-    padded = torch.cat([rows, rows[-1:].expand(max(0, LEAST_ROWS - n))])  # so that no product has fewer rows
-    ends = eot[padded]
-    q = last.split(last.query(normed[padded, ends])[:n, None])
-    k, v = last.keys_values(normed)
-    read = read_by_one(q, k, v, torch.arange(length, device=e.device) <= eot[:, None])
-    return tower.projection(tower.final_norm(_after_attention(last, x[padded, ends], read[padded])))[:n]
+    with tower.held() as tower:
+        x = e + tower.positions[:length]
+        for block in tower.layers[:-1]:
+            x = block(x, *block.queries_keys_values(block.norm_1(x)), None, True)
+        last = tower.layers[-1]
+        normed, rows = last.norm_1(x), torch.arange(n, device=e.device)
+        padded = torch.cat([rows, rows[-1:].expand(max(0, LEAST_ROWS - n))])  # so that no product has fewer rows
+        ends = eot[padded]
+        q = last.split(last.query(normed[padded, ends])[:n, None])
+        k, v = last.keys_values(normed)
+        read = read_by_one(q, k, v, torch.arange(length, device=e.device) <= eot[:, None])
+        return tower.projection(tower.final_norm(_after_attention(last, x[padded, ends], read[padded])))[:n]
 
 
 def _after_attention(block: Layer, x: Tensor, attended: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ share can be run once and kept as keys and values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,10 @@ class TextTower:
     def joined(self, latents: Sequence[Tensor]) -> Tensor:
         """The latents (B, Eᵢ) of `towers` → those of this tower."""
         raise NotImplementedError
+
+    def held(self) -> AbstractContextManager[TextTower]:
+        """The tower, whose layers stay in memory within the context."""
+        return nullcontext(self)
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (…) int64 → token rows (…, D), without positions."""

@@ -1,14 +1,17 @@
 """Parts that are in memory one kind at a time: the image towers while pictures are encoded, the text towers while prompts
 are searched, the generator while it draws. What makes a part is called again whenever its turn comes.
 
-A part that has left holds no weights, neither on the device nor on the CPU: its files are read again.
+A part that has left holds no weights, neither on the device nor on the CPU: its files are read again. One thread at a time
+computes with the towers; a tower would otherwise lose its weights to another thread's turn in the midst of a product.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -40,6 +43,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.present: list[Part[Any]] = []
+        self.lock = RLock()  # reentrant: a part may ask for another while it is made
 
     def begin(self, part: Part[Any]) -> None:
         """Have the parts leave that are not to be in memory together with this one."""
@@ -58,24 +62,35 @@ class Part(Generic[T]):
 
     def get(self) -> T:
         """The part, in memory; others leave for it."""
-        if self._value is None:
-            self.turns.begin(self)
-            self._value = self._make()
-            self.turns.present.append(self)
-        return self._value
+        with self.turns.lock:
+            if self._value is None:
+                self.turns.begin(self)
+                self._value = self._make()
+                self.turns.present.append(self)
+            return self._value
+
+    @contextmanager
+    def held(self) -> Iterator[T]:
+        """The part, which stays in memory within the context: other threads wait for their turn."""
+        with self.turns.lock:
+            yield self.get()
 
     def leave(self) -> None:
         """Drop it."""
-        self._value = None
-        self.turns.present.remove(self)
-        self._dropped()
+        with self.turns.lock:
+            self._value = None
+            self.turns.present.remove(self)
+            self._dropped()
         gc.collect()  # modules refer to themselves in circles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 class InTurn:
-    """Stands for a part: every attribute is its own, asked for when its turn has come."""
+    """Stands for a part: every attribute is its own, asked for when its turn has come.
+
+    It has to stay whole for as long as somebody refers to it, because its turn may be over before its method is.
+    """
 
     def __init__(self, part: Part[Any]) -> None:
         self._part = part
@@ -100,8 +115,12 @@ class TowerInTurn(TextTower):
 
     @table.setter
     def table(self, rows: Tensor) -> None:
-        self._table = self._part.get().table = rows
-        self._keep_table(rows)
+        with self._part.held() as tower:
+            self._table = tower.table = rows
+            self._keep_table(rows)
+
+    def held(self) -> AbstractContextManager[TextTower]:
+        return self._part.held()
 
     @property
     def layers(self) -> Any:  # type: ignore[override]
@@ -116,13 +135,17 @@ class TowerInTurn(TextTower):
         return self._part.get().projection
 
     def encode(self, e: Tensor, eot: Tensor | None = None) -> Tensor:
-        return self._part.get().encode(e, eot)
+        with self._part.held() as tower:
+            return tower.encode(e, eot)
 
     def hidden(self, e: Tensor, layer: int) -> Tensor:
-        return self._part.get().hidden(e, layer)
+        with self._part.held() as tower:
+            return tower.hidden(e, layer)
 
     def prefix(self, e: Tensor) -> Any:
-        return self._part.get().prefix(e)
+        with self._part.held() as tower:
+            return tower.prefix(e)
 
     def encode_with_prefix(self, cache: Any, e: Tensor, eot: Tensor | None = None) -> Tensor:
-        return self._part.get().encode_with_prefix(cache, e, eot)
+        with self._part.held() as tower:
+            return tower.encode_with_prefix(cache, e, eot)

@@ -10,13 +10,16 @@ from clustering import (
     KMeans,
     MiniBatchKMeans,
     NearestNeighbors,
+    Shards,
     choose_k,
     distance_chunks,
     distances,
     estimate_bandwidth,
     kmeans_plusplus,
+    load,
+    save,
 )
-from kernels import nearest_centers
+from kernels import matmul, nearest_centers
 
 X = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
 SPARSE = X.to_sparse()
@@ -61,3 +64,20 @@ def test_products_take_dense_tensors_alone(function, x, sentence):
     for pair in ((x, x), (x, X), (X, x)):
         with pytest.raises(TypeError, match=f"points and centers must be .*{sentence}"):
             function(*pair)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"x", object()])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("'ks' parameter of choose_k must be", lambda value: choose_k(X, [value] if isinstance(value, bytes) else value)),
+        ("'path' parameter of save must be a path", lambda value: save(KMeans(2).fit(X), value)),
+        ("'path' parameter of load must be a path", load),
+        ("'source' parameter of Shards must be a path", Shards),
+        ("'source' parameter of Shards must be a path", lambda value: Shards([value])),
+        ("backend must be a name", lambda value: matmul(X.T, X, backend=[value])),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(name, call, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        call(value)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import torch
@@ -38,12 +41,49 @@ def test_another_default_dtype_or_device_changes_no_prompt(pictures, expected):
     assert kept == (torch.float64, "meta") and found.prompt == expected.prompt
 
 
-def test_an_error_leaves_what_was_set():
+@pytest.fixture
+def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_an_error_leaves_what_was_set(float64):
+    with pytest.raises(KeyError), usual_torch():
+        assert torch.get_default_dtype() == torch.float32
+        raise KeyError
+    assert torch.get_default_dtype() == torch.float64
+
+
+@pytest.mark.parametrize("last", ["the first to enter", "the second to enter"])
+def test_threads_that_overlap_compute_in_float32_and_the_last_puts_back_what_was_set(float64, last):
+    inside, other_left = Event(), Event()
+
+    def lasts() -> torch.dtype:
+        with usual_torch():
+            inside.set()
+            other_left.wait()
+            return torch.ones(1).dtype
+
+    with ThreadPoolExecutor(1) as pool:
+        if last == "the first to enter":
+            lasting = pool.submit(lasts)
+            inside.wait()
+            with usual_torch():
+                pass
+        else:
+            with usual_torch():
+                lasting = pool.submit(lasts)
+                inside.wait()
+        other_left.set()
+        assert lasting.result() == torch.float32
+    assert torch.get_default_dtype() == torch.float64
+
+
+def test_a_dtype_that_somebody_sets_meanwhile_stays():
     try:
-        with pytest.raises(KeyError), usual_torch():
-            assert torch.get_default_dtype() == torch.float32
-            raise KeyError
+        with usual_torch():
+            torch.set_default_dtype(torch.float64)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)

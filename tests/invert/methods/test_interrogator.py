@@ -64,6 +64,18 @@ def test_a_corpus_of_the_users_is_where_its_caption_comes_from(small_world, pict
     assert small_world.invert(pictures[0], method="interrogator-fast", corpus=own).prompt.startswith(own)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("each", [0, 1, 4])
+def test_tables_of_fewer_phrases_than_a_chain_is_long_are_used_up(inverter, pictures, mode, each):
+    whole = picturebook_labels()
+    few = LabelTables(**{field.name: getattr(whole, field.name)[:each] for field in fields(LabelTables)})
+    bundle = replace(inverter.bundle, labels=few, corpus=Corpus(("a fox", "two owls")))
+    prompt = Inverter(bundle).invert(pictures[0], method=name_of(mode, lite=True)).prompt
+    phrases = {phrase for field in fields(few) for phrase in getattr(few, field.name)} | {"a fox", "two owls"}
+    assert prompt == prompt.strip() and (each == 0 or set(prompt.split(", ")) & phrases)
+    assert len(prompt.split(", ")) == len(set(prompt.split(", ")))
+
+
 def test_the_lite_method_runs_fewer_positions_than_the_package(inverted):
     package, lite = inverted(0, "interrogator"), inverted(0, "interrogator-lite")
     assert lite.forward_tokens * 5 < package.forward_tokens
