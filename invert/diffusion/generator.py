@@ -77,6 +77,10 @@ class Generator:
             raise InputError(
                 f"{name!r} fills or changes a picture beside its prompt: give a pipeline that draws from a prompt alone"
             )
+        if None in self.text_encoders or len(self.text_encoders) != 1 + self.is_xl:
+            raise InputError(
+                f"{name!r} has not all the text encoders of its kind: give a base model, not one that refines pictures"
+            )
         self.name, self.config = name, config or GenerateConfig()
         self.pipeline.set_progress_bar_config(disable=True)  # of those that are handed in
         for part in (self.pipeline.unet, self.pipeline.vae, *self.text_encoders):

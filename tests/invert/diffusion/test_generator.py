@@ -55,7 +55,7 @@ def test_no_negative_prompt_is_what_the_pipeline_takes_for_none(pipeline_folders
     """SDXL's is a setting of its own: zeros, as it was trained, or the encoded empty prompt, as its refiner."""
     generator = Generator.load(str(pipeline_folders["SDXL"]), "cpu")
     generator.pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
-    drawn = dict(num_inference_steps=2, guidance_scale=3.0, output_type="pt")
+    drawn = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "pt"}
     for ours, theirs in [
         (generator.generate(["a fox"], (5,), FAST), {}),
         (generator.generate(generator.encode(["a fox"]), (5,), FAST), {}),
