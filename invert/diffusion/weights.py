@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from invert.errors import InputError
-from invert.models.checks import check_finite_tensors
+from invert.models.checks import check_finite_tensors, read_config
 
 HALF = "fp16"  # how diffusers marks files of half precision: diffusion_pytorch_model.fp16.safetensors
 ENDINGS = (".safetensors", ".bin")
@@ -22,7 +22,9 @@ SUMMED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # types 
 
 def variant_of(folder: Path) -> str | None:
     """Which of the files in a pipeline's folder are read: "fp16" where a part has no others, else None, the usual ones."""
-    files = [file for file in folder.glob("*/*") if file.suffix in ENDINGS]
+    index = folder / "model_index.json"
+    parts = read_config(str(folder), index) if index.is_file() else {}  # other folders beside are none of the pipeline's
+    files = [file for part in parts for file in (folder / part).glob("*") if file.suffix in ENDINGS]
     whole = {file.parent for file in files if not _is_half(file)}
     return HALF if any(file.parent not in whole for file in files) else None
 

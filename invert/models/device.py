@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from invert.errors import InputError
+from invert.silence import no_warnings
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -16,7 +17,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device(best_kind())
     try:
-        torch.zeros(1, device=device).item()  # on "meta" there is nothing to compute with
+        with no_warnings():  # about kinds of devices that are no more
+            torch.zeros(1, device=device).item()  # on "meta" there is nothing to compute with
     except Exception as error:  # torch's backends raise anything from RuntimeError to ModuleNotFoundError
         raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
     return torch.device(device)

@@ -83,8 +83,10 @@ def joined_names(name: str) -> list[str]:
 
 def _is_one(name: str) -> bool:
     """Whether a name with a "+" is one model's."""
-    path, file = Path(name.removeprefix("hf:")).expanduser(), Path(name.partition("/")[2])
-    return name in MODELS or _is(Path.exists, path) or any(_is(Path.is_file, f) for f in (file.expanduser(), Path("/") / file))
+    architecture, _, file = name.partition("/")
+    files = [] if "+" in architecture else [Path(file).expanduser(), Path("/") / file]
+    folder = Path(name.removeprefix("hf:")).expanduser()
+    return name in MODELS or _is(Path.exists, folder) or any(_is(Path.is_file, path) for path in files)
 
 
 def _load(name: str, at: Placement) -> Clip:

@@ -78,6 +78,8 @@ def test_the_text_encoder_of_another_family_is_looked_at_too(tmp_path: Path) -> 
 def test_a_folder_in_half_precision_alone_is_read(pipeline_folders: dict[str, Path], tmp_path: Path) -> None:
     whole = DiffusionPipeline.from_pretrained(pipeline_folders["SDXL"])
     whole.save_pretrained(tmp_path, variant="fp16")
+    shutil.copytree(tmp_path / "vae", folder_beside := pipeline_folders["SDXL"] / "vae_of_another", dirs_exist_ok=True)
+    assert folder_beside.is_dir()
     assert variant_of(tmp_path) == "fp16" and variant_of(pipeline_folders["SDXL"]) is None
     read, usual = (Generator.load(str(folder), "cpu") for folder in (tmp_path, pipeline_folders["SDXL"]))
     assert torch.equal(read.generate(["a fox"], steps=1), usual.generate(["a fox"], steps=1))
