@@ -252,6 +252,8 @@ def from_open_clip(
     if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", getattr(text, "text_eos_id", None)),):
         raise unsupported(name, "a CLIP whose text tower is pooled at a token that ends no prompt")
     size = model.visual.image_size
+    if isinstance(size, tuple | list) and len(set(size)) > 1:
+        raise unsupported(name, "a CLIP of pictures that are no squares")
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
         size[0] if isinstance(size, tuple | list) else size,

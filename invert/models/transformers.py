@@ -32,12 +32,11 @@ from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 from invert.models.turns import Placement
-from invert.models.weight_files import saved_by_transformers
+from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers
 
 AGAIN = "download the model again"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
-# The first that are there: whole, or in parts. Others beside, such as model.fp16.safetensors, are other weights.
-WEIGHTS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
+WEIGHTS = OF_TRANSFORMERS
 FILES = (
     ("weights", (("model*.safetensors",), ("pytorch_model*.bin",))),
     ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"), ("*.model",))),

@@ -20,6 +20,8 @@ from invert.models.torchscript import is_torchscript, tensors_of
 
 AGAIN = "download it again"
 ZIP = b"PK"  # how torch's files begin since version 1.6
+# Where transformers' weights are, in its order: whole, or in parts. Others beside, as model.fp16.safetensors, are other weights.
+OF_TRANSFORMERS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
 SHARDED = ("model.safetensors", "pytorch_model.bin")  # what transformers writes; beside a name's index lie its parts
 
 

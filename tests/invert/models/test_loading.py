@@ -332,6 +332,13 @@ def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None
         from_open_clip("mine", causal, transform, tokenizer=object())
 
 
+def test_a_model_of_oblong_pictures_is_refused() -> None:
+    shape = {"image_size": (32, 64), "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+    model = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg={"width": 16, "heads": 2, "layers": 1})
+    with pytest.raises(InputError, match="pictures that are no squares, which is not supported"):
+        from_open_clip("mine", model, open_clip.image_transform((32, 64), is_train=False))
+
+
 def test_the_libraries_logging_is_silent_in_this_context_alone(caplog: pytest.LogCaptureFixture) -> None:
     library, other = logging.getLogger("transformers.modeling_utils"), logging.getLogger("mine")
     library.parent.propagate, before = True, library.parent.propagate
