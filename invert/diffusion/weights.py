@@ -1,6 +1,7 @@
 """Whether a pipeline has all its weights, and numbers in all of them: the libraries fill up what is missing at random.
 
-Every part is looked up in its files once more, by name and without its numbers; only the names that are missing are asked for.
+A part of transformers is therefore looked up in its files once more, by name and without its numbers; one of diffusers has no
+numbers where its files have none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from invert.errors import InputError
 from invert.models.checks import check_finite_tensors, read_config
@@ -42,12 +44,13 @@ def check_complete(name: str, pipeline: Any, folder: Path) -> None:
 
 
 def _missing(module: Any, folder: Path) -> list[str]:
-    """Weights of a part that its files do not have."""
-    if not folder.is_dir() or not hasattr(type(module), "from_pretrained"):
+    """Weights of a part of transformers that its files do not have."""
+    if not folder.is_dir() or not isinstance(module, PreTrainedModel):
         return []
     variant = {"variant": HALF} if variant_of(folder.parent) and any(map(_is_half, folder.iterdir())) else {}
+    kind: Any = type(module)
     try:
-        _, found = type(module).from_pretrained(
+        _, found = kind.from_pretrained(
             str(folder), local_files_only=True, output_loading_info=True, device_map="meta", **variant
         )
     except Exception:  # the part itself was read: one that cannot be looked at in this way is taken as it is
