@@ -27,19 +27,15 @@ NEVER_READ = ("position_ids", "logit_bias")
 UNUSED = (*NEVER_READ, "attn_mask")
 
 
-class Misfit(InputError):
-    """The weights in the files are not those of the model."""
-
-
 class NotInParts(InputError):
     """A model that has to be read whole."""
 
 
 def check_no_others(name: str, stored: Iterable[str], known: Collection[str]) -> None:
-    """Misfit where weights are stored that the model has no place for, as layers beyond its last: without them it is another."""
+    """InputError where weights are stored that the model has no place for, as layers beyond its last: it would be another."""
     others = sorted(key for key in stored if key not in known and not key.endswith(UNUSED))
     if others:
-        raise Misfit(
+        raise InputError(
             f"the weights of {name!r} are of another architecture ({others[0]} has no place in it): give the one that they were "
             "trained in"
         )
@@ -91,7 +87,7 @@ class Checkpoint:
                 yield name, tensor.to(at.device, dtype, copy=True)
 
     def _damaged(self, key: str) -> InputError:
-        return Misfit(f"the weights of {self.name!r} are damaged or incomplete ({key}): download the model again")
+        return InputError(f"the weights of {self.name!r} are damaged or incomplete ({key}): download the model again")
 
 
 def state_of(file: Path) -> tuple[int, int, int]:
@@ -110,7 +106,7 @@ class PartialModel:
         """model: on the meta device. of_images: whether a parameter's name is one of the image tower's.
 
         Raises:
-            Misfit: the checkpoint holds weights that the model has no place for.
+            InputError: the checkpoint holds weights that the model has no place for.
         """
         self.model, self.checkpoint, self.at = model, checkpoint, at
         known = model.state_dict()
@@ -135,7 +131,7 @@ class PartialModel:
         try:
             self.model.load_state_dict(state, strict=False, assign=True)
         except RuntimeError as error:
-            raise Misfit(
+            raise InputError(
                 f"the weights of {self.checkpoint.name!r} are of another architecture: give the one that they were trained in"
             ) from error
         self.model.requires_grad_(False)
@@ -164,9 +160,8 @@ def read_clip(
     of_images: whether a parameter's name is one of the image tower's.
 
     Raises:
-        NotInParts: they are not all of what the model needs.
-        Misfit: they are of another architecture.
-        InputError: they are damaged or not finite.
+        NotInParts: the weights are not all of what the model needs.
+        InputError: they are damaged, not finite, or of another architecture.
     """
     restore_position_ids(model, at.device)
     known = model.state_dict().keys()
