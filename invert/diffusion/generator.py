@@ -36,7 +36,7 @@ class GenerateConfig:
 
     steps: int = 30  # of the scheduler
     guidance: float = 7.5  # classifier-free guidance; 1 switches it off
-    negative: str = ""  # what guidance moves away from
+    negative: str = ""  # what guidance moves away from; "": from what the pipeline itself takes for no prompt
     batch: int = 8  # images at once
     size: tuple[int, int] | None = None  # width and height in pixels; None: those that the U-Net was trained at
 
@@ -76,6 +76,10 @@ class Generator:
         if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:
             raise InputError(
                 f"{name!r} fills or changes a picture beside its prompt: give a pipeline that draws from a prompt alone"
+            )
+        if None in self.text_encoders or len(self.text_encoders) != 1 + self.is_xl:
+            raise InputError(
+                f"{name!r} has not all the text encoders of its kind: give a base model, not one that refines pictures"
             )
         self.name, self.config = name, config or GenerateConfig()
         self.pipeline.set_progress_bar_config(disable=True)  # of those that are handed in
@@ -250,7 +254,8 @@ class Generator:
         output = self.pipeline(
             prompt_embeds=chosen.hidden,
             **pooled,
-            negative_prompt=[settings.negative] * len(jobs) if settings.guidance > 1 else None,
+            # An empty one is not passed on: SDXL was trained with zeros in its place, not with the encoded "".
+            negative_prompt=[settings.negative] * len(jobs) if settings.negative and settings.guidance > 1 else None,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             generator=[torch.Generator().manual_seed(seed) for _, seed in jobs],

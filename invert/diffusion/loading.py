@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging as of_diffusers
 from transformers.utils import logging as of_transformers
 
+from invert.diffusion.weights import check_complete, check_finite, variant_of
 from invert.errors import InputError
 from invert.models.hub import is_offline, quiet
 from invert.silence import no_warnings
@@ -28,22 +29,27 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
         dtype: None for that which such weights are published for: half precision on a GPU, else float32.
 
     Raises:
-        InputError: it cannot be read or reached, is of another kind, or a package that it needs is not installed.
+        InputError: it cannot be read or reached, its weights are incomplete or not finite, it is of another kind, or a package
+            that it needs is not installed.
     """
-    local = Path(name).is_dir()
-    files_only = local or is_offline()
+    folder = Path(name).expanduser()
+    local = folder.is_dir()
+    files_only, given = local or is_offline(), str(folder) if local else name
+    variant = {"variant": variant_of(folder)} if local and variant_of(folder) else {}
     try:
         with quiet(), no_progress_bars(), no_warnings():  # the last: about what diffusers and torch will rename one day
             from diffusers import AutoPipelineForText2Image  # with it come all pipelines, a slow import
 
-            dtype = dtype or default_dtype(kind_of(name, files_only), device)
-            pipeline = AutoPipelineForText2Image.from_pretrained(name, torch_dtype=dtype, local_files_only=files_only)
+            dtype = dtype or default_dtype(kind_of(given, files_only), device)
+            options = {"torch_dtype": dtype, "local_files_only": files_only, **variant}
+            pipeline = AutoPipelineForText2Image.from_pretrained(given, **options)
+            folder = folder if local else Path(DiffusionPipeline.download(name, local_files_only=True))
     except ImportError as error:
         first = str(error).strip().partition("\n")[0]
         raise InputError(f"the generator {name!r} needs a package that is not installed: {first}") from error
     except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
         if str(error).startswith(UNLINKED):
-            raise other_kind(name, kind_of(name, files_only)) from error
+            raise other_kind(name, kind_of(given, files_only)) from error
         problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
         raise InputError(
             f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
@@ -55,7 +61,11 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    return pipeline.to(device)
+    with quiet(), no_progress_bars(), no_warnings():
+        check_complete(name, pipeline, folder)
+    pipeline = pipeline.to(device)
+    check_finite(name, pipeline)  # where the weights are summed fastest
+    return pipeline
 
 
 def other_kind(name: str, kind: str) -> InputError:

@@ -22,6 +22,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 from invert.diffusion.drawing import Drawn, TextToImage, to_pil
 from invert.diffusion.options import DrawingOptions
 from invert.models.clip import Clip
+from invert.models.turns import InTurn
 from invert.result import GeneratedImage, Result, Token
 
 if TYPE_CHECKING:
@@ -148,17 +149,34 @@ class RoundTrip:
             return found
 
         try:
-            # Whatever draws, it takes texts; the generator that alone reads soft prompts takes them as well.
-            for drawn in self.generator.draw(cast("Sequence[str]", prompts), self.seeds, self.options):
-                if pending and (len(pending) == COMPARED_AT_ONCE or pending[0].image.shape != drawn.image.shape):
+            for some, some_seeds in self._requests(prompts):
+                for drawn in self.generator.draw(some, some_seeds, self.options):
+                    if pending and (len(pending) == COMPARED_AT_ONCE or pending[0].image.shape != drawn.image.shape):
+                        yield from rate()
+                    pending.append(drawn)
+                if pending:
                     yield from rate()
-                pending.append(drawn)
         except (Exception, KeyboardInterrupt):
             if pending:
                 yield from rate()
             raise
-        if pending:
-            yield from rate()
+
+    def _requests(self, prompts: Sequence[str] | Conditioning) -> Iterator[tuple[Sequence[str], tuple[int, ...]]]:
+        """Prompts and seeds that are drawn in one go.
+
+        All of them; where the generator takes turns in memory with the judge no more than are compared at once, because a
+        generator that has not drawn to the end cannot leave.
+        """
+        # Whatever draws, it takes texts; the generator that alone reads soft prompts takes them as well.
+        if not isinstance(self.generator, InTurn):
+            yield cast("Sequence[str]", prompts), self.seeds
+            return
+        n_prompts = max(COMPARED_AT_ONCE // len(self.seeds), 1)
+        for first in range(0, len(prompts), n_prompts):
+            indices = range(len(prompts))[first : first + n_prompts]
+            some = [prompts[i] for i in indices] if isinstance(prompts, Sequence) else prompts.select(torch.tensor(indices))
+            for i in range(0, len(self.seeds), COMPARED_AT_ONCE):
+                yield cast("Sequence[str]", some), self.seeds[i : i + COMPARED_AT_ONCE]
 
     def report_problems(self, images: Sequence[GeneratedImage]) -> None:
         """A note where images show nothing."""

@@ -11,9 +11,9 @@ import torch
 from invert.errors import InputError
 from invert.models.checks import check_finite, read_config
 from invert.models.hub import Repository, quiet
+from invert.models.weight_files import OF_TRANSFORMERS
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # configuration, tokenizer, image processor, chat template
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there
 AGAIN = "download it again"
 
 
@@ -30,7 +30,7 @@ def folder_of(name: str, parameter: str) -> Path:
         raise InputError(f"`{parameter}` {name!r} is no folder: give one that transformers saved, or hf:NAME")
     repository = Repository(name, name.removeprefix("hf:"))
     repository.fetch(SMALL_FILES)
-    for pattern in WEIGHTS:  # in one format only
+    for pattern in OF_TRANSFORMERS:  # in one format only
         fetched = repository.fetch((*SMALL_FILES, pattern))
         if any(fetched.glob(pattern)):
             return fetched

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from invert.errors import InputError
@@ -96,6 +97,21 @@ def check_vocabulary(name: str, encoded: Sequence[list[int]], vocabulary: int, r
         raise InputError(f"the tokenizer of {name!r} has no vocabulary (it reads different prompts alike): {GIVE_OWN}")
     if max(*first, *second) >= rows:
         raise InputError(f"the tokenizer of {name!r} writes tokens that the model does not have: {GIVE_OWN}")
+
+
+def check_size(name: str, preprocess: Callable[[Image.Image], Tensor], side: int) -> None:
+    """Whether an image processor makes of a picture what the image tower reads, side × side pixels.
+
+    Raises:
+        InputError: it does not.
+    """
+    shape = tuple(preprocess(Image.new("RGB", (2 * side, side + 1))).shape)
+    if shape != (3, side, side):
+        made = f"{shape[-1]} × {shape[-2]}" if len(shape) == 3 else str(shape)
+        raise InputError(
+            f"the image processor of {name!r} makes pictures of {made}, but the model reads {side} × {side}: set the size in "
+            "preprocessor_config.json"
+        )
 
 
 @torch.no_grad()

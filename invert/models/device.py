@@ -6,6 +6,7 @@ import torch
 
 from invert.errors import InputError
 from invert.given import wrong
+from invert.silence import no_warnings
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -17,11 +18,12 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device(best_kind())
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
+        with no_warnings():  # about kinds of devices that are no more
+            torch.zeros(1, device=device).item()  # on "meta" there is nothing to compute with
     except TypeError as error:
         raise wrong("device", device, "the name of a device") from error
+    except Exception as error:  # torch's backends raise anything from RuntimeError to ModuleNotFoundError
+        raise InputError(f'the device {str(device)!r} cannot be used here: try `device="cpu"`') from error
     return torch.device(device)
 
 

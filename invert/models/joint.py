@@ -36,6 +36,7 @@ def join(parts: Sequence[Clip], weights: Sequence[float] | None = None) -> Joint
     """
     check_weights(weights, len(parts))
     check_same_tokens(parts)
+    check_square_images(parts)
     given = [1.0] * len(parts) if weights is None else list(weights)
     roots = [math.sqrt(weight / sum(given)) for weight in given]
     return JointClip(parts, roots)
@@ -63,6 +64,17 @@ def check_same_tokens(parts: Sequence[Clip]) -> None:
             raise InputError(
                 f"the models {first.name!r} and {other.name!r} read text as different tokens: join CLIPs that share CLIP's "
                 "own vocabulary, such as ViT-L-14/openai+ViT-bigG-14/laion2b_s39b_b160k"
+            )
+
+
+def check_square_images(parts: Sequence[Clip]) -> None:
+    """InputError where a model reads pictures otherwise than as pixels of one square, which is all that is joined."""
+    for part in parts:
+        side = part.image_size
+        if part.preprocess(Image.new("RGB", (side, side))).shape != (3, side, side):
+            raise InputError(
+                f"the model {part.name!r} reads pictures as patches of their own shape, which cannot be joined: give a model of "
+                "square pictures in its place"
             )
 
 

@@ -65,7 +65,7 @@ def load_clip(
 
 def _joined(name: str, weights: Sequence[float] | None, at: Placement) -> Clip:
     """One model, or several as one."""
-    names = joined_names(ALIASES.get(name, name))
+    names = joined_names(name)
     if len(names) == 1 and weights is None:
         return _load(names[0], at)
     from invert.models.joint import check_weights, join
@@ -75,12 +75,22 @@ def _joined(name: str, weights: Sequence[float] | None, at: Placement) -> Clip:
 
 
 def joined_names(name: str) -> list[str]:
-    """The models that a name joins by "+"; the name itself where it is one model's, or one file's."""
-    path = Path(name.removeprefix("hf:")).expanduser()
-    file = Path(name.partition("/")[2]).expanduser()
-    if "+" not in name or name in MODELS or _is(Path.exists, path) or _is(Path.is_file, file):
-        return [name]
-    return name.split("+")
+    """The models that a name joins by "+"; a "+" in the name of a file, a folder or a model joins nothing."""
+    names, pieces = [], name.split("+")
+    while pieces:
+        n_pieces = next((n for n in range(len(pieces), 1, -1) if _is_one("+".join(pieces[:n]))), 1)
+        one = "+".join(pieces[:n_pieces])
+        names += ALIASES[one].split("+") if one in ALIASES else [one]
+        del pieces[:n_pieces]
+    return names
+
+
+def _is_one(name: str) -> bool:
+    """Whether a name with a "+" is one model's."""
+    architecture, _, file = name.partition("/")
+    files = [] if "+" in architecture else [Path(file).expanduser(), Path("/") / file]
+    folder = Path(name.removeprefix("hf:")).expanduser()
+    return name in MODELS or _is(Path.exists, folder) or any(_is(Path.is_file, path) for path in files)
 
 
 def _load(name: str, at: Placement) -> Clip:
@@ -116,12 +126,22 @@ def _load_folder(name: str, folder: Path, at: Placement) -> Clip:
     from invert.models import open_clip, transformers
 
     if (folder / open_clip.CONFIG).is_file():
-        ours = (folder / "config.json").is_file() and any(any(folder.glob(pattern)) for pattern in transformers.WEIGHTS)
-        if not ours:
+        weights = any(any(folder.glob(pattern)) for pattern in transformers.WEIGHTS)
+        if not (weights and (folder / "config.json").is_file() and _is_known_kind(name, folder)):
             return open_clip.load_folder(name, folder, at)
     if (folder / "config.json").is_file():
         return transformers.load_transformers(name, folder, at)
     raise InputError(f"the folder {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")
+
+
+def _is_known_kind(name: str, folder: Path) -> bool:
+    """Whether the configuration is that of a model of transformers; other libraries' files have this name too."""
+    from invert.models.transformers import check_kind
+
+    try:
+        return bool(check_kind(name, folder))
+    except InputError:
+        return False
 
 
 def _load_from_hub(name: str, repository: str, at: Placement) -> Clip:
@@ -131,13 +151,14 @@ def _load_from_hub(name: str, repository: str, at: Placement) -> Clip:
 
     files = Repository(name, repository)
     folder = files.fetch(transformers.SMALL_FILES)
-    if (folder / "config.json").is_file():
-        transformers.check_kind(name, folder)
-        fetch_first(files, transformers.WEIGHTS)
-        return transformers.load_transformers(name, folder, at)
-    if (folder / open_clip.CONFIG).is_file():
+    of_transformers, of_open_clip = ((folder / config).is_file() for config in ("config.json", open_clip.CONFIG))
+    if of_open_clip and not (of_transformers and _is_known_kind(name, folder)):
         fetch_first(files, open_clip.WEIGHTS)
-        return open_clip.load_folder(name, folder, at)
-    if files.offline:
+    elif of_transformers:
+        transformers.check_kind(name, folder)
+        fetch_first(files, transformers.WEIGHTS + (open_clip.WEIGHTS if of_open_clip else ()))
+    elif files.offline:
         raise files.unreachable()
-    raise InputError(f"the model {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")
+    else:
+        raise InputError(f"the model {name!r} holds no config.json or {open_clip.CONFIG}: give {NAMES}")
+    return _load_folder(name, folder, at)

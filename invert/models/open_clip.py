@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,22 +33,26 @@ from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
 from invert.models.open_clip_kinds import AT_END, unsupported_kind, unsupported_tower
-from invert.models.partial import Checkpoint, read_clip
+from invert.models.open_clip_settings import CONFIG, of_checkpoint, of_tag
+from invert.models.partial import Checkpoint, NotInParts, read_clip
 from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 from invert.models.turns import Placement
+from invert.models.weight_files import WholeFile
+from invert.silence import no_warnings
 
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the first that is there
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.txt")  # files that hold a vocabulary, one is enough
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
+PREFERRED = (
+    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
 IN_FOLDER = tuple((pattern,) for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt"))  # what open_clip looks for
-# open_clip's name for a setting of a tag → its factory's.
-PREPROCESSING = {
-    "mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation", "resize_mode": "image_resize_mode",
-}  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 
 def load_named(name: str, at: Placement) -> Clip:
@@ -63,7 +68,7 @@ def load_named(name: str, at: Placement) -> Clip:
         file = next((path for path in (Path(tag).expanduser(), Path("/" + tag)) if path.is_file()), None)
         if file is not None:
             tokenizer = load_tokenizer(name, config["text_cfg"], None)
-            return _create(name, architecture, tokenizer, at, pretrained=str(file))
+            return _create(name, architecture, tokenizer, at, pretrained=str(file), **of_checkpoint(name, architecture, file))
         if tag in open_clip.list_pretrained_tags_by_model(architecture):
             return _load_tag(name, architecture, tag, at)
         if tag.endswith(CHECKPOINT_ENDINGS):
@@ -90,10 +95,8 @@ def load_folder(name: str, folder: Path, at: Placement) -> Clip:
 
 def _load_tag(name: str, architecture: str, tag: str, at: Placement) -> Clip:
     settings = open_clip.pretrained.get_pretrained_cfg(architecture, tag)
-    options = {theirs: settings[key] for key, theirs in PREPROCESSING.items() if key in settings}
-    options["force_quick_gelu"] = bool(settings.get("quick_gelu"))  # trained with OpenAI's approximate GELU
     tokenizer = load_tokenizer(name, (open_clip.get_model_config(architecture) or {})["text_cfg"], None)
-    return _create(name, architecture, tokenizer, at, pretrained=str(_checkpoint(name, settings)), **options)
+    return _create(name, architecture, tokenizer, at, pretrained=str(_checkpoint(name, settings)), **of_tag(settings))
 
 
 def _checkpoint(name: str, settings: dict[str, Any]) -> Path:
@@ -118,17 +121,22 @@ def _create(name: str, model_name: str, tokenizer: Any, at: Placement, **options
     """
     try:
         return _read(name, model_name, tokenizer, at, **options)
-    except InputError:
-        if at.turns is not None:
-            raise
+    except InputError as error:
+        obstacle = error
+    if at.turns is not None and not isinstance(obstacle, NotInParts):
+        raise obstacle
     try:
-        with quiet():
+        with quiet(), no_warnings():
             model, preprocess = open_clip.create_model_from_pretrained(model_name, **options)
     except Exception as error:  # the libraries raise anything from OSError to KeyError here
+        if not isinstance(obstacle, NotInParts | WholeFile):
+            raise obstacle from error
         raise InputError(
-            f"the weights of {name!r} cannot be read: the file is damaged or of another architecture "
-            "(OpenAI's own weights want an architecture that ends in -quickgelu)"
+            f"the weights of {name!r} cannot be read: their file, or the configuration beside it, is damaged or of another "
+            "architecture"
         ) from error
+    if at.turns is not None:
+        log.warning("the model %r stays in memory whole: its towers cannot be built one without the other", name)
     return from_open_clip(name, model.to(at.device, at.dtype), preprocess, tokenizer=tokenizer)
 
 
@@ -136,6 +144,7 @@ def _read(name: str, model_name: str, tokenizer: Any, at: Placement, pretrained:
     """A model that is built without weights and reads each of them once: all of them now, or a tower at its turn.
 
     Raises:
+        NotInParts: it cannot be built without its weights.
         InputError: its file is damaged, of another architecture, or cannot be read a tensor at a time.
     """
     file = Path(pretrained) if pretrained else checkpoint_in(Path(model_name.removeprefix("local-dir:")))
@@ -143,7 +152,7 @@ def _read(name: str, model_name: str, tokenizer: Any, at: Placement, pretrained:
         with quiet(), torch.device("meta"):
             model, _, preprocess = open_clip.create_model_and_transforms(model_name, load_weights=False, device="meta", **options)
     except Exception as error:  # image towers of other libraries compute with their tables while they are built
-        raise InputError(f"the model {name!r} cannot be built without its weights: leave out `low_memory`") from error
+        raise NotInParts(f"the model {name!r} cannot be built without its weights: leave out `low_memory`") from error
 
     def renamed(stored: Iterable[str]) -> dict[str, str]:
         """Stored names → the module's: older files of models with a text tower of their own name it otherwise."""
@@ -157,8 +166,8 @@ def _read(name: str, model_name: str, tokenizer: Any, at: Placement, pretrained:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """The weights in a folder: those that open_clip writes, else the first of another name."""
-    named = [folder / file for file in WEIGHTS if (folder / file).is_file()]
+    """The weights in a folder that open_clip reads: of the names that it prefers, else the first of another name."""
+    named = [folder / file for file in PREFERRED if (folder / file).is_file()]
     return (named or [file for (pattern,) in IN_FOLDER for file in sorted(folder.glob(pattern))])[0]
 
 
@@ -184,22 +193,29 @@ def load_tokenizer(name: str, text: dict[str, Any], folder: Path | None) -> Any:
     Raises:
         InputError: its files cannot be reached or read.
     """
-    context, options = text.get("context_length", 77), dict(text.get("tokenizer_kwargs", {}))
-    repository = text.get("hf_tokenizer_name")
-    if not repository:
-        return open_clip.tokenizer.SimpleTokenizer(context_length=context, **options)
+    options: dict[str, Any] = {"context_length": text.get("context_length", 77)}
+    make: Callable[..., Any] = open_clip.tokenizer.SimpleTokenizer
+    if text.get("hf_tokenizer_name"):
+        folder = _tokenizer_files(name, text["hf_tokenizer_name"], folder)
+        make = partial(open_clip.tokenizer.HFTokenizer, str(folder))
+        options |= {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
+    given = text.get("tokenizer_kwargs") or {}
+    try:
+        with quiet():
+            return make(**options, **given)
+    except Exception as error:  # anything that transformers and tokenizers raise
+        named = f", or its settings {given} (`tokenizer_kwargs`) are none of open_clip's" if given else ""
+        raise InputError(f"the tokenizer of {name!r} is damaged or incomplete{named}: download it again") from error
+
+
+def _tokenizer_files(name: str, repository: str, folder: Path | None) -> Path:
+    """The folder with the files of a tokenizer of transformers."""
     if folder is None:
         folder = Repository(name, repository, "tokenizer").fetch(TOKENIZER_FILES)
     else:
         check_files(name, folder, [("tokenizer", tuple((file,) for file in TOKENIZERS))])
-    if text.get("tokenizer_mode"):
-        options["tokenizer_mode"] = text["tokenizer_mode"]
     check_sentencepiece(name, folder)
-    try:
-        with quiet():
-            return open_clip.tokenizer.HFTokenizer(str(folder), context_length=context, **options)
-    except Exception as error:  # anything that transformers and tokenizers raise
-        raise InputError(f"the tokenizer of {name!r} is damaged or incomplete: download it again") from error
+    return folder
 
 
 def from_open_clip(
@@ -241,6 +257,8 @@ def from_open_clip(
     if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", getattr(text, "text_eos_id", None)),):
         raise unsupported(name, "a CLIP whose text tower is pooled at a token that ends no prompt")
     size = model.visual.image_size
+    if isinstance(size, tuple | list) and len(set(size)) > 1:
+        raise unsupported(name, "a CLIP of pictures that are no squares")
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
         size[0] if isinstance(size, tuple | list) else size,
@@ -259,7 +277,7 @@ def _byte_pairs(name: str, bpe: Any, context: int, rows: int, pads: bool) -> Tok
     start_id, end_id = bpe.sot_token_id, bpe.eot_token_id
     check_tokenizer(name, [bpe.encode(sample) for sample in SAMPLES], len(bpe.decoder), rows, start_id, end_id)
     padding = (0, context) if pads else None
-    return BytePairTokenizer(bpe.encode, bpe.decode, lambda token: bpe.decoder[token], start_id, end_id, padding)
+    return BytePairTokenizer(bpe.encode, bpe.decode, bpe.decoder.get, start_id, end_id, padding)
 
 
 def _subwords(name: str, wrapped: Any, context: int, rows: int, pads: bool) -> Tokenizer:

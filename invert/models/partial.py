@@ -6,13 +6,11 @@ take turns in memory (`invert.models.turns`). No weight is ever in memory twice,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from invert.errors import InputError
@@ -20,9 +18,27 @@ from invert.models.checks import check_finite_tensors
 from invert.models.clip import Clip, chunks
 from invert.models.tower import TextTower
 from invert.models.turns import IMAGES, TEXT, Part, Placement, TowerInTurn, Turns
+from invert.models.weight_files import mapped
 
 TOGETHER = 32  # tensors that are read while one mapping of the file is open
 TABLE = "token_embedding.weight"
+# Tensors without an effect on latents, which files have or lack as the library's version was.
+NEVER_READ = ("position_ids", "logit_bias")
+UNUSED = (*NEVER_READ, "attn_mask")
+
+
+class NotInParts(InputError):
+    """A model that has to be read whole."""
+
+
+def check_no_others(name: str, stored: Iterable[str], known: Collection[str]) -> None:
+    """InputError where weights are stored that the model has no place for, as layers beyond its last: it would be another."""
+    others = sorted(key for key in stored if key not in known and not key.endswith(UNUSED))
+    if others:
+        raise InputError(
+            f"the weights of {name!r} are of another architecture ({others[0]} has no place in it): give the one that they were "
+            "trained in"
+        )
 
 
 class Checkpoint:
@@ -45,7 +61,7 @@ class Checkpoint:
         self.where: dict[str, tuple[Path, str]] = {}
         self.states = {file: state_of(file) for file in files}
         for file in files:
-            stored = list(self._mapped(file))
+            stored = list(mapped(self.name, file))
             names = dict(zip(stored, stored, strict=True)) if renamed is None else renamed(stored)
             self.where |= {names[key]: (file, key) for key in stored if key in names}
 
@@ -63,29 +79,12 @@ class Checkpoint:
         if missing:
             raise self._damaged(missing[0])
         for part in chunks(sorted(wanted, key=lambda name: self.where[name]), TOGETHER):
-            opened = {file: self._mapped(file) for file in {self.where[name][0] for name in part}}
+            opened = {file: mapped(self.name, file) for file in {self.where[name][0] for name in part}}
             for name in part:
                 file, key = self.where[name]
                 tensor = opened[file][key]()
                 dtype = at.dtype if tensor.is_floating_point() else tensor.dtype
                 yield name, tensor.to(at.device, dtype, copy=True)
-
-    def _mapped(self, file: Path) -> dict[str, Callable[[], Tensor]]:
-        """Each tensor's name in a file with what reads it; the file is mapped as long as one of them lives."""
-        try:
-            if file.suffix == ".safetensors":
-                opened = safe_open(file, framework="pt")
-                return {key: partial(opened.get_tensor, key) for key in opened.keys()}  # noqa: SIM118
-            state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
-        except Exception as error:  # anything that safetensors, zipfile and pickle raise
-            raise InputError(
-                f"the weights of {self.name!r} cannot be read a part at a time ({file.name}): leave out `low_memory`, or save "
-                "them as safetensors"
-            ) from error
-        state = state.get("state_dict", state)
-        return {
-            key.removeprefix("module."): partial(_as_it_is, value) for key, value in state.items() if isinstance(value, Tensor)
-        }
 
     def _damaged(self, key: str) -> InputError:
         return InputError(f"the weights of {self.name!r} are damaged or incomplete ({key}): download the model again")
@@ -104,9 +103,15 @@ class PartialModel:
     """A module whose parameters are there only for the part that is being used."""
 
     def __init__(self, model: nn.Module, checkpoint: Checkpoint, at: Placement, of_images: Callable[[str], bool]) -> None:
-        """model: on the meta device. of_images: whether a parameter's name is one of the image tower's."""
+        """model: on the meta device. of_images: whether a parameter's name is one of the image tower's.
+
+        Raises:
+            InputError: the checkpoint holds weights that the model has no place for.
+        """
         self.model, self.checkpoint, self.at = model, checkpoint, at
-        names = [name for name in model.state_dict() if not name.endswith("position_ids")]
+        known = model.state_dict()
+        check_no_others(checkpoint.name, checkpoint.where, known)
+        names = [name for name in known if not name.endswith(NEVER_READ)]
         self.images = [name for name in names if of_images(name)]
         self.text = [name for name in names if not of_images(name)]
         self.kept: dict[str, Tensor] = {}  # parameters that stay in memory
@@ -155,12 +160,13 @@ def read_clip(
     of_images: whether a parameter's name is one of the image tower's.
 
     Raises:
-        InputError: the weights are damaged, not finite, of another architecture, or not all of what the model needs.
+        NotInParts: the weights are not all of what the model needs.
+        InputError: they are damaged, not finite, or of another architecture.
     """
     restore_position_ids(model, at.device)
     known = model.state_dict().keys()
     if any(buffer.is_meta and of_images(key) and key not in known for key, buffer in model.named_buffers()):
-        raise InputError(f"the image tower of {checkpoint.name!r} has tables that no file holds: leave out `low_memory`")
+        raise NotInParts(f"the image tower of {checkpoint.name!r} has tables that no file holds: leave out `low_memory`")
     split = PartialModel(model, checkpoint, at, of_images)
     if at.turns is not None:
         return clip_in_turns(split, at.turns, adapt)
@@ -204,7 +210,3 @@ def clip_in_turns(split: PartialModel, turns: Turns, adapt: Callable[[], Clip]) 
 
     clip.tower, clip.visual = tower, encoded
     return clip
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor

@@ -53,7 +53,7 @@ class SubwordTokenizer:
         return self.tokenizer.decode(ids)
 
     def text(self, token: int) -> str:
-        return self.tokenizer.convert_ids_to_tokens(token).lstrip(MARKS).removeprefix(CONTINUES)
+        return (self.tokenizer.convert_ids_to_tokens(token) or "").lstrip(MARKS).removeprefix(CONTINUES)
 
     def whole_word(self, token: int) -> str | None:
         return self._whole_words.get(token)

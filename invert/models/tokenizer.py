@@ -83,7 +83,8 @@ class BytePairTokenizer:
     Attributes:
         encoder: text → ids, without special tokens.
         decoder: ids → text.
-        raw: id → the token as the vocabulary writes it, "fox</w>".
+        raw: id → the token as the vocabulary writes it, "fox</w>"; None where no token has the id, as in rows that only
+            fill a table up to a round number.
         start_id: start-of-text.
         end_id: end-of-text.
         padding: the token and the length that rows are padded to, where the tower reads the padding.
@@ -91,7 +92,7 @@ class BytePairTokenizer:
 
     encoder: Callable[[str], list[int]]
     decoder: Callable[[list[int]], str]
-    raw: Callable[[int], str]
+    raw: Callable[[int], str | None]
     start_id: int
     end_id: int
     padding: tuple[int, int] | None = None
@@ -112,8 +113,8 @@ class BytePairTokenizer:
         return self.decoder(ids)
 
     def text(self, token: int) -> str:
-        return self.raw(token).removesuffix(END_OF_WORD)
+        return (self.raw(token) or "").removesuffix(END_OF_WORD)
 
     def whole_word(self, token: int) -> str | None:
-        raw = self.raw(token)
+        raw = self.raw(token) or ""
         return raw.removesuffix(END_OF_WORD) if raw.endswith(END_OF_WORD) else None

@@ -17,6 +17,7 @@ from invert.models.checks import (
     check_files,
     check_finite,
     check_sentencepiece,
+    check_size,
     check_tokenizer,
     check_vocabulary,
     read_config,
@@ -26,15 +27,16 @@ from invert.models.clip import Clip
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.naflex import NaflexImages
-from invert.models.partial import Checkpoint, read_clip
+from invert.models.partial import Checkpoint, check_no_others, read_clip
 from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 from invert.models.turns import Placement
+from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers
 
 AGAIN = "download the model again"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the first that is there
+WEIGHTS = OF_TRANSFORMERS
 FILES = (
     ("weights", (("model*.safetensors",), ("pytorch_model*.bin",))),
     ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"), ("*.model",))),
@@ -64,21 +66,28 @@ def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
     model_class, tokenizer_class, processor_class = (getattr(transformers, of, None) for of in CLASSES[kind])
     if model_class is None:
         raise InputError(f"the installed transformers knows no {CLASSES[kind][0]}, which {name!r} is: install a newer version")
+    files = saved_by_transformers(name, folder)
     tokenizer = _read(name, "tokenizer", tokenizer_class, folder)
     if at.turns is not None:
-        return _in_turns(name, folder, at, model_class, tokenizer, _read(name, "image processor", processor_class, folder))
+        processor = _read(name, "image processor", processor_class, folder)
+        return _in_turns(name, folder, files, at, model_class, tokenizer, processor)
     model, loading = _read(name, "weights", model_class, folder, output_loading_info=True)
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
+    check_no_others(name, loading["unexpected_keys"], ())  # transformers would leave them out
     processor = _read(name, "image processor", processor_class, folder)
     return from_transformers(name, model.to(at.device, at.dtype), tokenizer, processor)
 
 
-def _in_turns(name: str, folder: Path, at: Placement, model_class: Any, tokenizer: Any, processor: Any) -> Clip:
+def _in_turns(
+    name: str, folder: Path, files: list[Path], at: Placement, model_class: Any, tokenizer: Any, processor: Any
+) -> Clip:
     """The model with one tower in memory at a time; its weights are read when they are needed."""
-    with quiet(), torch.device("meta"):
-        model = model_class(model_class.config_class.from_pretrained(str(folder)))
-    files = next(found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern))))
+    try:
+        with quiet(), torch.device("meta"):
+            model = model_class(model_class.config_class.from_pretrained(str(folder)))
+    except Exception as error:  # anything that a setting of the wrong type or size ends in
+        raise InputError(f"config.json of the model {name!r} is damaged: {AGAIN}") from error
     adapt = partial(from_transformers, name, model, tokenizer, processor)
     of_images = ("vision_model.", "visual_projection.")
     return read_clip(model, Checkpoint(name, files), at, adapt, lambda key: key.startswith(of_images))
@@ -107,7 +116,7 @@ def check_kind(name: str, folder: Path) -> str:
         raise InputError(f"config.json of the model {name!r} names no `model_type`: {AGAIN}")
     if str(kind).removesuffix("_text_model").removesuffix("_vision_model") != str(kind):
         raise unsupported(name, f"one tower of a model alone (model type {kind!r})")
-    if kind not in CLASSES:
+    if not isinstance(kind, str) or kind not in CLASSES:
         raise unsupported(name, f"of model type {kind!r}")
     return kind
 
@@ -133,7 +142,7 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     adapted = (_byte_pairs if kind == "clip" else _subwords)(name, tokenizer, tower)
     if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
         raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
-    visual, preprocess, normalize, size = _images(model, kind, processor)
+    visual, preprocess, normalize, size = _images(name, model, kind, processor)
     scale, fits = float(model.logit_scale.detach().float().exp()), kind not in BIDIRECTIONAL
     return Clip(name, tower, visual, preprocess, normalize, adapted, size, scale, fits_as_clip=fits)
 
@@ -175,7 +184,7 @@ def _subwords(name: str, tokenizer: Any, tower: TextTower) -> Tokenizer:
 Images = tuple[Callable[[Tensor], Tensor], Callable[[Any], Tensor], Callable[[Tensor], Tensor], int]
 
 
-def _images(model: Any, kind: str, processor: Any) -> Images:
+def _images(name: str, model: Any, kind: str, processor: Any) -> Images:
     """The image side: pixels → latents, picture → normalized pixels, pixels → normalized ones, and their side."""
     vision = model.vision_model
     if kind == "siglip2":
@@ -183,11 +192,17 @@ def _images(model: Any, kind: str, processor: Any) -> Images:
         return naflex.encode, naflex.preprocess, naflex.normalize, naflex.image_size
     project = getattr(model, "visual_projection", torch.nn.Identity())
     mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    size = model.config.vision_config.image_size
+
+    def preprocess(image: Any) -> Tensor:
+        return processor(images=image, return_tensors="pt")["pixel_values"][0]
+
+    check_size(name, preprocess, size)
     return (
         lambda pixels: project(vision(pixel_values=pixels).pooler_output),
-        lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
+        preprocess,
         lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        model.config.vision_config.image_size,
+        size,
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
+from PIL import Image
+from transformers import CLIPModel
 
 from invert.bundle import ModelBundle, generic_bundle, imagenet_phrases, load_bundle
 from invert.errors import InputError
+from invert.inverter import Inverter
 from invert.lexicon import ENGLISH_FUNCTION_WORDS
 from invert.models.loading import load_clip
 from invert.picturebook import bundle as picturebook_world
@@ -17,6 +21,7 @@ from invert.picturebook.world import draw_scenes
 from invert.prior.class_ngram import ClassNgramPrior
 from invert.prior.uniform import UniformPrior
 from invert.registry import BUNDLES
+from tests.invert.conftest import saved_folder
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,28 @@ def test_the_generic_bundle_offers_whole_lower_case_words_of_one_token(generic):
     assert all(len(word.ids) == 1 for word in generic.lexicon.words)
     special = {*generic.clip.frame.before, *generic.clip.frame.after}
     assert not special & set(generic.token_index.token_ids.tolist())
+
+
+@pytest.mark.parametrize("library", ["transformers", "open_clip"])
+def test_rows_that_only_fill_the_table_are_no_words(library, generic, transformers_clip, tmp_path, monkeypatch):
+    """Tables are often filled up to a multiple of 64 rows."""
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path / "cache"))
+    if library == "transformers":
+        folder = shutil.copytree(transformers_clip.name, tmp_path / "padded")
+        model = CLIPModel.from_pretrained(folder)
+        table = model.text_model.embeddings.token_embedding.weight.data
+        more = torch.cat([table, torch.ones(64, table.shape[1])])
+        model.text_model.embeddings.token_embedding = torch.nn.Embedding.from_pretrained(more)
+        model.config.text_config.vocab_size = len(more)
+        model.save_pretrained(folder)
+    else:
+        _, folder = saved_folder(tmp_path, width=16, heads=2, layers=1, quick_gelu=False, vocab=49408 + 64)
+    bundle = generic_bundle(load_clip(str(folder), "cpu"))
+    assert len(bundle.clip.token_embeddings) == 49408 + 64
+    assert bundle.lexicon.words == generic.lexicon.words
+    for method in ("random", "pez"):
+        found = Inverter(bundle).invert(Image.new("RGB", (32, 32), "red"), method=method, budget=2000, restarts=1, tokens=3)
+        assert found.prompt
 
 
 def test_it_knows_nothing_of_picturebooks_grammar(generic):

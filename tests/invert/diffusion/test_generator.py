@@ -44,10 +44,26 @@ def test_every_prompt_is_drawn_with_every_seed(generator: Generator) -> None:
 def test_an_image_is_what_the_pipeline_itself_draws(generator: Generator) -> None:
     ours = generator.generate(["a fox"], seeds=(5,), config=FAST)[0, 0]
     theirs = generator.pipeline(
-        "a fox", num_inference_steps=2, guidance_scale=3.0, negative_prompt="",
+        "a fox", num_inference_steps=2, guidance_scale=3.0,
         generator=torch.Generator().manual_seed(5), output_type="pt",
     ).images[0]  # fmt: skip
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_no_negative_prompt_is_what_the_pipeline_takes_for_none(pipeline_folders: dict[str, Path], zeros: bool) -> None:
+    """SDXL's is a setting of its own: zeros, as it was trained, or the encoded empty prompt, as its refiner."""
+    generator = Generator.load(str(pipeline_folders["SDXL"]), "cpu")
+    generator.pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    drawn = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "pt"}
+    for ours, theirs in [
+        (generator.generate(["a fox"], (5,), FAST), {}),
+        (generator.generate(generator.encode(["a fox"]), (5,), FAST), {}),
+        (generator.generate(generator.encode_embeddings(table_rows(generator, "a fox")), (5,), FAST), {}),
+        (generator.generate(["a fox"], (5,), FAST, negative="an owl"), {"negative_prompt": "an owl"}),
+    ]:
+        own = generator.pipeline("a fox", generator=torch.Generator().manual_seed(5), **drawn, **theirs).images[0]
+        torch.testing.assert_close(ours[0, 0], own, atol=1e-5, rtol=0)
 
 
 def test_a_seed_draws_the_same_image_whatever_it_is_batched_with(generator: Generator) -> None:

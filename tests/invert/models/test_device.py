@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from invert.errors import InputError
 from invert.models.device import pick_device
 
 
@@ -18,3 +19,9 @@ def test_cuda_comes_before_mps_and_mps_before_the_cpu(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device(None) == torch.device(wanted)
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["meta", "hpu", "mkldnn", "", "of another world"])
+def test_a_device_that_computes_nothing_here_is_one_sentence(device: str) -> None:
+    with pytest.raises(InputError, match="cannot be used here"):
+        pick_device(device)

@@ -142,6 +142,12 @@ def test_models_that_read_other_tokens_are_refused(parts) -> None:
         join([random_toy(), parts[0].clip])
 
 
+def test_pictures_that_are_no_squares_are_refused(family_of) -> None:
+    square, naflex = (family_of(family).folder for family in ("SigLIP 2", "SigLIP 2 NaFlex"))
+    with pytest.raises(InputError, match="reads pictures as patches of their own shape, which cannot be joined"):
+        load_clip(f"{square}+{naflex}", device="cpu")
+
+
 def random_toy() -> Clip:
     model = random_open_clip(width=16, heads=2, layers=1, quick_gelu=True, vocab=64)
     return from_open_clip("toy", model, open_clip.image_transform(32, is_train=False), tokenizer=ToyTokenizer())
@@ -165,3 +171,6 @@ def test_a_plus_joins_names_unless_it_is_part_of_a_files(tmp_path: Path) -> None
     assert joined_names(str(tmp_path / "a+b")) == [str(tmp_path / "a+b")]
     assert joined_names(f"ViT-B-32/{tmp_path}/a+b.pt") == [f"ViT-B-32/{tmp_path}/a+b.pt"]
     assert joined_names("picturebook+picturebook-judge") == ["picturebook", "picturebook-judge"]
+    assert joined_names("sdxl+picturebook") == [*ALIASES["sdxl"].split("+"), "picturebook"]
+    both = joined_names(f"{tmp_path}/a+b+picturebook+ViT-B-32{tmp_path}/a+b.pt")  # the last without its root's slash
+    assert both == [f"{tmp_path}/a+b", "picturebook", f"ViT-B-32{tmp_path}/a+b.pt"]

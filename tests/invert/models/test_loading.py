@@ -19,6 +19,8 @@ from invert.models.loading import load_clip
 from invert.models.open_clip import from_open_clip
 from invert.models.open_clip_kinds import unsupported_kind
 from invert.models.transformers import from_transformers
+from invert.models.turns import Turns
+from tests.invert.conftest import saved_folder
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -128,6 +130,7 @@ def test_a_tower_alone_is_no_model() -> None:
         "bert",
         "clip_text_model",
         7,
+        ["clip"],
     ],
 )
 def test_every_other_model_type_is_named(copied: Path, kind: object) -> None:
@@ -242,6 +245,55 @@ def test_weights_that_are_not_finite_are_refused(copied: Path, value: float) -> 
     assert "not finite, in text_projection.weight" in refusal(copied)
 
 
+@pytest.mark.parametrize("turns", [None, Turns()])
+def test_layers_that_the_configuration_does_not_have_are_refused(copied: Path, turns: Turns | None) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 2  # of three
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"of another architecture \(text_model\.encoder\.layers\.2\."):
+        load_clip(str(copied), "cpu", turns=turns)
+
+
+def test_position_ids_of_older_versions_are_no_other_architecture(copied: Path, transformers_clip) -> None:
+    edited_weights(copied, lambda state: state.update({"text_model.embeddings.position_ids": torch.arange(77)[None]}))
+    for turns in (None, Turns()):
+        found = load_clip(str(copied), "cpu", turns=turns).encode_text(["a fox"])
+        torch.testing.assert_close(found, transformers_clip.clip.encode_text(["a fox"]))
+
+
+@pytest.mark.parametrize("size", [48, 16])
+def test_an_image_processor_of_another_size_is_one_sentence(copied: Path, size: int) -> None:
+    from transformers import CLIPImageProcessor
+
+    CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size}).save_pretrained(copied)
+    assert f"makes pictures of {size} × {size}, but the model reads 32 × 32" in refusal(copied)
+
+
+@pytest.mark.parametrize("options", [3, {"foo": 1}, {"clean": "foo"}])
+def test_settings_of_a_tokenizer_that_open_clip_does_not_know_are_one_sentence(tmp_path: Path, options: object) -> None:
+    _, folder = saved_folder(tmp_path, width=16, heads=2, layers=1, quick_gelu=False)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = options
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert "(`tokenizer_kwargs`) are none of open_clip's" in refusal(folder)
+
+
+OTHERS_CONFIG = {"transformers": None, "another library's": '{"architecture": "vit"}', "no JSON": "{"}
+
+
+@pytest.mark.parametrize("kind", OTHERS_CONFIG)
+def test_a_repository_that_open_clip_published_loads_whatever_config_lies_beside(
+    kind: str, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = saved_folder(tmp_path, width=16, heads=2, layers=1, quick_gelu=False)
+    (folder / "config.json").write_text(OTHERS_CONFIG[kind] or (copied / "config.json").read_text())
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: folder)
+    monkeypatch.setattr(hub, "is_offline", lambda: True)
+    wanted = model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a fox"]), normalize=True)
+    for name in ("hf:me/published", str(folder)):
+        torch.testing.assert_close(load_clip(name, "cpu").encode_text(["a fox"]), wanted, atol=1e-5, rtol=0)
+
+
 def test_a_damaged_open_clip_folder_is_one_sentence(tmp_path: Path) -> None:
     config = tmp_path / "open_clip_config.json"
     text = {"vocab_size": 64, "width": 16, "heads": 2, "layers": 1, "context_length": 8}
@@ -278,6 +330,13 @@ def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None
     causal = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg=text)
     with pytest.raises(InputError, match="the tokenizer object, which is not supported"):
         from_open_clip("mine", causal, transform, tokenizer=object())
+
+
+def test_a_model_of_oblong_pictures_is_refused() -> None:
+    shape = {"image_size": (32, 64), "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+    model = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg={"width": 16, "heads": 2, "layers": 1})
+    with pytest.raises(InputError, match="pictures that are no squares, which is not supported"):
+        from_open_clip("mine", model, open_clip.image_transform((32, 64), is_train=False))
 
 
 def test_the_libraries_logging_is_silent_in_this_context_alone(caplog: pytest.LogCaptureFixture) -> None:

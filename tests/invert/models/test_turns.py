@@ -177,3 +177,51 @@ def test_weights_that_change_between_two_turns_are_refused(small: Path, tmp_path
     (tmp_path / "other").replace(file)
     with pytest.raises(InputError, match="have changed while they were in use"):  # else its towers were two models'
         clip.encode_image([picture])
+
+
+def test_no_other_weights_are_read_than_the_whole_model_has(transformers_clip, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(transformers_clip.name, tmp_path / "model"))
+    state = load_file(folder / "model.safetensors")
+    for other in ("model_ema.safetensors", "model.fp16.safetensors", "model-00001-of-00001.safetensors"):
+        save_file({name: 2 * tensor for name, tensor in state.items()}, folder / other, metadata={"format": "pt"})
+    for whole in (True, False):
+        if not whole:  # in parts, which an index names
+            (folder / "model.safetensors").unlink()
+            names = sorted(state)
+            parts = {f"part-{i}.safetensors": names[i::2] for i in range(2)}
+            for part, own in parts.items():
+                save_file({name: state[name] for name in own}, folder / part, metadata={"format": "pt"})
+            index = {"metadata": {}, "weight_map": {name: part for part, own in parts.items() for name in own}}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        clip = load_clip(str(folder), "cpu", turns=Turns())
+        torch.testing.assert_close(clip.encode_text(PROMPTS), transformers_clip.clip.encode_text(PROMPTS))
+    for turns in (None, Turns()):
+        (folder / "part-1.safetensors").unlink(missing_ok=True)
+        with pytest.raises(InputError, match=r"incomplete \(part-1\.safetensors is missing\)"):
+            load_clip(str(folder), "cpu", turns=turns)
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("PE-Core-T-16-384", 384), ("swin_base_patch4_window7_224", 224)])
+def test_a_model_that_cannot_be_built_a_tower_at_a_time_stays_whole_and_says_so(
+    architecture: str, size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = open_clip.get_model_config(architecture) or {}
+    config["text_cfg"].update(width=16, heads=2, layers=1)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, architecture, config)
+    torch.manual_seed(0)  # open_clip takes no generator
+    model = open_clip.create_model(architecture).eval()
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors")
+    clip = load_clip(f"{architecture}/{tmp_path}/model.safetensors", "cpu", turns=Turns())
+    assert "stays in memory whole" in caplog.text
+    pixels = torch.rand(1, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(clip.encode_preprocessed(pixels), model.encode_image(pixels, normalize=True))
+
+
+def test_a_damaged_configuration_is_one_sentence(transformers_clip, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(transformers_clip.name, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    for text in ([], {"hidden_size": "x"}):
+        (folder / "config.json").write_text(json.dumps(config | {"text_config": text}))
+        with pytest.raises(InputError, match=r"config\.json of the model .* is damaged"):
+            load_clip(str(folder), "cpu", turns=Turns())

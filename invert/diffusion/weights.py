@@ -1,0 +1,69 @@
+"""Whether a pipeline has all its weights, and numbers in all of them: the libraries fill up what is missing at random.
+
+A part of transformers is therefore looked up in its files once more, by name and without its numbers; one of diffusers has no
+numbers where its files have none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from invert.errors import InputError
+from invert.models.checks import check_finite_tensors, read_config
+
+HALF = "fp16"  # how diffusers marks files of half precision: diffusion_pytorch_model.fp16.safetensors
+ENDINGS = (".safetensors", ".bin")
+AGAIN = "download it again"
+SUMMED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # types that torch sums; not those of 8 bits
+
+
+def variant_of(folder: Path) -> str | None:
+    """Which of the files in a pipeline's folder are read: "fp16" where a part has no others, else None, the usual ones."""
+    index = folder / "model_index.json"
+    parts = read_config(str(folder), index) if index.is_file() else {}  # other folders beside are none of the pipeline's
+    files = [file for part in parts for file in (folder / part).glob("*") if file.suffix in ENDINGS]
+    whole = {file.parent for file in files if not _is_half(file)}
+    return HALF if any(file.parent not in whole for file in files) else None
+
+
+def _is_half(file: Path) -> bool:
+    return f".{HALF}" in file.name
+
+
+def check_complete(name: str, pipeline: Any, folder: Path) -> None:
+    """InputError where a part lacks a weight: diffusers leaves it without numbers, transformers makes some up."""
+    for part, module in _modules(pipeline):
+        missing = [key for key, value in module.state_dict().items() if value.is_meta] or _missing(module, folder / part)
+        if missing:
+            raise InputError(f"the weights of the generator {name!r} are incomplete ({part}: {min(missing)}): {AGAIN}")
+
+
+def _missing(module: Any, folder: Path) -> list[str]:
+    """Weights of a part of transformers that its files do not have."""
+    if not folder.is_dir() or not isinstance(module, PreTrainedModel):
+        return []
+    variant = {"variant": HALF} if variant_of(folder.parent) and any(map(_is_half, folder.iterdir())) else {}
+    kind: Any = type(module)
+    try:
+        _, found = kind.from_pretrained(
+            str(folder), local_files_only=True, output_loading_info=True, device_map="meta", **variant
+        )
+    except Exception:  # the part itself was read: one that cannot be looked at in this way is taken as it is
+        return []
+    return list(found["missing_keys"])
+
+
+def check_finite(name: str, pipeline: Any) -> None:
+    """InputError where a weight is no finite number: every image would be black."""
+    for part, module in _modules(pipeline):
+        state = {f"{part}: {key}": value for key, value in module.state_dict().items() if value.dtype in SUMMED}
+        check_finite_tensors(name, state)
+
+
+def _modules(pipeline: Any) -> list[tuple[str, Any]]:
+    return [(part, module) for part, module in pipeline.components.items() if isinstance(module, nn.Module)]
