@@ -107,7 +107,7 @@ def sidecar_caption(source: Any) -> str:
     path = str(source) if isinstance(source, str | Path) else str(getattr(source, "filename", "") or "")
     if not path or is_address(path):
         raise InputError("`caption` sidecar reads the text beside a picture's file: give a path, or another `caption`")
-    for name in (os.path.splitext(path)[0] + ".txt", path + ".txt"):
+    for name in sidecar_names(path):
         try:
             with open(name, "rb") as file:
                 text = file.read(MAX_SIDECAR).decode()
@@ -122,6 +122,11 @@ def sidecar_caption(source: Any) -> str:
         return text
     log.warning("%s has no caption beside it: the search starts without one", shown(path))
     return ""
+
+
+def sidecar_names(path: str) -> tuple[str, str]:
+    """Where the text beside a picture may lie; the first that is there is read."""
+    return os.path.splitext(path)[0] + ".txt", path + ".txt"
 
 
 def sentences(caption: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
+from invert.cli.inputs import inputs_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import (
     Options,
@@ -79,7 +80,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
         return BAD_INPUT
     groups = [paths] if options.together else [[path] for path in paths]
     check_outputs(options, len(groups))
-    outputs.check_paths(paths)
+    outputs.check_paths(inputs_of(options, paths))
     check_stdout()
 
     from invert.cli.loading import prepare

@@ -1,0 +1,85 @@
+"""No output is written over what a run reads, and no value that was given is dropped without a word."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from invert.cli.inputs import Input, files_in
+from invert.cli.outputs import is_somebody_elses, what_is_lost
+
+READ = {
+    "the corpus": (["--corpus", "a.txt"], "the --corpus"),
+    "the phrases": (["--analyze", "--phrases", "a.txt"], "the --phrases"),
+    "a negative": (["--negative", "a.txt"], "the --negative"),
+    "an example image": (["--target", "gap", "--gap-images", "a.txt"], "one of the --gap-images,"),
+}
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A file of the user's, a.txt in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.txt"
+    path.write_text("a red fox\n")
+    return path
+
+
+@pytest.mark.parametrize(("words", "what"), READ.values(), ids=READ)
+def test_a_report_does_not_take_the_place_of_what_is_read(run, pictures, text, words, what):
+    done = run(pictures[0], *words, "--report", "a.txt")
+    assert done.status == 2 and f"--report would overwrite {what} a.txt" in done.err and len(done.sentences) == 1
+    assert text.read_text() == "a red fox\n"
+
+
+@pytest.mark.parametrize("output", ["--report", "--trace", "--embedding"])
+def test_every_output_is_compared_also_through_links(run, pictures, text, output):
+    os.link(text, "hard.txt")
+    os.symlink(text, "soft.txt")
+    for path in ("a.txt", "hard.txt", "soft.txt"):
+        done = run(pictures[0], "--corpus", "a.txt", output, path)
+        assert done.status == 2 and "would overwrite the --corpus" in done.err
+    assert text.read_text() == "a red fox\n"
+
+
+def test_a_text_to_shorten_has_a_corpus_that_stays(run, text):
+    done = run("--text", "a fox", "--corpus", "a.txt", "--report", "a.txt")
+    assert done.status == 2 and "would overwrite the --corpus a.txt" in done.err
+
+
+def test_files_of_folders_stay(run, pictures, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "colors.txt").write_text("teal\n")
+    done = run(pictures[0], "--analyze", "--phrases", lists, "--report", lists / "colors.txt")
+    assert done.status == 2 and "would overwrite the --phrases" in done.err and (lists / "colors.txt").read_text() == "teal\n"
+    for words in (["--caption", lists], ["--model", f"picturebook+{lists}"]):
+        done = run(pictures[0], *words, "--report", lists / "colors.txt")
+        assert done.status == 2 and f"would overwrite a file of the {words[0]}," in done.err
+    assert list(files_in(str(lists), {".png"})) == []
+
+
+def test_the_caption_beside_a_picture_stays(run, pictures):
+    beside = pictures[0].with_suffix(".txt")
+    beside.write_text("a fox")
+    done = run(pictures[0], "--caption", "sidecar", "--report", beside)
+    assert done.status == 2 and "would overwrite the caption" in done.err and beside.read_text() == "a fox"
+
+
+def test_a_trace_calls_a_text_no_picture(run, pictures, text):
+    done = run(pictures[0], "--trace", "a.txt")
+    assert done.status == 2 and "--trace would overwrite a file that is no curve, a.txt" in done.err
+
+
+def test_a_new_file_loses_nothing(tmp_path, pictures):
+    assert what_is_lost("trace", str(tmp_path / "new.png"), [Input(str(pictures[0]), "the picture")]) is None
+    (tmp_path / "empty.png").touch()
+    assert not is_somebody_elses(str(tmp_path / "empty.png"))
+
+
+def test_a_run_leaves_the_corpus_as_it_is(command, pictures):
+    corpus = pictures[0].with_suffix(".txt")
+    corpus.write_text("a red fox\n")
+    done = command("run", pictures[0].parent, "--sidecar", "--existing", "overwrite", "--corpus", corpus)
+    assert done.status == 2 and "--sidecar would change the --corpus" in done.err and corpus.read_text() == "a red fox\n"
