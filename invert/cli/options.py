@@ -15,6 +15,7 @@ import typer
 
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
+from invert.cli.repeated import OnceEach, as_lists, default_of, joined
 from invert.config import ANALYSIS_TOP, CORPUS_MODES, InvertConfig, PolishConfig, SoftConfig
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
@@ -193,19 +194,22 @@ def parser(run: Callable[[Any], int], options_type: type = Options, summary: str
 
     def command(**values: object) -> None:
         try:
-            status = run(options_type(**values))
+            status = run(options_type(**joined(values, defaults)))
         except KeyboardInterrupt as error:
             raise Interrupted from error
         raise typer.Exit(status)
 
     command.__doc__ = summary
-    hints = get_type_hints(options_type, include_extras=True)
-    signature = inspect.signature(options_type).parameters.values()
+    hints = as_lists(get_type_hints(options_type, include_extras=True))
+    defaults = {field.name: field.default for field in fields(options_type)}
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in signature]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default_of(name, default), annotation=hints[name])
+            for name, default in defaults.items()
+        ]
     )
     command.__annotations__ = hints
-    app.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog)(command)
+    app.command(cls=OnceEach, context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog)(command)
     return app
 
 

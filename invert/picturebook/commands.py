@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from PIL import Image
 
+from invert.cli.repeated import OnceEach
 from invert.cli.terminal import complain, say
 from invert.errors import InputError
 from invert.escape import escaped
@@ -56,7 +57,7 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def draw(
     description: Annotated[str, typer.Argument(help="A scene in words: a fox above a red umbrella on a blue background.")],
     path: Annotated[str, typer.Argument(help="The image file to write, for example out.png.")],
@@ -66,7 +67,7 @@ def draw(
     raise typer.Exit(draw_scene(description, path, seed))
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def objects() -> None:
     """Print the names of picturebook's objects."""
     raise typer.Exit(print_objects())

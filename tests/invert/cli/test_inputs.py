@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 
+from invert.cli.encode import EncodeOptions
+from invert.cli.failures import UsageError
+from invert.cli.flags import RENAMED
 from invert.cli.inputs import Input, files_in
+from invert.cli.options import Options, parser
 from invert.cli.outputs import is_somebody_elses, what_is_lost
+from invert.cli.repeated import JOINED
+from invert.cli.run import RunOptions
+from invert.cli.serve import ServeOptions
+from invert.cli.shards import ShardOptions
+from invert.errors import InputError
+from invert.methods.settings import parse_settings
 
 READ = {
     "the corpus": (["--corpus", "a.txt"], "the --corpus"),
@@ -83,3 +96,59 @@ def test_a_run_leaves_the_corpus_as_it_is(command, pictures):
     corpus.write_text("a red fox\n")
     done = command("run", pictures[0].parent, "--sidecar", "--existing", "overwrite", "--corpus", corpus)
     assert done.status == 2 and "--sidecar would change the --corpus" in done.err and corpus.read_text() == "a red fox\n"
+
+
+@pytest.fixture
+def read():
+    """read(dataclass of options, words) → the options that were read."""
+
+    def options(options_type, *words):
+        found = []
+        app = parser(lambda values: found.append(values) or 0, options_type)
+        with contextlib.suppress(typer.Exit):
+            app(list(words), standalone_mode=False)
+        return found[0]
+
+    return options
+
+
+def test_lists_are_joined(read):
+    options = read(Options, "a.png", "--ban", "fox", "--ban", "owl,cat", "--must-include", "a", "--must-include", "b")
+    assert options.ban == "fox,owl,cat" and options.must_include == "a,b" and options.compare is None
+    assert read(Options, "a.png", "--compare", "pez", "--compare", "gcg").compare == "pez,gcg"
+    assert read(RunOptions, "a", "--formats", "jsonl", "--formats", "csv").formats == "jsonl,csv"
+
+
+def test_what_is_not_given_has_its_default(read):
+    for options_type in (Options, RunOptions, ShardOptions, EncodeOptions, ServeOptions):
+        assert read(options_type) == options_type()
+
+
+def once(options_type):
+    """The options of a command that are given once, with a word that each takes; those that are not a list and no flag."""
+    hints = get_type_hints(options_type)
+    for name, hint in hints.items():
+        kinds = get_args(hint) or (hint,)
+        if bool not in kinds and not any(get_origin(kind) is list for kind in kinds) and name not in JOINED:
+            yield RENAMED.get(name, f"--{name.replace('_', '-')}")
+
+
+@pytest.mark.parametrize("options_type", [Options, RunOptions, ShardOptions, EncodeOptions, ServeOptions])
+def test_every_other_option_is_given_once(options_type):
+    names = list(once(options_type))
+    assert len(names) > 5
+    for name in names:
+        with pytest.raises(UsageError, match=f"{name} is given twice: give it once"):
+            parser(lambda _: 0, options_type)([name, "1", name, "2"], standalone_mode=False)
+
+
+def test_twice_is_one_sentence(run, pictures):
+    done = run(pictures[0], "--corpus", "a.txt", "--corpus=b.txt")
+    assert done.status == 2 and done.sentences == ["invert: --corpus is given twice: give it once"]
+    assert run(pictures[0], "--json", "--json").status == 0
+    assert run("--seed", "1", "--seed", "2", "--help").status == 0
+
+
+def test_a_setting_is_given_once():
+    with pytest.raises(InputError, match="`pez.lr` is set twice: set it once"):
+        parse_settings(["pez.lr=0.2", "pez.lr=0.3"])
