@@ -150,5 +150,5 @@ def test_twice_is_one_sentence(run, pictures):
 
 
 def test_a_setting_is_given_once():
-    with pytest.raises(InputError, match="`pez.lr` is set twice: set it once"):
+    with pytest.raises(InputError, match=r"`pez.lr` is set twice: set it once"):
         parse_settings(["pez.lr=0.2", "pez.lr=0.3"])
