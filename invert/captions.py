@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from invert.caption_files import SIDECAR, sidecar_names
 from invert.errors import InputError
 from invert.images.addresses import is_address, shown
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Captioner = Callable[[Sequence[Image.Image]], list[str]]
-SIDECAR = "sidecar"  # the captioner that reads NAME.txt beside the picture
 MAX_SENTENCES = 6  # of a caption, that a search starts from
 MAX_SIDECAR = 1 << 16  # bytes
 
@@ -122,11 +122,6 @@ def sidecar_caption(source: Any) -> str:
         return text
     log.warning("%s has no caption beside it: the search starts without one", shown(path))
     return ""
-
-
-def sidecar_names(path: str) -> tuple[str, str]:
-    """Where the text beside a picture may lie; the first that is there is read."""
-    return os.path.splitext(path)[0] + ".txt", path + ".txt"
 
 
 def sentences(caption: str) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from invert.batch.sources import walk
-from invert.captions import SIDECAR, sidecar_names
+from invert.caption_files import SIDECAR, sidecar_names
 from invert.cli.options import Options
-from invert.images import ENDINGS, looks_like_image
+from invert.images.formats import ENDINGS
 from invert.phrase_file import phrase_files
 
 MODELS = ("model", "generator", "language", "caption", "judge")  # options that may name a folder of weights
@@ -29,6 +29,8 @@ class Input(NamedTuple):
 
 def inputs_of(options: Options, pictures: Sequence[str]) -> Iterator[Input]:
     """What the options name, and the pictures: files that are on this machine."""
+    from invert.images import looks_like_image  # with it come decoders of pictures, a slow import
+
     for path in pictures:
         yield Input(path, "the picture")
         if options.caption == SIDECAR:

@@ -19,8 +19,8 @@ class OnceEach(TyperCommand):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer may carry its own click
         words = list(args)
-        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[arg-type]  # help ends here
-        order = self.make_parser(ctx).parse_args(args=words)[2]  # type: ignore[arg-type]
+        rest: list[str] = super().parse_args(ctx, args)  # help ends here
+        order = self.make_parser(ctx).parse_args(args=words)[2]
         for option in order:
             takes_one = not getattr(option, "multiple", True) and not getattr(option, "is_flag", False)
             if takes_one and order.count(option) > 1:

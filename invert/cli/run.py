@@ -15,7 +15,7 @@ from invert import __version__
 from invert.batch.outputs import FORMATS, check_formats
 from invert.batch.sidecars import EXISTING, Sidecars
 from invert.batch.tiers import TierPlan
-from invert.captions import sidecar_names
+from invert.caption_files import sidecar_names
 from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
 from invert.cli.file_states import states_of

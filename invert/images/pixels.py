@@ -2,7 +2,7 @@
 
 Unsigned integers are read by the range of their type, or by the one that a TIFF declares (MaxSampleValue, 12 bits).
 Floats and 32-bit integers have no customary range: theirs is the smallest of 1 (floats only), 255, 65,535 and 2³¹ − 1
-(2³² − 1 where they are unsigned) that 99 % of the finite samples exceed by no more than twice, so that no single sample darkens a picture.
+(2³² − 1 unsigned) that 99 % of the finite samples exceed by no more than twice, so that no single sample darkens a picture.
 Transparency is laid on white before anything is scaled.
 """
 
@@ -29,8 +29,9 @@ class Layout:
     """What the header says of the samples and the decoded picture does not.
 
     full: the largest value that a sample may have, None where it is to be told from the values.
-    unsigned: 32-bit integers that Pillow reads as signed. inverted: 0 is white. key: the transparent value or color, in the units of the decoded picture.
+    inverted: 0 is white. key: the transparent value or color, in the units of the decoded picture.
     deep_key: the transparent color of a picture whose lower bytes Pillow drops; low: those bytes.
+    unsigned: 32-bit integers that Pillow reads as signed ones.
     """
 
     full: float | None = None
