@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from kernels.arrays import upcast_16bit
+from kernels.jit import cached_njit
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
 VECTOR_BYTES = 64 if WIDE else 32
@@ -153,7 +154,7 @@ def _compiled(name: str) -> Callable[..., None]:
     flat, pair = types.Array(numba.from_dtype(np.dtype(name)), 1, "C"), types.UniTuple(types.intp, 2)
     signature = types.void(flat, pair, flat, pair, flat, pair, types.intp, types.intp, types.intp)
     # Not fastmath: it assumes that no number is infinite or missing, and the tiles need no more than "contract".
-    compiled: Callable[..., None] = njit(signature, parallel=True, cache=True)(_blocked)
+    compiled: Callable[..., None] = cached_njit(signature, parallel=True)(_blocked)
     return compiled
 
 
