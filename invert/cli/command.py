@@ -26,7 +26,7 @@ from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
-from invert.cli.unused import check_alone, check_followed, check_outputs, check_text
+from invert.cli.unused import check_alone, check_followed, check_outputs, check_text, note_embedded
 from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
@@ -82,6 +82,7 @@ def run(options: Options, interrupts: Interrupts) -> int:
     check_outputs(options, len(groups))
     outputs.check_paths(inputs_of(options, paths))
     check_stdout()
+    note_embedded(options, options.embedded)
 
     from invert.cli.loading import prepare
 

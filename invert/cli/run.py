@@ -22,7 +22,7 @@ from invert.cli.file_states import states_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, check_embedded, listed, parser
 from invert.cli.terminal import complain
-from invert.cli.unused import check_followed
+from invert.cli.unused import check_followed, note_embedded
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.extras import require
@@ -135,6 +135,7 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
     check_followed(options, (options.method,))
     config, plan = config_of(options, options.top), TierPlan(options.search_below, options.search_share)
     plan.check(config)
+    note_embedded(options, options.embedded)
     return config, plan
 
 

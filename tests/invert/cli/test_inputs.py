@@ -8,12 +8,13 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import typer
+from PIL import Image
 
 from invert.cli.encode import EncodeOptions
 from invert.cli.failures import UsageError
 from invert.cli.flags import RENAMED
 from invert.cli.inputs import Input, files_in
-from invert.cli.options import Options, parser
+from invert.cli.options import LEAST_GAP_IMAGES, Options, parser
 from invert.cli.outputs import is_somebody_elses, what_is_lost
 from invert.cli.repeated import JOINED
 from invert.cli.run import RunOptions
@@ -26,7 +27,6 @@ READ = {
     "the corpus": (["--corpus", "a.txt"], "the --corpus"),
     "the phrases": (["--analyze", "--phrases", "a.txt"], "the --phrases"),
     "a negative": (["--negative", "a.txt"], "the --negative"),
-    "an example image": (["--target", "gap", "--gap-images", "a.txt"], "one of the --gap-images,"),
 }
 
 
@@ -71,6 +71,22 @@ def test_files_of_folders_stay(run, pictures, tmp_path):
         done = run(pictures[0], *words, "--report", lists / "colors.txt")
         assert done.status == 2 and f"would overwrite a file of the {words[0]}," in done.err
     assert list(files_in(str(lists), {".png"})) == []
+
+
+def test_example_images_stay(run, pictures, tmp_path):
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    for i in range(LEAST_GAP_IMAGES):
+        Image.new("RGB", (9, 9), (i, i, i)).save(examples / f"{i}.png")
+    done = run(pictures[0], "--target", "gap", "--gap-images", examples, "--trace", examples / "3.png")
+    assert done.status == 2 and "--trace would overwrite one of the --gap-images," in done.err
+
+
+@pytest.mark.parametrize(("path", "count"), [("11.png", "one picture"), (".", "4 pictures")])
+def test_few_examples_measure_no_gap(run, pictures, monkeypatch, path, count):
+    monkeypatch.chdir(pictures[0].parent)
+    done = run(pictures[0], "--target", "gap", "--gap-images", path)
+    assert done.status == 2 and f"--gap-images {path} is {count}, whose" in done.err and "folder of 8 or more" in done.err
 
 
 def test_the_caption_beside_a_picture_stays(run, pictures):
