@@ -48,7 +48,12 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
 
     image, understood = drawn(description, seed)
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    try:
+        image.save(buffer, kind)
+    except (OSError, ValueError, KeyError) as error:  # kinds that Pillow writes in black and white alone, or not without help
+        raise InputError(
+            f"cannot write {path}: pictures in color are not written as {kind}; give a path that ends in .png"
+        ) from error
     write_output(path, buffer.getvalue())
     print(escaped(understood), file=sys.stderr)
     return 0
