@@ -73,8 +73,11 @@ def match_features(estimator: Any, n_features: int, reset: bool) -> None:
 def native(x: Any) -> Any:
     """Arrays of foreign byte order in this machine's, in the same dtype; anything else as it is.
 
-    Raises ValueError for text, which NumPy would turn into numbers where it looks like some.
+    Raises ValueError for text, which NumPy would turn into numbers where it looks like some, and for masked points, whose
+    masks would go without a word.
     """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError("some of the points are masked, and masks are not followed: fill them, or leave their rows out")
     first = x
     while isinstance(first, list | tuple) and first:
         first = first[0]

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from clustering import cpu
 from clustering.lloyd import LloydPass, Totals
 from clustering.simd_tile import TILE, lower_two_scores
+from kernels.jit import cached_njit
 
 GROUP = TILE.centers
 BLOCK_BYTES = 1 << 20  # of points compared with their centers at a time: they stay in the cache
@@ -57,7 +57,7 @@ class PendingTile(NamedTuple):
     nearest: np.ndarray  # (lanes,) int32, the center with the best score
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@cached_njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def distance_to(x, row, centers, k):  # type: ignore[no-untyped-def]
     """Distance of a point to a center."""
     squares = x.dtype.type(0)
@@ -66,7 +66,7 @@ def distance_to(x, row, centers, k):  # type: ignore[no-untyped-def]
     return np.sqrt(squares)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@cached_njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def add(state, k, x, row, weight):  # type: ignore[no-untyped-def]
     """Add a point to a cluster, or with a negative weight take it away."""
     state.counts[k] += weight
@@ -74,7 +74,7 @@ def add(state, k, x, row, weight):  # type: ignore[no-untyped-def]
         state.sums[k, f] += weight * x[row, f]
 
 
-@njit(nogil=True, cache=True, inline="always")  # a call costs 4 % of a pass
+@cached_njit(nogil=True, inline="always")  # a call costs 4 % of a pass
 def put(x, row, offset, pending, lane):  # type: ignore[no-untyped-def]
     """Put a point, about the offset, into a lane of the tile."""
     lanes, norm = len(pending.rows), x.dtype.type(0)
@@ -85,7 +85,7 @@ def put(x, row, offset, pending, lane):  # type: ignore[no-untyped-def]
     pending.rows[lane], pending.norms[lane] = row, norm
 
 
-@njit(nogil=True, cache=True, inline="always")  # a call costs 4 % of a pass
+@cached_njit(nogil=True, inline="always")  # a call costs 4 % of a pass
 def score(pending, packed, halves):  # type: ignore[no-untyped-def]
     """The two best scores of every lane against all centers, and the center with the best."""
     pending.best[:] = np.inf
@@ -96,7 +96,7 @@ def score(pending, packed, halves):  # type: ignore[no-untyped-def]
         lower_two_scores(pending.tile, own, half, own.shape[0], center, pending.best, pending.nearest, pending.second)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def score_pending(x, weights, geometry, state, pending, filled):  # type: ignore[no-untyped-def]
     """Score the first points of the tile against all centers; those with a new center move between the sums."""
     score(pending, geometry.packed, geometry.halves)
@@ -114,7 +114,7 @@ def score_pending(x, weights, geometry, state, pending, filled):  # type: ignore
             state.labels[row] = new
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def bounded_pass(x, weights, geometry, state, pending):  # type: ignore[no-untyped-def]
     """One thread's share: bring its state to the centers of geometry."""
     lanes, filled = len(pending.rows), 0
@@ -137,7 +137,7 @@ def bounded_pass(x, weights, geometry, state, pending):  # type: ignore[no-untyp
     score_pending(x, weights, geometry, state, pending, filled)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def half_gaps(centers, first, offset, packed, halves, slack, safe, pending):  # type: ignore[no-untyped-def]
     """Half the distance to the nearest other center, at most, of centers from number first on, as many as safe has."""
     lanes = len(pending.rows)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from kernels.jit import cached_njit
 
 
 class Condensed(NamedTuple):
@@ -31,7 +32,7 @@ class Condensed(NamedTuple):
         return Condensed(*(column[self.size > 1] for column in self))
 
 
-@njit(cache=True)
+@cached_njit()
 def link(start, end, left, right, sizes):  # type: ignore[no-untyped-def]
     """Single linkage from edges in rising order: merge i joins nodes left and right into node N + i of so many points."""
     n = len(start) + 1
@@ -53,7 +54,7 @@ def link(start, end, left, right, sizes):  # type: ignore[no-untyped-def]
         size[n + merge] = sizes[merge] = size[a] + size[b]
 
 
-@njit(cache=True)
+@cached_njit()
 def drop(node, n, left, right, queue, cluster, rate, rows, parents, children, rates):  # type: ignore[no-untyped-def]
     """Let every point below a node leave a cluster; the number of rows after it."""
     queue[0], head, tail = node, 0, 1
@@ -69,7 +70,7 @@ def drop(node, n, left, right, queue, cluster, rate, rows, parents, children, ra
     return rows
 
 
-@njit(cache=True)
+@cached_njit()
 def condense_nodes(left, right, sizes, weight, least, parents, children, rates, counts):  # type: ignore[no-untyped-def]
     """Fill the condensed tree's columns; the number of its rows."""
     n = len(left) + 1

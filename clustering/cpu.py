@@ -14,16 +14,16 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from clustering.simd_tile import TILE, lower_scores
+from kernels.jit import cached_njit
 
 GROUP = TILE.centers
 SHARE = 1 << 21  # multiplications below which another thread costs more than it brings
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@cached_njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def pass_over(x, weights, centers, offset, packed, halves, labels, nearest, sums, counts, best, index, tile):  # type: ignore[no-untyped-def]
     """One thread's share. weights, labels, nearest, sums: length 0 where there are none or they are not wanted.
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from clustering import cpu
@@ -21,6 +20,7 @@ from clustering.pairwise import expansion_error
 from clustering.passes import make_pass
 from clustering.runs import Descent
 from clustering.seeding import choose_spread
+from kernels.jit import cached_njit
 
 GROUP_POINTS = 1024  # in a group, at most, while there are no more groups than two for each feature
 SAMPLE_POINTS, SAMPLE_ITERATIONS = 64, 5  # for each group, and Lloyd iterations over them
@@ -51,7 +51,7 @@ class Product(NamedTuple):
     norms: Tensor  # (N,)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def smallest_of(products, lanes):  # type: ignore[no-untyped-def]
     """The smallest of products; lanes (WIDTH,): room for what WIDTH columns have found, as no compiler splits a minimum."""
     lanes[:] = np.inf
@@ -66,7 +66,7 @@ def smallest_of(products, lanes):  # type: ignore[no-untyped-def]
     return smallest
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def insert(square, place, low, near):  # type: ignore[no-untyped-def]
     """Put a place into a list (K,) that rises, and let its last go."""
     at = len(low) - 1
@@ -76,7 +76,7 @@ def insert(square, place, low, near):  # type: ignore[no-untyped-def]
     low[at], near[at] = square, place
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def keep_nearest(block, norms, cuts, groups, place, low, near, least):  # type: ignore[no-untyped-def]
     """Put what is near among a block's columns into the lists low and near (R, K), rising, and lower least (R, G).
 

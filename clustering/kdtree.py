@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from kernels.jit import cached_njit
 
 LEAF = 32  # points in a leaf, at most
 DEEPEST = 64  # levels of a tree, more than memory could hold points for
@@ -46,7 +47,7 @@ def build(points: np.ndarray) -> Tree:
     return Tree(order, np.ascontiguousarray(wide[order].T), first, end, low, high)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def split_nodes(x, order, first, end, low, high):  # type: ignore[no-untyped-def]
     """Fill order, first, end and the boxes, node by node."""
     depth, nodes = x.shape[1], len(first)
@@ -70,7 +71,7 @@ def split_nodes(x, order, first, end, low, high):  # type: ignore[no-untyped-def
             first[2 * node + 2], end[2 * node + 2] = middle, end[node]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def select(x, order, left, right, middle, feature):  # type: ignore[no-untyped-def]
     """Quickselect (Hoare): order[left : middle] hold values of the feature not above those of order[middle : right + 1]."""
     while left < right:
@@ -94,7 +95,7 @@ def select(x, order, left, right, middle, feature):  # type: ignore[no-untyped-d
             return
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def nearest_of_box(tree, node, query):  # type: ignore[no-untyped-def]
     """Squared distance of a query to a node's box; rounded as the points' own, so never above any of them."""
     total = 0.0
@@ -104,7 +105,7 @@ def nearest_of_box(tree, node, query):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def farthest_of_box(tree, node, query):  # type: ignore[no-untyped-def]
     """Squared distance of a query to the farthest corner of a node's box."""
     total = 0.0
@@ -114,7 +115,7 @@ def farthest_of_box(tree, node, query):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def leaf_squares(tree, node, query, squares):  # type: ignore[no-untyped-def]
     """Squared distances of a leaf's points to a query, into squares; their number."""
     start = tree.first[node]
@@ -129,7 +130,7 @@ def leaf_squares(tree, node, query, squares):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def sink(best, index):  # type: ignore[no-untyped-def]
     """Put the new root of a heap, the farthest (or of equals the last) on top, in its place."""
     at, n = 0, len(best)
@@ -147,7 +148,7 @@ def sink(best, index):  # type: ignore[no-untyped-def]
         at = child
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def nearest_points(tree, queries, squares, indices):  # type: ignore[no-untyped-def]
     """The k nearest points of each query (Q, D): squares and indices (Q, k), nearest first."""
     k, leaves = squares.shape[1], len(tree.first) // 2
@@ -187,7 +188,7 @@ def nearest_points(tree, queries, squares, indices):  # type: ignore[no-untyped-
             sink(best[:last], index[:last])
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def count_within(tree, queries, square, enough, counts):  # type: ignore[no-untyped-def]
     """How many points lie within a squared radius of each query; counting may stop once there are enough."""
     nodes, leaves, lanes = np.empty(DEEPEST, np.int64), len(tree.first) // 2, np.empty(LEAF)
@@ -211,7 +212,7 @@ def count_within(tree, queries, square, enough, counts):  # type: ignore[no-unty
         counts[q] = count
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def list_within(tree, queries, square, offsets, indices, squares):  # type: ignore[no-untyped-def]
     """All points within a squared radius of each query, from offsets[q] on."""
     nodes, leaves, lanes = np.empty(DEEPEST, np.int64), len(tree.first) // 2, np.empty(LEAF)
@@ -234,7 +235,7 @@ def list_within(tree, queries, square, offsets, indices, squares):  # type: igno
                 held += 2
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def pair_squares(x, queries, rows, indices, squares):  # type: ignore[no-untyped-def]
     """Squared distances (P,) of pairs of a query (row) and a point (index), as everywhere in this file."""
     for pair in range(len(rows)):

@@ -8,14 +8,14 @@ Source: Galler and Fischer (1964); a root is always the smallest number, so that
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from clustering.kdtree import DEEPEST, LEAF, leaf_squares, nearest_of_box
+from kernels.jit import cached_njit
 
 MIXED, NO_CORE = -1, -2  # of a node: its core points are not known to lie in one region; it has none
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def find(root, point):  # type: ignore[no-untyped-def]
     """The region's root, halving the way there."""
     while root[point] != point:
@@ -24,7 +24,7 @@ def find(root, point):  # type: ignore[no-untyped-def]
     return point
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def unite(root, a, b):  # type: ignore[no-untyped-def]
     """Join the regions of two points; the smaller root stays."""
     a, b = find(root, a), find(root, b)
@@ -34,21 +34,21 @@ def unite(root, a, b):  # type: ignore[no-untyped-def]
         root[a] = b
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def unite_pairs(root, rows, indices):  # type: ignore[no-untyped-def]
     """Join the regions of every pair."""
     for pair in range(len(rows)):
         unite(root, rows[pair], indices[pair])
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def settle(root):  # type: ignore[no-untyped-def]
     """Let every point know its root."""
     for point in range(len(root)):
         root[point] = root[root[point]]  # a root is smaller than its points and has been settled before them
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def region_of_leaf(tree, node, core, root):  # type: ignore[no-untyped-def]
     """The root of all core points of a leaf, MIXED or NO_CORE."""
     region = NO_CORE
@@ -63,7 +63,7 @@ def region_of_leaf(tree, node, core, root):  # type: ignore[no-untyped-def]
     return region
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def region_of_branch(left, right, root):  # type: ignore[no-untyped-def]
     """The root of two nodes' core points, from what is known of each."""
     if left == NO_CORE or right == MIXED:
@@ -74,7 +74,7 @@ def region_of_branch(left, right, root):  # type: ignore[no-untyped-def]
     return left if left == right else MIXED
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def link_core_points(tree, core, square, root):  # type: ignore[no-untyped-def]
     """Join all core points within a squared radius of each other."""
     nodes, leaves = len(tree.first), len(tree.first) // 2
@@ -116,7 +116,7 @@ def link_core_points(tree, core, square, root):  # type: ignore[no-untyped-def]
                     unite(root, point, other)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def weigh_neighbors(tree, queries, square, weights, sums):  # type: ignore[no-untyped-def]
     """The weights of all points within a squared radius of each query, added up in the points' tree order."""
     stack, leaves, lanes = np.empty(DEEPEST, np.int64), len(tree.first) // 2, np.empty(LEAF)
@@ -138,7 +138,7 @@ def weigh_neighbors(tree, queries, square, weights, sums):  # type: ignore[no-un
         sums[q] = total
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def first_label_within(tree, queries, square, labels, found):  # type: ignore[no-untyped-def]
     """The smallest label of a core point within a squared radius of each query, or −1. labels: −1 for all others."""
     stack, leaves, lanes = np.empty(DEEPEST, np.int64), len(tree.first) // 2, np.empty(LEAF)
@@ -162,7 +162,7 @@ def first_label_within(tree, queries, square, labels, found):  # type: ignore[no
         found[q] = best
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def is_near(x, a, b, square):  # type: ignore[no-untyped-def]
     """Whether two points lie within a squared radius of each other: the differences in float64, feature after feature."""
     total = 0.0
@@ -172,7 +172,7 @@ def is_near(x, a, b, square):  # type: ignore[no-untyped-def]
     return total <= square
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def decide_block(x, points, first, block, sure, maybe, square, near):  # type: ignore[no-untyped-def]
     """Which pairs of a block of rounded squares (n, C) are near, into near (n, C) bool.
 
@@ -191,7 +191,7 @@ def decide_block(x, points, first, block, sure, maybe, square, near):  # type: i
                     found[other] = is_near(x, points[row], first + other, square)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def weigh_block(near, weights, sums):  # type: ignore[no-untyped-def]
     """What is near the rows of a block (n, N) bool. weights: (N,), or (0,) to count."""
     for row in range(len(near)):
@@ -208,7 +208,7 @@ def weigh_block(near, weights, sums):  # type: ignore[no-untyped-def]
             sums[row] = count
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def link_block(first, near, core, root):  # type: ignore[no-untyped-def]
     """Join the core points of a block's rows (n, N) bool, from number first on, with all near core points before them."""
     for row in range(len(near)):
@@ -219,7 +219,7 @@ def link_block(first, near, core, root):  # type: ignore[no-untyped-def]
                     unite(root, point, other)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def list_block(first, near, core, pairs):  # type: ignore[no-untyped-def]
     """The pairs (2, P) of a block's rows (n, N) bool, from number first on, that are no core points with what is near them."""
     held = 0
@@ -231,7 +231,7 @@ def list_block(first, near, core, pairs):  # type: ignore[no-untyped-def]
                     held += 1
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def first_label_of_block(near, labels, found):  # type: ignore[no-untyped-def]
     """The smallest label of a core point near each of a block's rows (n, N) bool, or −1. labels: −1 for all others."""
     for row in range(len(near)):
@@ -242,7 +242,7 @@ def first_label_of_block(near, labels, found):  # type: ignore[no-untyped-def]
         found[row] = best
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def first_label_of_pairs(pairs, labels, found):  # type: ignore[no-untyped-def]
     """Lower found (N,) of each pair's first point to the label of its second, where that has one."""
     for pair in range(pairs.shape[1]):

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from clustering.kdtree import DEEPEST, LEAF, Tree, leaf_squares, nearest_of_box
 from clustering.regions import find, unite
+from kernels.jit import cached_njit
 
 SEVERAL = -1  # components in a node
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def prim(x, core, start, end, weight):  # type: ignore[no-untyped-def]
     """Edges of the tree grown from point 0, in the order of their growing. x: (D, N) float64."""
     n = x.shape[1]
@@ -49,7 +49,7 @@ def prim(x, core, start, end, weight):  # type: ignore[no-untyped-def]
             outside[place] = outside[place + 1]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def component_of_nodes(tree, root, component):  # type: ignore[no-untyped-def]
     """For each node the component of all its points, or SEVERAL."""
     nodes, leaves = len(tree.first), len(tree.first) // 2
@@ -66,7 +66,7 @@ def component_of_nodes(tree, root, component):  # type: ignore[no-untyped-def]
             component[node] = own
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def least_core_of_nodes(tree, core):  # type: ignore[no-untyped-def]
     """For each node the smallest core distance of its points."""
     nodes, leaves = len(tree.first), len(tree.first) // 2
@@ -81,7 +81,7 @@ def least_core_of_nodes(tree, core):  # type: ignore[no-untyped-def]
     return least
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def nearest_outside(tree, core, least, root, component, bound, best, best_from, best_to):  # type: ignore[no-untyped-def]
     """Lower best (N,) of every component, at its root, to its shortest edge to another component, and remember the edge.
 
@@ -125,7 +125,7 @@ def nearest_outside(tree, core, least, root, component, bound, best, best_from, 
         bound[point] = found
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def boruvka(tree, core, start, end, weight):  # type: ignore[no-untyped-def]
     """Edges of the tree: in each round every component takes its shortest edge to another."""
     n, edges = len(core), 0
@@ -147,7 +147,7 @@ def boruvka(tree, core, start, end, weight):  # type: ignore[no-untyped-def]
         start_from_known(root, best, best_from, best_to)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def start_from_known(root, best, best_from, best_to):  # type: ignore[no-untyped-def]
     """For the next round: the shortest edges of former components that still lead out of the one they have become."""
     n = len(root)

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from clustering.groups import WIDTH, Groups, Product, find_groups, lowered_roots, smallest_of
 from clustering.regions import find, unite
 from clustering.spanning import SEVERAL, start_from_known
+from kernels.jit import cached_njit
 
 LANES = 256  # points measured at a time
 ROWS = 1024  # of a block of products
 SURE = 0.25  # share of components with a proven edge, below which the others' edges are looked for, too
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def take_listed(groups, core, root, best, best_from, best_to, limit):  # type: ignore[no-untyped-def]
     """Lower best (N,) of every component, at its root, to its shortest listed edge; limit: below it no edge is unlisted."""
     limit[:] = np.inf
@@ -38,7 +38,7 @@ def take_listed(groups, core, root, best, best_from, best_to, limit):  # type: i
                 best[own], best_from[own], best_to[own] = reach, place, other
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def component_of_groups(groups, root, component):  # type: ignore[no-untyped-def]
     """For each group the component of all its points, or SEVERAL."""
     for group in range(len(component)):
@@ -49,7 +49,7 @@ def component_of_groups(groups, root, component):  # type: ignore[no-untyped-def
                 break
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def bound_of(groups, core, least_core, root, component, place, group):  # type: ignore[no-untyped-def]
     """Below which length no edge leads from a point to another component within a group."""
     if component[group] == root[place]:
@@ -57,7 +57,7 @@ def bound_of(groups, core, least_core, root, component, place, group):  # type: 
     return max(core[place], least_core[group], np.float64(groups.least[place, group]))
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def measure(groups, core, root, place, group, squares):  # type: ignore[no-untyped-def]
     """The shortest edge from a point to another component within a group: its length and the point there."""
     shortest, target = np.inf, -1
@@ -77,7 +77,7 @@ def measure(groups, core, root, place, group, squares):  # type: ignore[no-untyp
     return shortest, target
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def nearest_outside(groups, core, least_core, root, component, largest, best, best_from, best_to):  # type: ignore[no-untyped-def]
     """Lower best (N,) of every component but the largest, at its root, to its shortest edge, and remember the edge.
 
@@ -108,7 +108,7 @@ def nearest_outside(groups, core, least_core, root, component, largest, best, be
                 best[own], best_from[own], best_to[own] = reach, place, target
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def largest_component(root):  # type: ignore[no-untyped-def]
     """The root of the component with the most points."""
     sizes = np.zeros(len(root), np.int64)
@@ -117,7 +117,7 @@ def largest_component(root):  # type: ignore[no-untyped-def]
     return np.argmax(sizes)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def join(parent, root, best, best_from, best_to, sure, edges, start, end, weight):  # type: ignore[no-untyped-def]
     """Join every component whose shortest edge is sure along it; how many edges there are then."""
     for own in range(len(root)):
@@ -132,7 +132,7 @@ def join(parent, root, best, best_from, best_to, sure, edges, start, end, weight
     return edges
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def smallest_outside(block, own, begin, end, smallest):  # type: ignore[no-untyped-def]
     """Of each row the smallest outside the columns of its own component: those from begin[own] to end[own]."""
     lanes = np.empty(WIDTH, block.dtype)

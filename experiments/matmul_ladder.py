@@ -14,7 +14,8 @@ import torch
 
 from experiments.harness.runner import Context
 from kernels import available
-from kernels.bench import LESSON, Row, compare, is_feasible, operands, sizes
+from kernels.bench import Row, compare, operands
+from kernels.bench_input import LESSON, is_feasible, sizes
 from kernels.timing import copy_bandwidth
 
 PER_DEVICE = True  # a card's figures lie beside the CPU's

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from invert.caption_files import SIDECAR, sidecar_names
 from invert.errors import InputError
 from invert.images.addresses import is_address, shown
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Captioner = Callable[[Sequence[Image.Image]], list[str]]
-SIDECAR = "sidecar"  # the captioner that reads NAME.txt beside the picture
 MAX_SENTENCES = 6  # of a caption, that a search starts from
 MAX_SIDECAR = 1 << 16  # bytes
 
@@ -107,7 +107,7 @@ def sidecar_caption(source: Any) -> str:
     path = str(source) if isinstance(source, str | Path) else str(getattr(source, "filename", "") or "")
     if not path or is_address(path):
         raise InputError("`caption` sidecar reads the text beside a picture's file: give a path, or another `caption`")
-    for name in (os.path.splitext(path)[0] + ".txt", path + ".txt"):
+    for name in sidecar_names(path):
         try:
             with open(name, "rb") as file:
                 text = file.read(MAX_SIDECAR).decode()

@@ -22,7 +22,7 @@ def read_corpus(path: str | Path) -> tuple[str, ...]:
     name = given_path("path", path, "the path of a text file")
     prompts: dict[str, None] = {}
     with opened_text(name, "corpus", "prompt") as file:
-        for line in _lines(file):
+        for line in _lines(file, name):
             prompts[line.lower()] = None
             if len(prompts) > MAX_PROMPTS:
                 raise InputError(f"the `corpus` {name} has more than {MAX_PROMPTS:,} prompts: give a sample of them")
@@ -31,10 +31,12 @@ def read_corpus(path: str | Path) -> tuple[str, ...]:
     return tuple(prompts)
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    """The lines that say something, each cut; never more than a piece of one in memory."""
+def _lines(file: TextIO, name: str) -> Iterator[str]:
+    """The lines that say something, each cut; never more than a piece of one in memory. InputError where it is no text."""
     inside = False  # whether the piece goes on with a line whose beginning was read
     while piece := file.readline(MAX_LENGTH):
+        if "\0" in piece:
+            raise InputError(f"the `corpus` {name} cannot be read: give a UTF-8 text file with one prompt a line")
         parts = piece.splitlines()
         for i, part in enumerate(parts):
             if part.strip() and not (inside and i == 0):

@@ -185,7 +185,7 @@ class Inverter(OneProcess):
             raise InputError("`caption` says what a picture shows, and there is only a text: leave it out")
         self._before_the_clock(settings)
         budget, callbacks = self._budget(settings, stop), Callbacks(on_best, on_step, stop)
-        task = self._task(text_latent(self.clip, prompt), settings, negative, budget, callbacks)
+        task = self._task(text_latent(self.clip, prompt, "the text"), settings, negative, budget, callbacks)
         return solve(get_method(settings.method), [task])[0]
 
     def _no_longer_than(self, prompt: str, config: InvertConfig) -> InvertConfig:
@@ -236,7 +236,7 @@ class Inverter(OneProcess):
     @usual_torch()
     def score(self, prompt: str, target: Tensor) -> float:
         """Cosine of a prompt's latent with a unit target (E,)."""
-        latent = text_latent(self.clip, sound_text("prompt", prompt))
+        latent = text_latent(self.clip, sound_text("prompt", prompt), "the prompt")
         if not isinstance(target, Tensor) or target.shape != latent.shape:
             raise wrong("target", target, f"a tensor ({len(latent)},)")
         return float(latent @ target)
@@ -342,7 +342,7 @@ class Inverter(OneProcess):
         budget: what encoding an image is charged to.
         """
         if isinstance(negative, str) and not looks_like_image(negative):
-            return text_latent(self.clip, sound_text("negative", negative))
+            return text_latent(self.clip, sound_text("negative", negative), "the negative")
         latent = image_latent(self.clip, [load_image(one_image(negative, "negative"))])
         if budget is not None:
             budget.spend(images=1)

@@ -29,7 +29,7 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     left = MAX_PHRASES
-    for file in _files(given_path("path", path, "the path of a text file, or of a folder of them")):
+    for file in phrase_files(given_path("path", path, "the path of a text file, or of a folder of them")):
         phrases = found.setdefault(Path(file).stem, {})
         before = len(phrases)
         for phrase in _lines(file):
@@ -42,8 +42,8 @@ def read_phrases(path: str | Path) -> dict[str, tuple[str, ...]]:
     return {category: tuple(phrases) for category, phrases in found.items()}
 
 
-def _files(name: str) -> list[str]:
-    """The file itself, or the files in the folder, sorted."""
+def phrase_files(name: str) -> list[str]:
+    """The file itself, or the files in the folder that are read, sorted; InputError where there are none."""
     if not os.path.isdir(name):
         return [name]
     try:

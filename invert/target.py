@@ -8,7 +8,9 @@ of the empty prompt's latent (`empty`), and a shift by the mean difference of te
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,9 @@ from invert.config import TARGETS
 from invert.errors import InputError
 from invert.models.clip import Clip
 
+log = logging.getLogger(__name__)
+MOST_TOLD = 100  # prompts of a model that are remembered as told
+_told: WeakKeyDictionary[Clip, set[tuple[str, str]]] = WeakKeyDictionary()
 SMALLEST_REST = 1e-3  # norm of a target after a negative: below it, its direction is rounding error
 
 
@@ -36,9 +41,26 @@ def image_latent(clip: Clip, images: Sequence[Image.Image]) -> Tensor:
 
 
 @torch.no_grad()
-def text_latent(clip: Clip, prompt: str) -> Tensor:
-    """The unit latent (E,) of a prompt: the target of prompt distillation."""
+def text_latent(clip: Clip, prompt: str, called: str = "") -> Tensor:
+    """The unit latent (E,) of a prompt: the target of prompt distillation.
+
+    called: what a note calls the prompt where the model does not read all of it; "" for no note.
+    """
+    if called:
+        note_what_is_read(clip, prompt, called)
     return clip.exact.encode_text([prompt])[0].float()
+
+
+def note_what_is_read(clip: Clip, prompt: str, called: str) -> None:
+    """Say of a prompt that is longer than the model's context how much of it is read, once for each model and prompt."""
+    tokens, most = len(clip.tokenizer.encode(prompt)), clip.max_prompt_tokens
+    told = _told.setdefault(clip, set())
+    if tokens <= most or (called, prompt) in told:
+        return
+    if len(told) >= MOST_TOLD:
+        told.clear()
+    told.add((called, prompt))
+    log.warning("%s has %s tokens, of which %r reads the first %s: the rest counts for nothing", called, tokens, clip.name, most)
 
 
 @torch.no_grad()

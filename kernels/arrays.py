@@ -24,6 +24,8 @@ def as_tensor(array: Any, name: str) -> Tensor:
         return array.resolve_neg()  # NumPy and DLPack read no negated views
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array or a torch tensor, not {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask a product would ignore: fill it first, by its method filled")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if any(stride < 0 or stride % (array.itemsize or 1) for stride in array.strides):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,15 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from kernels import checks
+from kernels import checks, record
 from kernels.api import matmul
-from kernels.arrays import FLOATS, dtype_name
-from kernels.registry import BACKENDS, available
+from kernels.arrays import dtype_name
+from kernels.bench_input import LESSON, backends_of, check_budget, device_of, dtype_of, works
+from kernels.registry import BACKENDS
 from kernels.timing import Call, copy_bandwidth, interleaved_time
-
-LESSON = "50000x784x10"
-MOST_LOOPS = 64**3  # multiplications that three Python loops do in a is_feasible time
-MOST_BROADCAST = 1 << 29  # numbers that one broadcast product for each row may write to memory
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,6 @@ def operands(m: int, k: int, n: int, dtype: torch.dtype, device: torch.device, s
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(shape, generator=generator, device="cpu").to(device, dtype) for shape in ((m, k), (k, n)))
     return a, b
-
-
-def is_feasible(backend: str, m: int, k: int, n: int) -> bool:
-    """Whether a backend ends in seconds: the first steps of the ladder are for small products only."""
-    return m * k * n <= {"python": MOST_LOOPS, "broadcast": MOST_BROADCAST}.get(backend, m * k * n)
 
 
 def compare(names: list[str], a: Tensor, b: Tensor, bandwidth: float, budget: float = 2.0) -> list[Row]:
@@ -129,7 +122,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     shapes: Annotated[list[str] | None, typer.Argument(help="Products as MxKxN, or N for a square one.")] = None,
-    backends: Annotated[str, typer.Option(help="Names, separated by commas; all that can run here if not given.")] = "",
+    backends: Annotated[
+        list[str] | None, typer.Option(help="Names, separated by commas; all that can run here if not given.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cuda" if torch.cuda.is_available() else "cpu",
     output: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path("bench.json"),
@@ -139,34 +134,27 @@ def main(
     """Time the matmul backends, or check them on a GPU."""
     if check:
         raise typer.Exit(checks.main(Console()))
-    where = torch.device(device)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("there is no CUDA GPU here: use --device cpu")
-    names = backends.split(",") if backends else available(where.type)
-    if unknown := [name for name in names if name not in BACKENDS]:
-        raise typer.BadParameter(f"unknown backend {unknown[0]!r}: choose from {', '.join(BACKENDS)}")
-    number = getattr(torch, dtype, None)
-    if number not in FLOATS:
-        raise typer.BadParameter(f"unknown dtype {dtype!r}: choose float16, bfloat16, float32 or float64")
+    if problem := record.obstacle(output):
+        raise typer.BadParameter(problem)
+    check_budget(budget)
+    where, number = device_of(device), dtype_of(dtype)
+    names = backends_of(",".join(backends or ()), where, dtype)
+    planned = works(shapes or ["64", "256", "1024", LESSON], names, number, where)
+    for one in planned:
+        for sentence in one.left_out:
+            print(f"kernels.bench: {sentence}", file=sys.stderr)
     bandwidth = copy_bandwidth(where)
     rows: list[Row] = []
-    for m, k, n in (sizes(shape) for shape in shapes or ["64", "256", "1024", LESSON]):
-        able = [name for name in names if is_feasible(name, m, k, n)]
-        rows += compare(able, *operands(m, k, n, number, where), bandwidth, budget)
+    for one in planned:
+        rows += compare(list(one.backends), *operands(*one.sizes, number, where), bandwidth, budget)
     machine = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     Console().print(table(rows, f"{machine}, {threads} threads, copy {bandwidth / 1e9:.1f} GB/s"))
-    record = {"machine": machine, "threads": threads, "torch": torch.__version__, "copy_bytes_per_second": bandwidth}
-    output.write_text(json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-
-
-def sizes(shape: str) -> tuple[int, int, int]:
-    """M, K and N of "MxKxN" or of "N"."""
-    numbers = [int(part) if part.isdecimal() else 0 for part in shape.lower().split("x")]
-    numbers *= 3 if len(numbers) == 1 else 1
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise typer.BadParameter(f"{shape!r} is no product: write MxKxN, such as {LESSON}, or N for a square one")
-    return numbers[0], numbers[1], numbers[2]
+    about = {"machine": machine, "threads": threads, "torch": torch.__version__, "copy_bytes_per_second": bandwidth}
+    try:
+        record.write(output, {**about, "rows": [asdict(row) for row in rows]})
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.arrays import FLOATS, check_dense, dtype_name, without_autocast
 from kernels.registry import BACKENDS, unavailable_reason
 
+SMALLEST = 1e-15  # of what centers are apart in float32: squares of less lose their digits
 MOST_ELEMENTS = 1 << 20  # of a chunk of the product on the CPU: 4 MiB of float32, which the caches hold
 
 
@@ -21,7 +22,9 @@ def nearest_centers(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """The center nearest to each point.
 
     Args:
-        x: (N, D) finite points of float16, bfloat16, float32 or float64; any strides, any device.
+        x: (N, D) finite points of float16, bfloat16, float32 or float64; any strides, any device. Products of norms of points
+            and centers have to lie in the range of float32 on CUDA (norms below 1e19), and in that of float64 for float64
+            points (1e154); on the CPU others may have any norm, and what does not fit is compared in float64.
         centers: (K, D), K at least 1, of the same dtype and device.
 
     Returns:
@@ -53,13 +56,19 @@ def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     offset = centers.mean(0)  # |c|^2 - 2 x.c loses digits where norms are large
     shifted = centers - offset
     half_norms = shifted.square().sum(1) / 2
+    is_tiny = 0 < float(shifted.abs().sum()) < SMALLEST  # its squares are zero: no score tells the centers apart
     labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
     distances = torch.empty(len(x), dtype=wide, device=x.device)
     rows = max(1, MOST_ELEMENTS // len(centers))
     for first in range(0, len(x), rows):
         points = x[first : first + rows].to(wide)
         # half of |x - c|^2 - |x|^2, and |x|^2 is the same for every center
-        nearest = torch.addmm(half_norms, points - offset, shifted.T, alpha=-1).argmin(1)
+        scores = torch.addmm(half_norms, points - offset, shifted.T, alpha=-1)
+        nearest = scores.argmin(1)
+        if wide != torch.float64:
+            lost = is_tiny | ~scores.gather(1, nearest[:, None])[:, 0].isfinite()  # a square or product was too large
+            if bool(lost.any()):
+                nearest[lost] = _in_chunks(points[lost].double(), centers.double())[0]
         labels[first : first + rows] = nearest
         distances[first : first + rows] = (points - centers[nearest]).square().sum(1)
     return labels, distances

@@ -8,7 +8,6 @@ processes that share Triton's cache, because compiling takes longer than measuri
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from kernels import record
 from kernels.lloyd import Lloyd
 from kernels.tiles import LabelTile, power_of_two
 
@@ -179,10 +179,16 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=6, help="rows to print for each stage")
     parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--shapes", type=int, nargs="*", help="numbers of the shapes to measure, from 0: " + "; ".join(map(str, SHAPES))
+        "--shapes", type=int, nargs="+", help="numbers of the shapes to measure, from 0: " + "; ".join(map(str, SHAPES))
     )
     arguments = parser.parse_args()
+    if arguments.json and (problem := record.obstacle(arguments.json)):
+        parser.error(problem)
+    if arguments.top < 1:
+        parser.error(f"--top is {arguments.top}: give 1 or more")
     chosen = range(len(SHAPES)) if arguments.shapes is None else arguments.shapes
+    if unknown := [number for number in chosen if number not in range(len(SHAPES))]:
+        parser.error(f"--shapes {unknown[0]} names none: give numbers of 0 to {len(SHAPES) - 1}")
     shapes = [SHAPES[number] for number in chosen]
     if not torch.cuda.is_available():
         print("kernels.tune: there is no CUDA device here to measure", file=sys.stderr)
@@ -205,7 +211,7 @@ def main() -> None:
                 print(f"  {stage:7} {row['ms'] or float('nan'):8.4f} ms  {setting}", flush=True)
     if arguments.json:
         card = torch.cuda.get_device_name()
-        arguments.json.write_text(json.dumps({"card": card, "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+        record.write(arguments.json, {"card": card, "torch": torch.__version__, "rows": rows})
     return None
 
 

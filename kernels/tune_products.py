@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels import record
 from kernels.backends import triton_tiles
 from kernels.backends.triton_tiles import Tile
 from kernels.registry import unavailable_reason
@@ -178,6 +180,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="to spend on each product, compiling aside")
     parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.json and (problem := record.obstacle(arguments.json)):
+        parser.error(problem)
+    if arguments.top < 1:
+        parser.error(f"--top is {arguments.top}: give 1 or more")
+    if not (isfinite(arguments.seconds) and arguments.seconds >= 0):
+        parser.error(f"--seconds is {arguments.seconds}: give 0 or more")
     if not torch.cuda.is_available():
         print("kernels.tune_products: there is no CUDA device here to measure", file=sys.stderr)
         raise SystemExit(2)
@@ -190,11 +198,11 @@ def main() -> None:
         worker.wait()
     found: dict[str, list[dict[str, Any]]] = {}
     versions = {"torch": torch.__version__, "triton": triton.__version__}
-    record = {"date": date.today().isoformat(), "card": torch.cuda.get_device_name(), **versions, "products": found}
+    figures = {"date": date.today().isoformat(), "card": torch.cuda.get_device_name(), **versions, "products": found}
     for shape in PRODUCTS:
         found[str(shape)] = measure(shape, arguments.seconds)
         if arguments.json:  # after each: what was measured is kept if a later one is cut off
-            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+            record.write(arguments.json, figures)
         print(shape)
         own = [row for row in found[str(shape)] if row["kernel"] != "torch" and "microseconds" in row][: arguments.top]
         for row in [row for row in found[str(shape)] if row["kernel"] == "torch"] + own:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from invert.app.limits import Limits
+from invert.app.listening import check_address
 from invert.errors import InputError
 from invert.extras import require
 
@@ -100,6 +101,7 @@ def launch(
     Raises:
         InputError: the host or the port cannot be had, or a public link is wanted and there is none.
     """
+    check_address(host, port)
     try:
         _, local, public = blocks.launch(
             server_name=host,

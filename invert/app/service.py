@@ -23,6 +23,7 @@ from invert.callbacks import OnBest, OnStep
 from invert.config import InvertConfig
 from invert.diffusion.drawing import TextToImage, to_pil
 from invert.diffusion.options import DrawingOptions
+from invert.diffusion.reading import what_is_cut
 from invert.errors import InputError
 from invert.extras import require
 from invert.history import HistoryEntry, labeled
@@ -244,10 +245,10 @@ class Service:
         picture = None if upload is None else load_image(upload.path, upload.name)
         seeds = [InvertConfig(seed=seed).seed + i for i in range(images)]
         generator = self.generator
-        drawn = []
+        drawn, cut = [], what_is_cut(generator, prompt)
         for seed, one in zip(seeds, generator.draw([prompt], seeds, self.drawing), strict=True):
             (image,) = to_pil(one.image[None])
-            drawn.append(Drawing(image, seed, None if picture is None else self.likeness(image, picture), one.problem))
+            drawn.append(Drawing(image, seed, None if picture is None else self.likeness(image, picture), one.problem or cut))
         return drawn
 
     def likeness(self, image: Image.Image, picture: Image.Image) -> float:

@@ -18,6 +18,7 @@ from invert.cli.sources import STDIN, read_stdin
 from invert.cli.table import print_comparison
 from invert.cli.terminal import OutputError, as_text, complain, progress, say
 from invert.config import InvertConfig, MethodConfig
+from invert.diffusion.reading import what_is_cut
 from invert.errors import InputError
 from invert.escape import escaped
 from invert.history import HistoryEntry, labeled
@@ -229,6 +230,8 @@ class Job:
                 return result
             show(f"drawing {result.prompt}")
             doing = "drawing"
+            if cut := what_is_cut(round_trip.generator, result.prompt):
+                complain(f"note: {subject.label}: {cut}")
             return round_trip.draw(
                 result, subject.pictures[0], lambda error: self.tell(error, f" while drawing {result.prompt!r}")
             )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from invert.cli.failures import BAD_INPUT, guarded
+from invert.cli.inputs import inputs_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import (
     Options,
@@ -25,7 +26,7 @@ from invert.cli.outputs import Outputs
 from invert.cli.sources import URLS, check_stdin, expanded
 from invert.cli.subcommands import summary
 from invert.cli.terminal import check_stdout, complain
-from invert.cli.unused import check_alone, check_followed, check_outputs, check_text
+from invert.cli.unused import check_alone, check_followed, check_outputs, check_text, note_embedded
 from invert.config import InvertConfig, PolishConfig
 from invert.corpus_file import read_corpus
 from invert.errors import InputError
@@ -79,8 +80,9 @@ def run(options: Options, interrupts: Interrupts) -> int:
         return BAD_INPUT
     groups = [paths] if options.together else [[path] for path in paths]
     check_outputs(options, len(groups))
-    outputs.check_paths(paths)
+    outputs.check_paths(inputs_of(options, paths))
     check_stdout()
+    note_embedded(options, options.embedded)
 
     from invert.cli.loading import prepare
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from invert.files import check_writable, write_output
 from invert.images.formats import ENDINGS
 
 if TYPE_CHECKING:
+    from invert.cli.inputs import Input
     from invert.cli.options import Options
     from invert.report import Entry
 
@@ -63,18 +64,18 @@ class Outputs:
         named = {"trace": self.trace, "report": self.report, "embedding": self.embedding}
         return {name: path for name, path in named.items() if path is not None}
 
-    def check_paths(self, inputs: Sequence[str]) -> None:
-        """InputError where a file cannot be written, or would overwrite a picture or another output."""
+    def check_paths(self, inputs: Iterable[Input]) -> None:
+        """InputError where a file cannot be written, or would overwrite what is read or another output."""
         taken: dict[str, str] = {}
+        known = list(inputs) if any(path.is_file() for path in self.files().values()) else []  # models may be many files
         for name, path in self.files().items():
             if path.suffix.lower() in ENDINGS - ({".png"} if name == "trace" else set()):
                 kind, ending = KINDS[name]
                 raise InputError(f"`{name}` is {kind}, and {path} has another ending: give one that ends in {ending}")
             check_writable(path, name)
             real = os.path.realpath(path)
-            is_input = os.path.isfile(real) and any(os.path.exists(image) and os.path.samefile(image, real) for image in inputs)
-            if is_input or (name == "trace" and is_somebody_elses(real)):
-                raise InputError(f"`{name}` would overwrite the picture {path}: give another path")
+            if (lost := what_is_lost(name, real, known)) is not None:
+                raise InputError(f"`{name}` would overwrite {lost} {path}: give another path")
             is_file = os.path.isfile(real) or not os.path.exists(real)
             if real in taken and is_file:  # a device takes both
                 raise InputError(f"`{name}` and `{taken[real]}` are one file, {path}: give each its own path")
@@ -112,9 +113,21 @@ class Outputs:
         write_output(self.report, report_page(entries).encode())
 
 
+def what_is_lost(name: str, path: str, inputs: Iterable[Input]) -> str | None:
+    """What stands at the path of the output `name` and has to stay; None where nothing does."""
+    if not os.path.isfile(path):
+        return None
+    for known in inputs:
+        if known.is_same(path):
+            return known.what
+    if name != "trace" or not is_somebody_elses(path):
+        return None
+    return "the picture" if os.path.splitext(path)[1].lower() in ENDINGS else "a file that is no curve,"
+
+
 def is_somebody_elses(path: str) -> bool:
     """Whether there is a file that is no curve of ours: what draws them leaves its name in the first bytes."""
-    if not os.path.isfile(path) or not os.path.getsize(path):
+    if not os.path.getsize(path):
         return False
     with open(path, "rb") as file:
         return b"Matplotlib" not in file.read(512)

@@ -15,13 +15,14 @@ from invert import __version__
 from invert.batch.outputs import FORMATS, check_formats
 from invert.batch.sidecars import EXISTING, Sidecars
 from invert.batch.tiers import TierPlan
+from invert.caption_files import sidecar_names
 from invert.cli.command import check_search, config_of, corpus_key
 from invert.cli.failures import BAD_INPUT
 from invert.cli.file_states import states_of
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import DEFAULT, EMBEDDED, SearchOptions, check_embedded, listed, parser
 from invert.cli.terminal import complain
-from invert.cli.unused import check_followed
+from invert.cli.unused import check_followed, note_embedded
 from invert.config import InvertConfig
 from invert.errors import InputError
 from invert.extras import require
@@ -83,6 +84,7 @@ def run(options: RunOptions, interrupts: Interrupts) -> int:
     settings = settings_of(options)
     patterns = Patterns(tuple(options.include or ()), tuple(options.exclude or ()))
     pictures = find_pictures(options.folders or [], patterns, complain, settings.state.parent)
+    check_corpus(options, pictures)
     interrupts.importing = False
     outputs = outputs_of(settings)
     made(settings.state)
@@ -133,6 +135,7 @@ def check(options: RunOptions) -> tuple[InvertConfig, TierPlan]:
     check_followed(options, (options.method,))
     config, plan = config_of(options, options.top), TierPlan(options.search_below, options.search_share)
     plan.check(config)
+    note_embedded(options, options.embedded)
     return config, plan
 
 
@@ -169,6 +172,17 @@ def outputs_of(settings: RunSettings) -> list[str]:
     if settings.out is None:
         return []
     return [*(FORMATS[name][0] for name in settings.formats), ERRORS, *([GALLERY] if settings.report else [])]
+
+
+def check_corpus(options: RunOptions, pictures: list[Picture]) -> None:
+    """InputError where a caption that is to be changed is the corpus."""
+    if options.corpus is None or not options.sidecar or options.existing == "skip":
+        return
+    real = os.path.realpath(options.corpus)
+    for picture in pictures:
+        for name in sidecar_names(picture.path):
+            if os.path.basename(name) == os.path.basename(real) and os.path.realpath(name) == real:
+                raise InputError(f"`sidecar` would change the `corpus` {options.corpus}: use `existing` skip, or leave one out")
 
 
 def check_outputs(out: Path | None, names: list[str], own: Collection[str]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from invert.app.limits import Limits
+from invert.app.listening import check_address
 from invert.cli.flags import RENAMED
 from invert.cli.interrupts import Interrupts
 from invert.cli.options import ENCODE_SECONDS, CorpusMode, Options, check_dtype, parser, weights_of
@@ -25,7 +26,12 @@ from invert.images.addresses import is_address
 from invert.models.names import DTYPES
 from invert.registry import BUNDLES
 
+if TYPE_CHECKING:
+    from invert.bundle import ModelBundle
+    from invert.diffusion.drawing import TextToImage
+
 DEFAULT = Limits()
+TRIAL_STEPS = 2  # of the drawing that shows whether the generator draws as it is asked to
 SUMMARY = "Open a page that gives the prompt of a picture, with an HTTP API. Extra: app."
 SEARCHES = frozenset("method tokens max_tokens seed init_prompt must_include ban top generate compare analyze".split())  # noqa: SIM905
 
@@ -118,6 +124,7 @@ def serve(options: ServeOptions, interrupts: Interrupts) -> int:
         if drawing.given() and options.generator is None and inverter.bundle.generator is None:
             raise InputError(f"`{drawing.given()[0]}` is of drawn images, and {options.model!r} draws none: add `generator`")
         inverter = Inverter(inverter.bundle_for(config))  # every method of the page starts from these prompts
+        check_drawing(inverter.bundle, options.generator, drawing)
         blocks = build(inverter, limits, options.generator, drawing)
     interrupts.importing = False
     try:
@@ -150,3 +157,32 @@ def check(options: ServeOptions) -> None:
     for name in ("model", "bundle", "generator", "generator_model", "device", "host"):
         if getattr(options, name) == "":
             raise InputError(f"`{name}` is empty: give a name, or leave it out")
+    check_address(options.host, options.port)
+
+
+def check_drawing(bundle: ModelBundle, name: str | None, drawing: DrawingOptions) -> None:
+    """InputError where the generator cannot be had or does not draw like this: every visitor's drawing would fail.
+
+    Args:
+        bundle: of the model.
+        name: of the generator; None for the bundle's own.
+        drawing: what is asked of it. Which sizes a pipeline draws is known once it has drawn.
+    """
+    if name is None and not drawing.given():
+        return
+    from invert.methods.denoiser import load_generator
+
+    generator = load_generator(bundle, name)
+    generator.check(drawing)
+    if drawing.size is not None and not is_address(name or ""):  # an endpoint's images cost money
+        list(generator.draw(["a picture"], [0], quick(generator, drawing)))
+
+
+def quick(generator: TextToImage, drawing: DrawingOptions) -> DrawingOptions:
+    """The same drawing in a few steps, where the generator takes a number of them."""
+    fewer = replace(drawing, steps=min(drawing.steps or TRIAL_STEPS, TRIAL_STEPS))
+    try:
+        generator.check(fewer)
+    except InputError:
+        return drawing
+    return fewer

@@ -42,13 +42,7 @@ def checked(path: str) -> str:
 
 def in_folder(folder: str) -> list[str]:
     """The image files right in the folder; InputError where there are none."""
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted((entry.path, entry.is_dir()) for entry in entries)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be listed: {error.strerror}; give image files instead") from error
-    images = [path for path, is_folder in inside if not is_folder and os.path.splitext(path)[1].lower() in ENDINGS]
-    folders = [path for path, is_folder in inside if is_folder]
+    images, folders = images_in(folder)
     if not images and folders:
         raise InputError(f"{folder} holds folders but no images of its own: give those folders, for example {folders[0]}")
     if not images:
@@ -56,6 +50,17 @@ def in_folder(folder: str) -> list[str]:
     if folders:
         log.warning("folders inside %s are left out, such as %s: give them too where they are wanted", folder, folders[0])
     return images
+
+
+def images_in(folder: str) -> tuple[list[str], list[str]]:
+    """The image files right in the folder and the folders in it, both sorted; InputError where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((entry.path, entry.is_dir()) for entry in entries)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}; give image files instead") from error
+    images = [path for path, is_folder in inside if not is_folder and os.path.splitext(path)[1].lower() in ENDINGS]
+    return images, [path for path, is_folder in inside if is_folder]
 
 
 def check_stdin(paths: list[str]) -> None:

@@ -5,10 +5,13 @@ An option counts as given where it has another value than its default.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 
-from invert.cli.options import Options, SearchOptions
+from invert.cli.options import LEAST_GAP_IMAGES, Options, SearchOptions
+from invert.cli.sources import images_in
+from invert.cli.terminal import complain
 from invert.errors import InputError
 from invert.methods import TUNING_OPTIONS, get_method, method_names
 
@@ -34,6 +37,8 @@ def check_followed(options: SearchOptions, methods: Sequence[str], draws: bool =
         raise InputError("`negative_weight` weighs `negative`, which is not given: add it, or leave its weight out")
     if "gap_images" in named and options.target != "gap":
         raise InputError('`gap_images` measure the modality gap for `target="gap"`: add that, or leave them out')
+    if options.gap_images is not None:
+        check_examples(options.gap_images)
     for name in TUNING_OPTIONS:
         if name not in named or (name == "generator" and draws):
             continue
@@ -42,6 +47,17 @@ def check_followed(options: SearchOptions, methods: Sequence[str], draws: bool =
             whose = f"the method {methods[0]!r} does" if len(set(methods)) == 1 else f"the methods {', '.join(methods)} do"
             drawing = " or draw by `generate`," if name == "generator" and isinstance(options, Options) else ""
             raise InputError(f"{whose} nothing with `{name}`: use {' or '.join(able)},{drawing} or leave it out")
+
+
+def check_examples(path: str) -> None:
+    """InputError where the example images are too few to measure a gap on; a folder of none is told where it is read."""
+    count = len(images_in(path)[0]) if os.path.isdir(path) else 1
+    if 0 < count < LEAST_GAP_IMAGES:
+        pictures = "one picture" if count == 1 else f"{count} pictures"
+        raise InputError(
+            f"`gap_images` {path} is {pictures}, whose own content would count for more than the gap: give a folder of "
+            f"{LEAST_GAP_IMAGES} or more, of different things"
+        )
 
 
 def check_alone(options: Options) -> None:
@@ -63,6 +79,14 @@ def check_text(options: Options) -> None:
     for name in ("together", "embedded", "polish_steps"):
         if name in given(options):
             raise InputError(f"`{name}` is about images: leave it out with `text`, which reads none")
+
+
+def note_embedded(options: SearchOptions, embedded: str) -> None:
+    """Say which wishes a prompt that a picture carries need not meet."""
+    named = [f"`{name}`" for name in ("must_include", "ban", "max_tokens") if name in given(options)]
+    if embedded == "use" and named:
+        wishes = f"{', '.join(named[:-1])} and {named[-1]} count" if named[1:] else f"{named[0]} counts"
+        complain(f"note: prompts that pictures carry are used as they are: {wishes} only for pictures that carry none")
 
 
 def check_outputs(options: Options, subjects: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from invert.errors import InputError
 
-LIMITS = {"steps": (1, 10_000), "guidance": (0, 1000)}  # least and most
+LIMITS = {"steps": (1, 10_000), "guidance": (1, 1000)}  # least and most; guidance 1 is none
 MOST_PIXELS = 8192  # of a side
 
 

@@ -34,6 +34,8 @@ def image_of_array(source: Any, called: str) -> Image.Image:
 
 def _samples(source: Any, called: str) -> tuple[np.ndarray, bool]:
     if isinstance(source, np.ndarray):
+        if np.ma.is_masked(source):
+            raise InputError(f"{called} has masked samples, and masks are not followed: fill them first, by its method filled")
         return source, False
     tensor = source.detach()
     if tensor.is_complex() or tensor.is_quantized or tensor.layout.__str__() != "torch.strided":

@@ -2,7 +2,7 @@
 
 Unsigned integers are read by the range of their type, or by the one that a TIFF declares (MaxSampleValue, 12 bits).
 Floats and 32-bit integers have no customary range: theirs is the smallest of 1 (floats only), 255, 65,535 and 2³¹ − 1
-that 99 % of the finite samples exceed by no more than twice, so that no single sample darkens a picture.
+(2³² − 1 unsigned) that 99 % of the finite samples exceed by no more than twice, so that no single sample darkens a picture.
 Transparency is laid on white before anything is scaled.
 """
 
@@ -19,6 +19,7 @@ BAND = 1 << 20  # pixels that are converted at a time
 SAMPLED = 1 << 20  # samples by which a range is told
 OVERSHOOT = 2.0
 RANGES = (1.0, 255.0, 65535.0, 2.0**31 - 1)
+LARGEST_UNSIGNED = 2.0**32 - 1  # in place of the last of them
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE, SAMPLE_FORMAT = 258, 262, 281, 339  # TIFF's tags
 SCALED_KEYS = {"L;2": 85, "L;4": 17}  # PNG's transparent value counts in the file's bits, Pillow's pixels in 8
 
@@ -30,11 +31,13 @@ class Layout:
     full: the largest value that a sample may have, None where it is to be told from the values.
     inverted: 0 is white. key: the transparent value or color, in the units of the decoded picture.
     deep_key: the transparent color of a picture whose lower bytes Pillow drops; low: those bytes.
+    unsigned: 32-bit integers that Pillow reads as signed ones.
     """
 
     full: float | None = None
     inverted: bool = False
     key: Any = None
+    unsigned: bool = False
     deep_key: tuple[int, int, int] | None = None
     low: Image.Image | None = None
 
@@ -50,8 +53,10 @@ class Layout:
             key *= SCALED_KEYS.get(raw, 1)
         if image.format == "TIFF" and tags is not None:
             deep = image.mode == "F" or image.mode.startswith("I")
-            return cls(_declared(image.mode, tags), deep and tags.get(PHOTOMETRIC) == 0, key)
-        return cls(65535.0 if image.format in ("PNG", "PPM") or image.mode.startswith("I;16") else None, False, key)
+            unsigned = image.mode == "I" and _bits(tags) == 32 and not _is_signed(tags)
+            return cls(_declared(image.mode, tags), deep and tags.get(PHOTOMETRIC) == 0, key, unsigned)
+        whole = (image.format in ("PNG", "PPM") and image.mode != "F") or image.mode.startswith("I;16")  # F: a PFM of floats
+        return cls(65535.0 if whole else None, False, key)
 
     def with_low_bytes(self, low: Image.Image) -> Layout:
         return replace(self, low=low)
@@ -63,13 +68,20 @@ def _rawmode(image: Image.Image) -> str:
     return args if isinstance(args, str) else str(args[0]) if args else ""
 
 
+def _bits(tags: Any) -> int:
+    return int(np.max(tags.get(BITS_PER_SAMPLE, 8)))
+
+
+def _is_signed(tags: Any) -> bool:
+    return 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))
+
+
 def _declared(mode: str, tags: Any) -> float | None:
     """The largest sample by a TIFF's tags."""
-    bits = int(np.max(tags.get(BITS_PER_SAMPLE, 8)))
-    signed = 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))
+    bits = _bits(tags)
     largest = float(np.max(tags.get(MAX_SAMPLE, 0)))
     if mode.startswith("I") and bits <= 16:
-        whole = 2.0 ** (bits - signed) - 1
+        whole = 2.0 ** (bits - _is_signed(tags)) - 1
         return largest if 255 < largest < whole else whole
     return largest if largest > 0 and np.isfinite(largest) else None
 
@@ -78,7 +90,7 @@ def reduced(image: Image.Image, layout: Layout, factor: int) -> Image.Image:
     """A loaded image as opaque L, RGB, CMYK or LAB of 8 bits, each factor × factor pixels averaged into one."""
     full = layout.full
     if _is_deep(image) and full is None:
-        full = _range_of(image)
+        full = _range_of(image, layout)
     transparent = _is_transparent(image, layout)
     if not transparent and image.mode in ("L", "RGB", "CMYK", "LAB"):
         return image if factor == 1 else image.reduce(factor)
@@ -114,7 +126,7 @@ def _is_transparent(image: Image.Image, layout: Layout) -> bool:
 def _opaque(image: Image.Image, layout: Layout, full: float | None, box: tuple[int, int, int, int] | None) -> Image.Image:
     """A band (where box says; None: all) as 8 bits on white."""
     if _is_deep(image):
-        samples = np.asarray(image)
+        samples = _samples(image, layout)
         gray = to_8_bits(samples, full or 1.0, layout.inverted)
         if isinstance(layout.key, int):
             gray[samples == layout.key] = 255
@@ -149,9 +161,15 @@ def _without_deep_key(high: Image.Image, low: Image.Image, key: tuple[int, int, 
     return Image.fromarray(pixels)
 
 
-def _range_of(image: Image.Image) -> float:
+def _samples(image: Image.Image, layout: Layout) -> np.ndarray:
+    """The samples of a deep image, with the sign that its file gives them."""
+    samples = np.asarray(image)
+    return samples.view(np.uint32) if layout.unsigned else samples
+
+
+def _range_of(image: Image.Image, layout: Layout) -> float:
     step = max(1, int((image.width * image.height / SAMPLED) ** 0.5))
-    parts = [np.asarray(image.crop(box))[::step, ::step].ravel() for _, box in _bands(image.size, step)]
+    parts = [_samples(image.crop(box), layout)[::step, ::step].ravel() for _, box in _bands(image.size, step)]
     return range_of(np.concatenate(parts))
 
 
@@ -161,7 +179,7 @@ def range_of(values: np.ndarray) -> float:
         return float(np.iinfo(values.dtype).max) if values.dtype.kind == "u" else 1.0
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     top = float(np.percentile(finite, 99, method="higher")) if finite.size else 0.0
-    ranges = RANGES if values.dtype.kind == "f" else RANGES[1:]
+    ranges = {"f": RANGES, "u": (*RANGES[1:-1], LARGEST_UNSIGNED)}.get(values.dtype.kind, RANGES[1:])
     return next((full for full in ranges if top <= OVERSHOOT * full), max(top, ranges[-1]))
 
 

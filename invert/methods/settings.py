@@ -30,7 +30,10 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, MethodConfig]:
         method, dot, name = path.strip().rpartition(".")
         if not (equals and dot and method and name):
             raise InputError(f"{assignment!r} sets nothing: write METHOD.FIELD=VALUE, for example pez.lr=0.2")
-        given.setdefault(method, {})[name] = parse_value(method, name, text.strip())
+        values = given.setdefault(method, {})
+        if name in values:
+            raise InputError(f"`{method}.{name}` is set twice: set it once")
+        values[name] = parse_value(method, name, text.strip())
     return {method: _made(method, values) for method, values in given.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from PIL import Image
 
+from invert.cli.repeated import OnceEach
 from invert.cli.terminal import complain, say
 from invert.errors import InputError
 from invert.escape import escaped
@@ -47,7 +48,12 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
 
     image, understood = drawn(description, seed)
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    try:
+        image.save(buffer, kind)
+    except (OSError, ValueError, KeyError) as error:  # kinds that Pillow writes in black and white alone, or not without help
+        raise InputError(
+            f"cannot write {path}: pictures in color are not written as {kind}; give a path that ends in .png"
+        ) from error
     write_output(path, buffer.getvalue())
     print(escaped(understood), file=sys.stderr)
     return 0
@@ -56,7 +62,7 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def draw(
     description: Annotated[str, typer.Argument(help="A scene in words: a fox above a red umbrella on a blue background.")],
     path: Annotated[str, typer.Argument(help="The image file to write, for example out.png.")],
@@ -66,7 +72,7 @@ def draw(
     raise typer.Exit(draw_scene(description, path, seed))
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def objects() -> None:
     """Print the names of picturebook's objects."""
     raise typer.Exit(print_objects())

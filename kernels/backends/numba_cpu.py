@@ -29,6 +29,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from kernels.arrays import upcast_16bit
+from kernels.forks import check_threads
+from kernels.jit import cached_njit
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
 VECTOR_BYTES = 64 if WIDE else 32
@@ -153,7 +155,7 @@ def _compiled(name: str) -> Callable[..., None]:
     flat, pair = types.Array(numba.from_dtype(np.dtype(name)), 1, "C"), types.UniTuple(types.intp, 2)
     signature = types.void(flat, pair, flat, pair, flat, pair, types.intp, types.intp, types.intp)
     # Not fastmath: it assumes that no number is infinite or missing, and the tiles need no more than "contract".
-    compiled: Callable[..., None] = njit(signature, parallel=True, cache=True)(_blocked)
+    compiled: Callable[..., None] = cached_njit(signature, parallel=True)(_blocked)
     return compiled
 
 
@@ -187,7 +189,12 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 @upcast_16bit
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) times b (K, N), float32 or float64 on the CPU; the first call in a process loads or compiles (seconds)."""
+    """a (M, K) times b (K, N), float32 or float64 on the CPU; the first call in a process loads or compiles (seconds).
+
+    Raises:
+        BackendUnavailable: the process was forked after numba had used GNU's OpenMP.
+    """
+    check_threads()
     if a.shape[0] < b.shape[1]:
         return matmul(b.T, a.T).T  # threads share out rows, so let the longer side be the rows
     shape = (a.shape[0], b.shape[1])

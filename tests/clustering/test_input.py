@@ -265,3 +265,10 @@ def test_expanded_negated_and_wide_unsigned_tensors_are_read_as_their_copies() -
     for kind in (torch.uint16, torch.uint32, torch.uint64):
         assert KMeans(2, random_state=0).fit(whole.to(kind)).inertia_ == pytest.approx(2.5)
         assert KMeans(2, random_state=0).fit(Chunks(whole.to(kind))).inertia_ == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("model", [KMeans(2), DBSCAN(4.0), HDBSCAN(), NearestNeighbors()], ids=str)
+def test_masked_points_are_refused_and_a_mask_of_nothing_is_none(model):
+    with pytest.raises(ValueError, match="some of the points are masked"):
+        model.fit(np.ma.masked_greater(BASE, np.median(BASE)))
+    model.fit(np.ma.masked_greater(BASE, np.inf))

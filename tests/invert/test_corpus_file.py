@@ -49,7 +49,7 @@ def test_a_pipe_is_read(tmp_path):
     writer.join()
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n\t\n", b"\xff\xfe\x00caf\xe9"])
+@pytest.mark.parametrize("content", [b"", b"\n \n\t\n", b"\xff\xfe\x00caf\xe9", b"a fox\nan\0owl\n", b"x" * 3000 + b"\0\n"])
 def test_what_holds_no_prompts_is_one_sentence(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(InputError, match=r"the `corpus` .*a.txt"):

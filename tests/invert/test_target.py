@@ -7,13 +7,23 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import to_pil_image
 
-from invert.config import TARGETS
+from invert.bundle import generic_bundle
+from invert.config import TARGETS, InvertConfig
 from invert.errors import InputError
+from invert.inverter import Inverter
 from invert.models.clip import Clip
 from invert.picturebook.grammar import caption, parse
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes
-from invert.target import apply_gap_correction, image_latent, modality_gap, subtract_negative, text_latent
+from invert.target import (
+    MOST_TOLD,
+    apply_gap_correction,
+    image_latent,
+    modality_gap,
+    note_what_is_read,
+    subtract_negative,
+    text_latent,
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +101,25 @@ def test_bad_requests_are_one_sentence(picturebook: Clip) -> None:
         apply_gap_correction(picturebook, latent, "gap")
     with pytest.raises(InputError, match="no image to invert"):
         image_latent(picturebook, [])
+
+
+def test_a_text_beyond_the_context_is_told_once(picturebook, caplog):
+    most = picturebook.max_prompt_tokens
+    text = "fox " * (most + 3)
+    inverter = Inverter(generic_bundle(picturebook))
+    for _ in range(2):
+        inverter.distill(text, tokens=4, soft_steps=1, restarts=1, budget=1)
+    inverter.score(text, text_latent(picturebook, text))
+    inverter.negative_latent(text, InvertConfig())
+    inverter.score("fox " * most, text_latent(picturebook, text))
+    told = [record.getMessage() for record in caplog.records if "counts for nothing" in record.getMessage()]
+    rest = f"has {most + 3} tokens, of which 'picturebook' reads the first {most}: the rest counts for nothing"
+    assert told == [f"{called} {rest}" for called in ("the text", "the prompt", "the negative")]
+
+
+def test_few_texts_are_remembered(picturebook, caplog):
+    texts = [f"{i} " + "fox " * picturebook.max_prompt_tokens for i in range(MOST_TOLD + 1)]
+    for text in texts:
+        note_what_is_read(picturebook, text, "it")
+    note_what_is_read(picturebook, texts[0], "it")
+    assert len(caplog.records) == MOST_TOLD + 2

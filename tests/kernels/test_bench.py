@@ -7,14 +7,16 @@ import sys
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from kernels import timing, tune, tune_products
-from kernels.bench import LESSON, app, compare, is_feasible, operands, read_resources, sizes
+from kernels import bench, bench_input, record, timing, tune, tune_products
+from kernels.bench import app, compare, operands, read_resources
+from kernels.bench_input import LESSON, is_feasible, sizes
 from kernels.checks import CHECKS, name_of
 from kernels.tiles import label_tile, power_of_two, rows_each
 from kernels.timing import interleaved_time
@@ -48,12 +50,75 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
         (("0",), "is no product"),
         (("8", "--backends", "blas"), "unknown backend 'blas'"),
         (("8", "--dtype", "int8"), "unknown dtype 'int8'"),
+        (("8", "--device", "abacus"), "unknown device 'abacus': choose cpu or cuda"),
+        (("8", "--device", "meta"), "nothing is measured on 'meta'"),
+        (("8", "--device", "cuda:99"), "there is no"),
+        (("8", "--device", "cpu", "--backends", "triton"), "backend 'triton'"),
+        (("8", "--backends", "numba-cuda", "--device", "cpu"), "backend 'numba-cuda'"),
+        (("8", "--backends", " , "), "names none"),
+        (("8", "--json", "no/such/folder/bench.json"), "there is no folder no/such/folder"),
+        (("8", "--json", "-"), "give --json a path"),
+        (("8", "--json", "."), "is a folder"),
+        (("8", "--budget", "nan"), "--budget is nan"),
+        (("8", "--budget", "-5"), "--budget is -5.0"),
+        (("99999999",), "give a smaller product"),
+        (("9" * 5000,), "is no product"),
+        (("256", "--backends", "python"), "nothing is left to measure: python is left out of 256×256×256"),
     ],
 )
-def test_bad_arguments_end_with_status_2_and_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+def test_bad_arguments_end_with_status_2_and_one_sentence(
+    arguments: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "copy_bandwidth", lambda _: pytest.fail("it was measured"))
+    monkeypatch.chdir(tmp_path)
     ran = run(*arguments)
-    assert ran.exit_code == 2
+    assert ran.exit_code == 2 and not list(tmp_path.iterdir())
     assert sentence in " ".join(ran.output.replace("│", " ").split())
+
+
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    ran = run(
+        "8", "65", "--backends", " python , torch", "--backends", "torch", "--budget", "0", "--json", str(tmp_path / "b.json")
+    )
+    assert ran.exit_code == 0, ran.output
+    assert "kernels.bench: python is left out of 65×65×65, which takes it too long: up to 64×64×64" in ran.stderr
+    assert [row["backend"] for row in json.loads((tmp_path / "b.json").read_text())["rows"]] == ["python", "torch", "torch"]
+
+
+def test_backends_that_do_not_take_the_dtype_are_not_taken_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_input, "available", lambda _: ["torch", "triton"])
+    assert bench_input.backends_of("", CPU, "float64") == ["torch"]
+    monkeypatch.setattr(bench_input, "unavailable_reason", lambda *_: None)
+    with pytest.raises(typer.BadParameter, match="backend 'triton' takes float16, bfloat16, float32, not float64"):
+        bench_input.backends_of("triton", CPU, "float64")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot write"):
+        record.write(tmp_path / "gone" / "bench.json", {})
+    assert record.obstacle(tmp_path / "bench.json") == "" and "null character" in record.obstacle(Path("a\0b"))
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "sentence"),
+    [
+        (tune, ["--shapes", "9"], "--shapes 9 names none: give numbers of 0 to 3"),
+        (tune, ["--shapes", "-1"], "--shapes -1 names none"),
+        (tune, ["--json", "no/such/file.json"], "there is no folder no/such"),
+        (tune, ["--top", "0"], "--top is 0"),
+        (tune_products, ["--json", "-"], "give --json a path"),
+        (tune_products, ["--seconds", "nan"], "--seconds is nan"),
+        (tune_products, ["--seconds", "-5"], "--seconds is -5.0"),
+        (tune_products, ["--top", "-1"], "--top is -1"),
+    ],
+)
+def test_tuning_refuses_bad_arguments_before_it_measures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: ModuleType, words: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kernels.tune", *words])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 2 and sentence in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the checks run for minutes: python -m kernels.bench --check")

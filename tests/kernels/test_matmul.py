@@ -136,6 +136,7 @@ WRONG = [
     (torch.ones(2, 2).long(), torch.ones(2, 2).long(), TypeError, "a has dtype int64, which matmul does not take"),
     (torch.ones(2, 2), np.ones((2, 2)), TypeError, "both be NumPy arrays or both be torch tensors"),
     ([[1.0]], torch.ones(1, 1), TypeError, "a must be a NumPy array or a torch tensor, not list"),
+    (np.ma.masked_greater(np.ones((2, 2)), 0), np.ones((2, 2)), TypeError, "a is a masked array, whose mask .* fill it first"),
     (np.array([["x"]]), np.array([["y"]]), TypeError, "a has dtype <U1, which matmul does not take"),
     (torch.ones(2, 2), torch.ones(2, 2).to_sparse(), TypeError, "b is a sparse tensor"),
     (torch.ones(2, 2), torch.ones(2, 2, device="meta"), TypeError, "on one device, not cpu and meta"),

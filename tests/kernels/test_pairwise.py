@@ -97,3 +97,25 @@ def test_autocast_rounds_no_label() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = nearest_centers(x, centers)
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-22, 1e19, 1e25, 3e37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_of_any_size_have_their_nearest_center(size: float, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centers = (torch.randn(5, 3, generator=generator) * size).to(dtype)
+    x = (torch.randn(60, 3, generator=generator) * size).to(dtype)
+    labels, _ = nearest_centers(x, centers)
+    assert torch.equal(labels, torch.cdist(x.double() / size, centers.double() / size).argmin(1))
+
+
+def test_points_beside_a_huge_one_keep_their_centers() -> None:
+    centers = torch.tensor([[0.0], [1.0], [-1.0]])
+    labels, distances = nearest_centers(torch.tensor([[1.1], [3e38], [-0.9], [0.1]]), centers * 3)
+    assert labels.tolist()[2:] == [0, 0] and labels[0] == 0 and labels[1] == 1
+    assert distances[1] == torch.inf  # the square is beyond float32
+
+
+def test_equal_centers_are_no_tiny_ones() -> None:
+    labels, _ = nearest_centers(torch.tensor([[0.0], [1.0]]), torch.full((2, 1), 5.0))
+    assert labels.tolist() == [0, 0]

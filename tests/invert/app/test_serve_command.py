@@ -7,13 +7,17 @@ import socket
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 import invert.cli
 import invert.cli.serve
-from invert.cli.serve import ServeOptions
+from invert.app.listening import check_address
+from invert.app.server import launch
+from invert.cli.serve import ServeOptions, check_drawing, quick
+from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.inverter import Inverter
 
@@ -52,6 +56,11 @@ def test_the_reference_lists_every_option_and_its_default() -> None:
         (["--corpus", "nowhere.txt"], "the --corpus nowhere.txt cannot be read"),
         (["--gap-images=folder"], "--gap-images does nothing for `invert serve`"),
         (["--json"], "--json does nothing for `invert serve`"),
+        (["--host", "nowhere.invalid"], "--host 'nowhere.invalid' is no address and no name of this machine"),
+        (["--host", "x" * 70], "is no address and no name"),
+        (["--host", "192.0.2.7"], "--host 192.0.2.7 is no address that this machine can listen on"),  # for documentation
+        (["--host", "192.0.2.7", "--port", "7860"], "--host 192.0.2.7 is no address that this machine can listen on"),
+        (["--guidance", "0.5"], "--guidance is 0.5: give 1 to 1000"),
         (["--unknown"], "No such option: --unknown"),
         (["image.png"], "unexpected extra argument"),
     ],
@@ -122,3 +131,52 @@ def test_a_port_that_is_taken_is_one_sentence(
         port = taken.getsockname()[1]
         assert served(monkeypatch, "--port", str(port)) == 2
     assert f"--port {port} cannot be opened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_an_address_of_this_machine_is_free(host: str) -> None:
+    check_address(host, None)
+
+
+def test_python_users_hear_of_a_bad_host_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = SimpleNamespace(launch=lambda **_: pytest.fail("it was launched"))
+    with pytest.raises(InputError, match="`host` 192"):
+        launch(blocks, host="192.0.2.7")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--generator", "./nosuch"], "nosuch"),
+        (["--size", "2047x2047"], "divisible by 8"),
+        (["--generator", "http://127.0.0.1:9/v1", "--steps", "4"], "takes no --steps"),
+    ],
+)
+def test_what_no_drawing_could_follow_is_refused_before_the_page_opens(
+    picturebook_bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(Inverter, "load", lambda *_: Inverter(picturebook_bundle))
+    monkeypatch.setattr("invert.app.server.build", lambda *_: pytest.fail("a page was built"))
+    assert served(monkeypatch, *words) == 2
+    err = capsys.readouterr().err
+    assert sentence in err and err.count("\n") == 1
+
+
+def test_a_drawing_is_tried_in_few_steps() -> None:
+    asked: list[DrawingOptions] = []
+    pipeline = SimpleNamespace(check=asked.append, draw=lambda prompts, seeds, options: asked.append(options) or [])
+    bundle = SimpleNamespace(generator="one", once=lambda *_: pipeline)
+    check_drawing(bundle, None, DrawingOptions())
+    assert not asked
+    check_drawing(bundle, None, DrawingOptions(steps=50))
+    assert asked == [DrawingOptions(steps=50)]
+    check_drawing(bundle, None, DrawingOptions(size="64x64"))
+    assert asked[-1] == DrawingOptions(steps=2, size="64x64")
+
+
+def test_a_pipeline_that_takes_no_steps_is_tried_as_it_is() -> None:
+    def check(options: DrawingOptions) -> None:
+        options.refuse({"steps"}, "it")
+
+    assert quick(SimpleNamespace(check=check), DrawingOptions(size="8x8")) == DrawingOptions(size="8x8")  # type: ignore[arg-type]

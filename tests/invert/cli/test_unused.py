@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from invert.cli.run import RunOptions, check
 from invert.config import InvertConfig
 from invert.inverter import Inverter
 from invert.methods import TUNING_OPTIONS, get_method, method_names
@@ -104,3 +105,22 @@ def test_a_trace_without_steps_is_said(run, light, pictures, found, tmp_path):
     light.answers[0] = replace(found, history=[], method="retrieve")
     done = run(pictures[0], "--method", "retrieve", "--trace", tmp_path / "t.png")
     assert done.status == 0 and done.sentences == ["invert: note: --trace shows no steps, as the method 'retrieve' took none"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--ban", "fox"], "--ban counts only for pictures that carry none"),
+        (["--must-include", "owl", "--max-tokens", "9"], "--must-include and --max-tokens count only"),
+    ],
+)
+def test_prompts_that_pictures_carry_need_not_meet_wishes(run, pictures, words, sentence):
+    done = run(pictures[0], "--embedded", "use", *words)
+    assert done.status == 0 and f"note: prompts that pictures carry are used as they are: {sentence}" in done.err
+    assert "are used as they are" not in run(pictures[0], *words).err
+    assert "are used as they are" not in run(pictures[0], "--embedded", "use").err
+
+
+def test_a_run_says_it_too(capsys):
+    check(RunOptions(folders=["pictures"], sidecar=True, embedded="use", ban="fox"))
+    assert "counts only for pictures that carry none" in capsys.readouterr().err

@@ -301,3 +301,9 @@ def test_a_damaged_tiff_is_one_sentence_and_nothing_on_stderr(tmp_path: Path, re
     (tmp_path / "spoiled.tiff").write_bytes(spoiled)
     assert "damaged" in refusal(tmp_path / "spoiled.tiff")
     assert capfd.readouterr().err == ""
+
+
+def test_masked_samples_are_refused(refusal) -> None:
+    masked = np.ma.masked_greater(np.arange(100, dtype=np.uint8).reshape(10, 10), 50)
+    assert "has masked samples" in refusal(masked, "the picture")
+    assert load_image(np.ma.masked_greater(masked.data, 200)).size == (10, 10)

@@ -239,3 +239,34 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path: Path) -> None:
     assert small.size == (1500, 2000)
     rows = np.asarray(small)[:, :, 0].mean(1)
     assert abs(rows - np.linspace(0, 255, 2000)).max() < 4
+
+
+def tiff_of_unsigned(samples: np.ndarray, *more: tuple[int, int, int]) -> np.ndarray:
+    """What is read of a TIFF of 32-bit unsigned samples, which Pillow writes as signed ones alone."""
+    height, width = samples.shape
+    size = samples.nbytes
+    values = {256: width, 257: height, 258: 32, 259: 1, 262: 1, 277: 1, 278: height, 279: size, 339: 1}
+    entries = [(tag, 4 if tag in (256, 257, 278, 279) else 3, value) for tag, value in values.items()] + list(more)
+    at = 8 + 2 + 12 * (len(entries) + 1) + 4
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1)
+    packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in sorted([*entries, (273, 4, at)]))
+    return np.asarray(load_image(head + packed + struct.pack("<I", 0) + samples.astype("<u4").tobytes()))
+
+
+@pytest.mark.parametrize("full", [255, 65535, 2**32 - 1])
+def test_unsigned_thirty_two_bit_integers_have_no_sign(full: int) -> None:
+    pixels = tiff_of_unsigned(np.where(DISC, full, full // 4))[..., 0]
+    assert abs(int(pixels[0, 0]) - 64) <= 1 and pixels[32, 32] == 255
+    assert (np.asarray(load_image(np.where(DISC, full, full // 4).astype(np.uint32)))[..., 0] == pixels).all()
+
+
+def test_unsigned_samples_have_the_range_that_the_file_declares() -> None:
+    pixels = tiff_of_unsigned(np.where(DISC, 3_000_000_000, 750_000_000), (281, 4, 3_000_000_000))[..., 0]
+    assert pixels[0, 0] == 64 and pixels[32, 32] == 255
+
+
+@pytest.mark.parametrize("scale", [b"-1.0", b"1.0"])
+def test_a_gray_pfm_is_read_by_its_values(scale: bytes) -> None:
+    samples = np.where(DISC, 1.0, 0.25).astype("<f4" if scale.startswith(b"-") else ">f4")
+    pixels = np.asarray(load_image(b"Pf\n64 64\n" + scale + b"\n" + samples.tobytes()))[..., 0]
+    assert pixels[0, 0] == 64 and pixels[32, 32] == 255

@@ -52,6 +52,10 @@ def test_objects_are_listed(run):
         (("draw", "a glorp on a red background", "out.png"), "glorp"),
         (("draw", "a fox", "out.xyz"), "out.xyz"),
         (("draw", "a fox", "/nowhere/out.png"), "/nowhere"),
+        (("draw", "a fox", "b.h5"), "pictures in color are not written as HDF5; give a path that ends in .png"),
+        (("draw", "a fox", "b.xbm"), "not written as XBM"),
+        (("draw", "a fox", "b.palm"), "not written as PALM"),
+        (("draw", "a fox", "a.png", "--seed", "1", "--seed", "2"), "--seed is given twice"),
     ],
 )
 def test_bad_input_is_one_sentence(run, monkeypatch, tmp_path: Path, words, named):
