@@ -6,7 +6,6 @@ this object; the text side is always our own `TextTower`.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from invert.models import fingerprint
 from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
@@ -24,8 +24,6 @@ from invert.models.turns import Turns
 
 TEXT_BATCH = 256  # prompts in one forward
 IMAGE_BATCH = 32  # pictures in one forward
-PROBES = ("a photo of a red fox", "two small boats at night", "an oil painting", "the")  # texts that tell towers apart
-PROBED = 16  # coordinates of their latents that are looked at
 T = TypeVar("T")
 
 
@@ -82,11 +80,8 @@ class Clip:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of what text latents depend on: the token table, and the tower as seen in latents of a few texts."""
-        table = self.token_embeddings.detach().cpu().contiguous()
-        probe = (self.encode_text(PROBES)[:, :PROBED].float().cpu() * 1e3).round().int()  # equal whatever sums it up
-        seen = table.view(torch.uint8).numpy().tobytes() + probe.numpy().tobytes() + str(self.dtype).encode()
-        return hashlib.sha256(seen).hexdigest()[:16]
+        """A short hash of what text latents depend on, see `invert.models.fingerprint`."""
+        return fingerprint.of_model(self)
 
     @property
     def table_widths(self) -> list[int]:

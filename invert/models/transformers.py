@@ -152,7 +152,7 @@ def _byte_pairs(name: str, tokenizer: Any, tower: TextTower) -> Tokenizer:
     """CLIP's own tokenizer."""
 
     def encode(prompt: str) -> list[int]:
-        return tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        return tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]  # long ones are cut later
 
     start_id, end_id, rows = tokenizer.bos_token_id, tokenizer.eos_token_id, len(tower.table)
     check_tokenizer(name, [encode(sample) for sample in SAMPLES], len(tokenizer), rows, start_id, end_id)
