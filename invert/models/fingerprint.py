@@ -24,7 +24,7 @@ TEXTS = ("a photo of a red fox", "two small boats at night", "an oil painting", 
 WRITTEN = (
     *TEXTS, "Two Small BOATS at Night", "rock 'n' roll, a t-shirt (worn); 3d-printed!",
     "rubik's cube: 1,024 pixels @ 50% &amp; more...",
-    "snake_case,comma  and   spaces\ttab\nline", "CAFÉ Ångström “quoted” — 東京 🦊 ｆｕｌｌ",
+    "snake_case,comma  and   spaces\ttab\nline", "CAFÉ Ångström, naïve café: “quoted” — 東京 🦊 ｆｕｌｌ",
 )  # fmt: skip
 PROJECTIONS = 16  # numbers that are looked at of each latent
 STEP = 1e-3  # that they are rounded to
