@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from invert.models import fingerprint
+from invert.models.overflow import checked
 from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
@@ -155,7 +156,11 @@ class Clip:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts → unit latents (B, E)."""
+        """Prompts → unit latents (B, E).
+
+        Raises:
+            InputError: a number overflows in the model's type; so of pictures.
+        """
         rows = [self.ids_with_special_tokens(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         # Those of like length together: none is run as far as the longest of all.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -163,7 +168,7 @@ class Clip:
         for i in range(0, len(rows), TEXT_BATCH):
             ids, eot = self.pad([rows[j] for j in order[i : i + TEXT_BATCH]])
             parts.append(self.encode_embeddings(self.embed(ids), eot))
-        return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
+        return checked(torch.cat(parts), self)[torch.tensor(order, device=self.device).argsort()]
 
     @torch.no_grad()
     def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
@@ -174,7 +179,7 @@ class Clip:
         if isinstance(images, Tensor):
             return self.encode_preprocessed(self.normalize(self._of_own_size(images.to(self.device)).to(self.dtype)))
         batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(images, IMAGE_BATCH))
-        return torch.cat([self.encode_preprocessed(pixels) for pixels in batches])
+        return checked(torch.cat([self._image_latents(pixels) for pixels in batches]), self)
 
     def _of_own_size(self, pixels: Tensor) -> Tensor:
         return resized(pixels, self.image_size)
@@ -182,6 +187,9 @@ class Clip:
     @torch.no_grad()
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
+        return checked(self._image_latents(pixels), self)
+
+    def _image_latents(self, pixels: Tensor) -> Tensor:
         return F.normalize(at_least_float32(self.visual(pixels.to(self.device, self.dtype))), dim=-1)
 
 

@@ -55,9 +55,9 @@ def ids_of(encode: Callable[[str], Sequence[int]]) -> list[tuple[int, ...]]:
 
 
 def long_text(clip: Clip) -> str:
-    """The texts over and over, until they fill the context."""
-    text = " ".join(WRITTEN)
-    return " ".join([text] * (1 + clip.context_length // max(1, len(clip.tokenizer.encode(text)))))
+    """The short texts as often as they fit into the context; libraries warn of more."""
+    text = " ".join(TEXTS)
+    return " ".join([text] * max(1, clip.max_prompt_tokens // max(1, len(clip.tokenizer.encode(text)))))
 
 
 def projected(latents: Tensor) -> Tensor:

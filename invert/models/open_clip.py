@@ -128,6 +128,8 @@ def _create(name: str, model_name: str, tokenizer: Any, at: Placement, **options
             f"the weights of {name!r} cannot be read: the file is damaged or of another architecture "
             "(OpenAI's own weights want an architecture that ends in -quickgelu)"
         ) from error
+    if at.dtype == torch.float16:
+        check_finite(name, model, as_stored=True)
     return from_open_clip(name, model.to(at.device, at.dtype), preprocess, tokenizer=tokenizer)
 
 

@@ -71,6 +71,8 @@ def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
     processor = _read(name, "image processor", processor_class, folder)
+    if at.dtype == torch.float16:
+        check_finite(name, model, as_stored=True)
     return from_transformers(name, model.to(at.device, at.dtype), tokenizer, processor)
 
 
@@ -152,7 +154,7 @@ def _byte_pairs(name: str, tokenizer: Any, tower: TextTower) -> Tokenizer:
     """CLIP's own tokenizer."""
 
     def encode(prompt: str) -> list[int]:
-        return tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]  # long ones are cut later
+        return tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
     start_id, end_id, rows = tokenizer.bos_token_id, tokenizer.eos_token_id, len(tower.table)
     check_tokenizer(name, [encode(sample) for sample in SAMPLES], len(tokenizer), rows, start_id, end_id)
