@@ -12,7 +12,6 @@ import open_clip
 import torch
 from open_clip.model import QuickGELU
 from open_clip.pretrained import download_pretrained_from_url
-from torchvision.transforms import InterpolationMode, Resize
 
 from invert.errors import InputError
 from invert.models.bidirectional import BidirectionalTower
@@ -27,6 +26,7 @@ from invert.models.checks import (
     unsupported,
 )
 from invert.models.clip import Clip
+from invert.models.fitting import transform_fits
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
@@ -238,17 +238,11 @@ def from_open_clip(
     if pool == "eos" and adapted.frame.after[-1:] != (getattr(text, "eos_id", getattr(text, "text_eos_id", None)),):
         raise unsupported(name, "a CLIP whose text tower is pooled at a token that ends no prompt")
     size = model.visual.image_size
+    side = size[0] if isinstance(size, tuple | list) else size
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
-        size[0] if isinstance(size, tuple | list) else size,
-        float(model.logit_scale.detach().float().exp()), _fits_as_clip(preprocess),
+        side, float(model.logit_scale.detach().float().exp()), transform_fits(preprocess, side),
     )  # fmt: skip
-
-
-def _fits_as_clip(preprocess: Any) -> bool:
-    """Whether a transform resizes the shorter side (bicubic), as CLIP's does; SigLIP's squashes pictures."""
-    resize = preprocess.transforms[0]
-    return isinstance(resize, Resize) and isinstance(resize.size, int) and resize.interpolation == InterpolationMode.BICUBIC
 
 
 def _byte_pairs(name: str, bpe: Any, context: int, rows: int, pads: bool) -> Tokenizer:
