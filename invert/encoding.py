@@ -23,6 +23,7 @@ import torch
 from invert.cache import cache_folder, keep_arrays, read_arrays
 from invert.given import sound
 from invert.latents import LatentTable, Part
+from invert.models.overflow import checked
 from invert.together import latents_of_rows
 
 if TYPE_CHECKING:
@@ -154,8 +155,12 @@ def chunks_of(clip: Clip, prompts: Sequence[str]) -> Iterator[Chunk]:
 
 @torch.no_grad()
 def encode(clip: Clip, prompts: Sequence[str]) -> Tensor:
-    """Unit latents (n, E) float32 of prompts; what they have in common at their beginning is run once."""
+    """Unit latents (n, E) float32 of prompts; what they have in common at their beginning is run once.
+
+    Raises:
+        InputError: a number overflows in the model's type.
+    """
     if not clip.tower.shares_prefixes:
         return clip.encode_text(prompts).float()
     ids, eot = clip.tokenize(prompts)
-    return latents_of_rows(clip, ids.cpu(), eot.cpu())
+    return checked(latents_of_rows(clip, ids.cpu(), eot.cpu()), clip)

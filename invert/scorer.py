@@ -15,6 +15,7 @@ from torch import Tensor
 from invert.budget import Budget
 from invert.lexicon import Prompt, ids_of, token_count
 from invert.models.clip import Clip
+from invert.models.overflow import checked
 from invert.models.precision import at_least_float32
 
 BATCH_TOKENS = 8192  # positions in one forward: enough to fill the cores or a card, small in memory
@@ -61,7 +62,7 @@ class PromptScorer:
         """Cosine of a text tokenized afresh, as a user's model will read it, in float32."""
         most = self.clip.max_prompt_tokens
         ids = torch.tensor([self.clip.tokenizer.encode(text)[:most]], dtype=torch.long, device=self.target.device)
-        return float(self.exact.score_ids(ids)[0])
+        return float(checked(self.exact.score_ids(ids), self.exact.clip)[0])
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor:
         """Cosines (B,) of prompts given as embeddings (B, L, D) without special tokens; differentiable."""
@@ -90,7 +91,7 @@ class PromptScorer:
             embedded = self.clip.embed(ids)
             latents = tower.encode(embedded, eot) if cache is None else tower.encode_with_prefix(cache, embedded, eot)
             scores = torch.nn.functional.normalize(latents.float(), dim=-1) @ self.target
-            for i, score in zip(part, scores.tolist(), strict=True):
+            for i, score in zip(part, checked(scores.cpu(), self.clip).tolist(), strict=True):
                 self.known[keys[i]] = score
 
 

@@ -25,6 +25,7 @@ from invert.config import SoftConfig
 from invert.history import History
 from invert.models.clip import Clip
 from invert.models.graphs import Replay
+from invert.models.overflow import checked
 from invert.scorer import PromptScorer
 from invert.token_index import TokenIndex
 
@@ -95,7 +96,7 @@ def optimize_together(
     with torch.no_grad():
         embeddings, weights = step.prompts(step.last_temperature)
         each = embeddings.detach().split(starts.shape[1])
-        scores = [scorer.score_embeddings(own) for scorer, own in zip(scorers, each, strict=True)]
+        scores = [checked(scorer.score_embeddings(own), clip) for scorer, own in zip(scorers, each, strict=True)]
     shares = [None] * len(each) if weights is None else weights.detach().split(starts.shape[1])
     return [SoftPrompts(*parts) for parts in zip(each, scores, shares, strict=True)]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from invert.budget import Budget
 from invert.models.clip import Clip
+from invert.models.overflow import checked
 from invert.models.shared_prefixes import LEAST_ROWS, encode_rows, encode_sharing, rounded_up
 
 CPU_ROWS, CUDA_ROWS = 512, 16_384  # prompts that go through the tower at once: a CPU's caches hold no more
@@ -101,7 +102,7 @@ def cosines(clip: Clip, questions: Sequence[Scores]) -> list[Tensor]:
         part = slice(begin, begin + step)
         parts += [cosines_of_rows(clip, ids[part], eot[part], targets[part])]
         reached = min(begin + step, len(eot))
-    found = torch.cat(parts).cpu()
+    found = checked(torch.cat(parts).cpu(), clip)  # before NaN stands for those that were not reached
     found = torch.cat([found, found.new_full((len(eot) - reached,), torch.nan)])
     return list(found.split([len(question.eot) for question in questions]))
 

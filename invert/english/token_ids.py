@@ -1,20 +1,32 @@
 """Token ids of the English tables' words under one tokenizer, read back from disk: tokenizing them all takes seconds.
 
-A file belongs to a tokenizer by what it makes of a sample of the words, so models that share a vocabulary share it.
+A file belongs to a tokenizer by what it makes of a sample of the words, so models that share a vocabulary share it. All
+that is not letters alone is in the sample, since tokenizers that share a vocabulary may clean texts in their own ways.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
 
 import numpy as np
 
 from invert.cache import cache_folder, keep_arrays, read_arrays
-from invert.english.tables import entries
+from invert.english.tables import entries, phrases
+from invert.models.fingerprint import ids_of
 
 SAMPLED = 97  # every so manieth word is tokenized to tell which tokenizer it is
 NAMES = {"texts", "ids", "lengths"}
+
+
+@cache
+def sample_texts() -> list[str]:
+    """Texts of the tables that tell tokenizers apart."""
+    words = [entry.text for entry in entries()]
+    told = [*words, *chain(*phrases().values())]
+    return [*words[::SAMPLED], *(text for text in told if not text.replace(" ", "").isalpha())]
 
 
 class KnownIds:
@@ -22,7 +34,7 @@ class KnownIds:
 
     def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
         self.encode = encode
-        sample = [tuple(encode(entry.text)) for entry in entries()[::SAMPLED]]
+        sample = [*ids_of(encode), *(tuple(encode(text)) for text in sample_texts())]
         self.file = cache_folder() / f"{hashlib.sha256(repr(sample).encode()).hexdigest()[:16]}.ids.npz"
         self.known = read(read_arrays(self.file))
         self.on_disk = len(self.known)

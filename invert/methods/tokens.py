@@ -6,11 +6,13 @@ pays for L + 2 positions and not for the 77 that its published code runs (all of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from invert.budget import Budget
 from invert.errors import InputError
 from invert.methods.task import InversionOutput, InversionTask
+from invert.models.overflow import overflow
 from invert.scorer import FINALISTS
 
 BANNED = "every prompt that was found holds a banned phrase: give more `budget`, another `seed`, or leave the phrase out of `ban`"
@@ -37,6 +39,8 @@ def runs(budget: Budget) -> Iterator[int]:
 
 def remember(task: InversionTask, stage: str, found: Found, ids: tuple[int, ...], score: float, step: int) -> None:
     """Keep a prompt, unless it holds a banned phrase; a new best is reported to the history with its text."""
+    if math.isnan(score):
+        raise overflow(task.clip)
     if task.banned() and not task.allows(task.decode(ids)):
         return task.history.record(stage, step, score, "")
     best = score > found.best

@@ -65,5 +65,5 @@ def load_pair(
         raise InputError(f"{called} is damaged or incomplete: {AGAIN}") from error
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {called} are incomplete ({min(loading['missing_keys'])}): {AGAIN}")
-    check_finite(called, model)
+    check_finite(called, model, as_stored=True)
     return model.to(device).eval().requires_grad_(False), other

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from invert.errors import InputError
 from invert.extras import require
+from invert.models.overflow import WIDER
 
 SUPPORTED = (
     "give a CLIP, SigLIP, CLIPA, MobileCLIP or MetaCLIP 2 with a text transformer of its own, "
@@ -115,18 +116,24 @@ def check_size(name: str, preprocess: Callable[[Image.Image], Tensor], side: int
 
 
 @torch.no_grad()
-def check_finite(name: str, model: nn.Module) -> None:
+def check_finite(name: str, model: nn.Module, as_stored: bool = False) -> None:
     """Whether all weights are finite: one that is not makes every latent NaN.
+
+    as_stored: whether they have the type of their file still; else infinity in float16 is a number too large for it.
 
     Raises:
         InputError: names the first tensor that is not.
     """
-    check_finite_tensors(name, model.state_dict())
+    state = model.state_dict()
+    check_finite_tensors(name, state, state.__getitem__ if as_stored else None)
 
 
 @torch.no_grad()
-def check_finite_tensors(name: str, state: Mapping[str, Tensor]) -> None:
-    """The same for named tensors; those without data ("meta") are skipped."""
+def check_finite_tensors(name: str, state: Mapping[str, Tensor], stored: Callable[[str], Tensor] | None = None) -> None:
+    """The same for named tensors; those without data ("meta") are skipped.
+
+    stored: reads one as its file holds it; None: those of the files are finite.
+    """
     tensors = {key: value for key, value in state.items() if value.is_floating_point() and value.numel() and not value.is_meta}
     if not tensors:
         return
@@ -134,8 +141,11 @@ def check_finite_tensors(name: str, state: Mapping[str, Tensor]) -> None:
     bad = sums.isfinite().logical_not().nonzero().flatten().tolist()
     # A sum may overflow where no weight does; masks hold −∞ on purpose and are no weights of the state.
     for key, value in [list(tensors.items())[i] for i in bad]:
-        if not value.isfinite().all():
-            raise InputError(f"the weights of {name!r} hold numbers that are not finite, in {key}: download them again")
+        if value.isfinite().all():
+            continue
+        if value.dtype == torch.float16 and not value.isnan().any() and (stored is None or stored(key).isfinite().all()):
+            raise InputError(f"the weights of {name!r} hold numbers that are too large for float16, in {key}: {WIDER}")
+        raise InputError(f"the weights of {name!r} hold numbers that are not finite, in {key}: download them again")
 
 
 def _sum(value: Tensor) -> Tensor:

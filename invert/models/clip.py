@@ -6,7 +6,6 @@ this object; the text side is always our own `TextTower`.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -19,6 +18,8 @@ from torch import Tensor
 
 from invert.errors import InputError
 from invert.given import listed, sound, wrong
+from invert.models import fingerprint
+from invert.models.overflow import checked
 from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
@@ -26,8 +27,6 @@ from invert.models.turns import Turns
 
 TEXT_BATCH = 256  # prompts in one forward
 IMAGE_BATCH = 32  # pictures in one forward
-PROBES = ("a photo of a red fox", "two small boats at night", "an oil painting", "the")  # texts that tell towers apart
-PROBED = 16  # coordinates of their latents that are looked at
 T = TypeVar("T")
 
 
@@ -84,11 +83,8 @@ class Clip:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of what text latents depend on: the token table, and the tower as seen in latents of a few texts."""
-        table = self.token_embeddings.detach().cpu().contiguous()
-        probe = (self.encode_text(PROBES)[:, :PROBED].float().cpu() * 1e3).round().int()  # equal whatever sums it up
-        seen = table.view(torch.uint8).numpy().tobytes() + probe.numpy().tobytes() + str(self.dtype).encode()
-        return hashlib.sha256(seen).hexdigest()[:16]
+        """A short hash of what text latents depend on, see `invert.models.fingerprint`."""
+        return fingerprint.of_model(self)
 
     @property
     def table_widths(self) -> list[int]:
@@ -162,7 +158,11 @@ class Clip:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts → unit latents (B, E). InputError where there is no prompt, or one that is no text."""
+        """Prompts → unit latents (B, E).
+
+        Raises:
+            InputError: there is no prompt, or one that is no text, or a number overflows in the model's type; so of pictures.
+        """
         rows = [self.ids_with_special_tokens(prompt) for prompt in prompts_of(prompts)]
         # Those of like length together: none is run as far as the longest of all.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -170,7 +170,7 @@ class Clip:
         for i in range(0, len(rows), TEXT_BATCH):
             ids, eot = self.pad([rows[j] for j in order[i : i + TEXT_BATCH]])
             parts.append(self.encode_embeddings(self.embed(ids), eot))
-        return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
+        return checked(torch.cat(parts), self)[torch.tensor(order, device=self.device).argsort()]
 
     @torch.no_grad()
     def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
@@ -184,10 +184,10 @@ class Clip:
                 raise wrong("images", images, "Pillow images, or a tensor of pixels (B, 3, S, S)")
             return self.encode_preprocessed(self.normalize(self._of_own_size(images.to(self.device)).to(self.dtype)))
         batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(pictures_of(images), IMAGE_BATCH))
-        latents = [self.encode_preprocessed(pixels) for pixels in batches]
+        latents = [self._image_latents(pixels) for pixels in batches]
         if not latents:
             raise InputError("`images` is empty: give one picture or more")
-        return torch.cat(latents)
+        return checked(torch.cat(latents), self)
 
     def _of_own_size(self, pixels: Tensor) -> Tensor:
         return resized(pixels, self.image_size)
@@ -195,6 +195,9 @@ class Clip:
     @torch.no_grad()
     def encode_preprocessed(self, pixels: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) as `preprocess` gives them → unit latents (B, E)."""
+        return checked(self._image_latents(pixels), self)
+
+    def _image_latents(self, pixels: Tensor) -> Tensor:
         return F.normalize(at_least_float32(self.visual(pixels.to(self.device, self.dtype))), dim=-1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from invert.errors import InputError
 from invert.given import listed, number
+from invert.models import fingerprint
 from invert.models.clip import Clip, resized
 from invert.models.precision import at_least_float32
 from invert.models.tower import Layer, PrefixCache, TextTower
@@ -97,11 +99,18 @@ class JointClip(Clip):
             first.tokenizer,
             max(part.image_size for part in parts),
             math.fsum(root * root * part.logit_scale for root, part in zip(roots, parts, strict=True)),
+            all(part.fits_as_clip for part in parts),
         )
+        self._roots = tuple(roots)
 
     @property
     def parts(self) -> tuple[Clip, ...]:
         return self._parts
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of what text latents depend on: each model's, and its share."""
+        return fingerprint.of_joined(self._parts, self._roots)
 
     def _of_own_size(self, pixels: Tensor) -> Tensor:
         return pixels  # each model's own size follows when they are normalized

@@ -19,6 +19,7 @@ from invert.errors import InputError
 from invert.given import of_kind, plain_text
 from invert.models.clip import Clip
 from invert.models.device import pick_device
+from invert.models.fingerprint import TEXTS
 from invert.models.names import ALIASES, NAMES, similar
 from invert.models.precision import parse_dtype
 from invert.models.turns import Placement, Turns
@@ -48,8 +49,8 @@ def load_clip(
             precision the same model in float32, `Clip.exact`.
 
     Raises:
-        InputError: there is no such model, it is of a kind that is not supported, or its files cannot be
-            reached, are missing or are damaged. The sentence says which, and what to do.
+        InputError: there is no such model, it is of a kind that is not supported, its numbers are too large for float16, or
+            its files cannot be reached, are missing or are damaged. The sentence says which, and what to do.
     """
     plain_text("name", name)
     if turns is not None:
@@ -60,6 +61,8 @@ def load_clip(
     clip.turns, clip.chosen_dtype = turns, chosen
     if at.dtype != torch.float32 and turns is None:
         clip.load_exact = lambda: _joined(name, weights, Placement(at.device, torch.float32))
+    if at.dtype == torch.float16:
+        clip.encode_text(TEXTS)  # a model that overflows does so in most texts: told before anything is computed
     return clip
 
 

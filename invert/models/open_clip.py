@@ -13,7 +13,6 @@ import open_clip
 import torch
 from open_clip.model import QuickGELU
 from open_clip.pretrained import download_pretrained_from_url
-from torchvision.transforms import InterpolationMode, Resize
 
 from invert.errors import InputError
 from invert.given import wrong
@@ -29,6 +28,7 @@ from invert.models.checks import (
     unsupported,
 )
 from invert.models.clip import Clip
+from invert.models.fitting import transform_fits
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
@@ -137,6 +137,8 @@ def _create(name: str, model_name: str, tokenizer: Any, at: Placement, **options
         ) from error
     if at.turns is not None:
         log.warning("the model %r stays in memory whole: its towers cannot be built one without the other", name)
+    if at.dtype == torch.float16:
+        check_finite(name, model, as_stored=True)
     return from_open_clip(name, model.to(at.device, at.dtype), preprocess, tokenizer=tokenizer)
 
 
@@ -259,17 +261,11 @@ def from_open_clip(
     size = model.visual.image_size
     if isinstance(size, tuple | list) and len(set(size)) > 1:
         raise unsupported(name, "a CLIP of pictures that are no squares")
+    side = size[0] if isinstance(size, tuple | list) else size
     return Clip(
         name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
-        size[0] if isinstance(size, tuple | list) else size,
-        float(model.logit_scale.detach().float().exp()), _fits_as_clip(preprocess),
+        side, float(model.logit_scale.detach().float().exp()), transform_fits(preprocess, side),
     )  # fmt: skip
-
-
-def _fits_as_clip(preprocess: Any) -> bool:
-    """Whether a transform resizes the shorter side (bicubic), as CLIP's does; SigLIP's squashes pictures."""
-    resize = preprocess.transforms[0]
-    return isinstance(resize, Resize) and isinstance(resize.size, int) and resize.interpolation == InterpolationMode.BICUBIC
 
 
 def _byte_pairs(name: str, bpe: Any, context: int, rows: int, pads: bool) -> Tokenizer:

@@ -125,7 +125,7 @@ class PartialModel:
         """
         state = dict(self.checkpoint.read([name for name in names if name not in self.kept], self.at))
         if not self.checked.issuperset(state):
-            check_finite_tensors(self.checkpoint.name, state)
+            check_finite_tensors(self.checkpoint.name, state, self._stored)
             self.checked.update(state)
         state |= {name: self.kept[name] for name in names if name in self.kept}
         try:
@@ -135,6 +135,10 @@ class PartialModel:
                 f"the weights of {self.checkpoint.name!r} are of another architecture: give the one that they were trained in"
             ) from error
         self.model.requires_grad_(False)
+
+    def _stored(self, name: str) -> Tensor:
+        """A parameter in a type that holds all of what its file does."""
+        return dict(self.checkpoint.read([name], Placement(torch.device("cpu"), torch.float64)))[name]
 
     def empty(self, names: Iterable[str]) -> None:
         """Drop these parameters."""

@@ -24,6 +24,7 @@ from invert.models.checks import (
     unsupported,
 )
 from invert.models.clip import Clip
+from invert.models.fitting import processor_fits
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.naflex import NaflexImages
@@ -76,6 +77,8 @@ def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
     check_no_others(name, loading["unexpected_keys"], ())  # transformers would leave them out
     processor = _read(name, "image processor", processor_class, folder)
+    if at.dtype == torch.float16:
+        check_finite(name, model, as_stored=True)
     return from_transformers(name, model.to(at.device, at.dtype), tokenizer, processor)
 
 
@@ -143,7 +146,7 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
         raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
     visual, preprocess, normalize, size = _images(name, model, kind, processor)
-    scale, fits = float(model.logit_scale.detach().float().exp()), kind not in BIDIRECTIONAL
+    scale, fits = float(model.logit_scale.detach().float().exp()), kind != "siglip2" and processor_fits(processor, size)
     return Clip(name, tower, visual, preprocess, normalize, adapted, size, scale, fits_as_clip=fits)
 
 

@@ -192,6 +192,22 @@ def test_token_ids_are_read_back_where_the_tokenizer_is_the_same(monkeypatch, tm
     assert KnownIds(encode)("a fox") == (5, 7) and asked.count("a fox") == 2
 
 
+@pytest.mark.parametrize("cleaned", ["'", "-", "0123456789", "()", ",.!", "é"])
+def test_tokenizers_that_clean_texts_otherwise_share_no_ids(monkeypatch, tmp_path, cleaned):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    without = str.maketrans("", "", cleaned)
+    assert KnownIds(lambda text: [*text.encode()]).file != KnownIds(lambda text: [*text.translate(without).encode()]).file
+
+
+def test_texts_of_the_tables_that_are_not_letters_alone_have_the_ids_of_their_own_tokenizer(monkeypatch, tmp_path):
+    monkeypatch.setenv("INVERT_CACHE", str(tmp_path))
+    for cleaned in ("", "'", "-"):
+        known = KnownIds(lambda text, cleaned=cleaned: [*text.replace(cleaned, "").encode()])
+        texts = ("rubik's cube", "children's drawing", "t-rex")
+        assert [known(text) for text in texts] == [tuple(known.encode(text)) for text in texts]
+        known.keep()
+
+
 def test_nothing_of_the_bundled_world_is_imported():
     code = "import sys; import invert.english.bundle; print([m for m in sys.modules if m.startswith('invert.picturebook')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, ToTensor
 
 import invert.cli
 from invert.budget import Budget
@@ -20,6 +21,8 @@ from invert.diffusion.roundtrip import compare
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.methods.labels import LabelTables
+from invert.models.fitting import transform_fits
+from invert.models.joint import join
 from invert.models.loading import load_clip
 from invert.scorer import PromptScorer
 from tests.invert.models.conftest import save_clip
@@ -124,3 +127,54 @@ def test_drawn_images_are_judged_as_the_judges_library_reads_them(family_of, pic
             wanted = torch.cat([encoder.encode_image(image) for image in to_pil(drawn)]) @ encoder.encode_image(PICTURE)[0]
         assert (judged - wanted).abs().max() < (1e-2 if as_clip else 1e-5)
     assert picturebook.fits_as_clip
+
+
+@pytest.mark.parametrize(
+    ("options", "as_clip"),
+    [
+        ({}, True),
+        ({"size": {"height": 32, "width": 32}, "do_center_crop": False}, False),  # squashed
+        ({"size": {"height": 32, "width": 32}}, False),
+        ({"size": {"shortest_edge": 40}}, False),  # the middle of a larger one
+        ({"resample": 2}, False),  # bilinear
+        ({"do_normalize": False}, False),
+        ({"rescale_factor": 1 / 127.5}, False),
+    ],
+)
+def test_a_clips_own_processor_says_how_drawn_images_are_judged(tmp_path, options: dict, as_clip: bool) -> None:
+    """A CLIPModel whose processor does not crop as CLIP's: the picture itself, drawn, is judged to be the picture."""
+    from torchvision.transforms.functional import pil_to_tensor
+    from transformers import CLIPImageProcessor
+
+    save_clip(tmp_path, positions=77)
+    usual = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPImageProcessor(**{**usual, **options}).save_pretrained(tmp_path)
+    clip = load_clip(str(tmp_path), device="cpu")
+    picture = Image.effect_noise((12, 6), 120).convert("RGB").resize((96, 48), 0)
+    judged, _, _ = compare(clip, picture, clip.encode_image([picture])[0], pil_to_tensor(picture)[None] / 255)
+    assert clip.fits_as_clip == as_clip and abs(float(judged) - 1) < (1e-3 if as_clip else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "as_clip"),
+    [
+        ([Resize(32, InterpolationMode.BICUBIC), CenterCrop(32)], True),
+        ([Resize(40, InterpolationMode.BICUBIC), CenterCrop(32)], False),
+        ([Resize(32, InterpolationMode.BICUBIC), CenterCrop(28)], False),
+        ([Resize(32), CenterCrop(32)], False),
+        ([], False),
+        ([Resize((32, 32), InterpolationMode.BICUBIC), CenterCrop(32)], False),
+    ],
+)
+def test_a_transform_of_open_clips_says_so_too(steps: list, as_clip: bool) -> None:
+    assert transform_fits(Compose([*steps, ToTensor()]), 32) == as_clip
+
+
+def test_joined_models_fit_drawn_images_as_all_of_them_do(tmp_path) -> None:
+    parts = []
+    for _ in range(2):
+        save_clip(tmp_path, positions=77)
+        parts.append(load_clip(str(tmp_path), device="cpu"))
+    assert join(parts).fits_as_clip
+    parts[1].fits_as_clip = False
+    assert not join(parts).fits_as_clip
