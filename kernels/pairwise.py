@@ -56,7 +56,9 @@ def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     offset = centers.mean(0)  # |c|^2 - 2 x.c loses digits where norms are large
     shifted = centers - offset
     half_norms = shifted.square().sum(1) / 2
-    is_tiny = 0 < float(shifted.abs().sum()) < SMALLEST  # its squares are zero: no score tells the centers apart
+    looks = wide != torch.float64 and x.device.type == "cpu"  # on others each look would wait for the device
+    # Where squares are zero no score tells the centers apart. (Through NumPy: what the CPU's memory holds is there to be read.)
+    is_tiny = looks and 0 < shifted.abs().sum().numpy().item() < SMALLEST
     labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
     distances = torch.empty(len(x), dtype=wide, device=x.device)
     rows = max(1, MOST_ELEMENTS // len(centers))
@@ -65,9 +67,9 @@ def _in_chunks(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         # half of |x - c|^2 - |x|^2, and |x|^2 is the same for every center
         scores = torch.addmm(half_norms, points - offset, shifted.T, alpha=-1)
         nearest = scores.argmin(1)
-        if wide != torch.float64:
+        if looks:
             lost = is_tiny | ~scores.gather(1, nearest[:, None])[:, 0].isfinite()  # a square or product was too large
-            if bool(lost.any()):
+            if lost.numpy().any():
                 nearest[lost] = _in_chunks(points[lost].double(), centers.double())[0]
         labels[first : first + rows] = nearest
         distances[first : first + rows] = (points - centers[nearest]).square().sum(1)
