@@ -47,10 +47,10 @@ TIMED_KINDS = ("held-out", "foreign")  # seconds do not depend on who drew a pic
 ENTRIES = (
     MethodEntry("invert", "invert", {"budget": BUDGET}),
     MethodEntry("nearest", "nearest", {"budget": BUDGET}),
-    MethodEntry("pez", "pez", {"budget": BUDGET, "target": "gap", "tokens": 16}),
+    MethodEntry("pez", "pez", {"budget": BUDGET, "target": "raw", "tokens": 8}),
     MethodEntry("gcg", "gcg", {"budget": BUDGET, "target": "gap", "tokens": 8}),
     MethodEntry("random", "random", {"budget": BUDGET, "target": "gap"}),
-    MethodEntry("retrieve", "retrieve", {"target": "gap"}, seeded=False),
+    MethodEntry("retrieve", "retrieve", {"target": "raw"}, seeded=False),
     MethodEntry("interrogator-lite", "interrogator-lite", {"target": "raw"}, seeded=False),
     MethodEntry("interrogator-fast", "interrogator-fast", {"target": "raw"}, seeded=False),
     MethodEntry("interrogator-classic", "interrogator-classic", {"target": "raw"}, seeded=False),
