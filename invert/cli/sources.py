@@ -53,14 +53,17 @@ def in_folder(folder: str) -> list[str]:
 
 
 def images_in(folder: str) -> tuple[list[str], list[str]]:
-    """The image files right in the folder and the folders in it, both sorted; InputError where it cannot be listed."""
+    """The image files right in the folder and the folders in it, both sorted; InputError where it cannot be listed.
+
+    Hidden folders are none that anybody means: a run keeps its journal in one.
+    """
     try:
         with os.scandir(folder) as entries:
             inside = sorted((entry.path, entry.is_dir()) for entry in entries)
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}; give image files instead") from error
     images = [path for path, is_folder in inside if not is_folder and os.path.splitext(path)[1].lower() in ENDINGS]
-    return images, [path for path, is_folder in inside if is_folder]
+    return images, [path for path, is_folder in inside if is_folder and not os.path.basename(path).startswith(".")]
 
 
 def check_stdin(paths: list[str]) -> None:

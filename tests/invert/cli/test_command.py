@@ -128,6 +128,13 @@ def test_a_folder_stands_for_the_images_in_it(run, images, tmp_path):
     assert run(tmp_path, *QUICK).out.count("\t") == 3
 
 
+def test_a_hidden_folder_is_none_that_was_left_out(run, images, tmp_path):
+    (tmp_path / ".invert").mkdir()
+    assert "left out" not in run(tmp_path, *QUICK).err
+    (tmp_path / "more").mkdir()
+    assert "such as " + str(tmp_path / "more") in run(tmp_path, *QUICK).err.replace("\n", " ")
+
+
 def test_one_bad_file_does_not_stop_the_others(run, images, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(images[0].read_bytes()[:200])
