@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers import models as vocabularies
 from torch import Tensor, nn
 
+from invert.errors import InputError
 from invert.models.clip import Clip
 from invert.models.loading import load_clip
 
@@ -262,3 +264,18 @@ def encoder(request: pytest.FixtureRequest, family_of: Callable[[str], Encoder])
 def save_gemma() -> Callable[..., int]:
     """Saves a tokenizer of Gemma's kind into a folder."""
     return gemma
+
+
+@pytest.fixture
+def copied(transformers_clip, tmp_path: Path) -> Path:
+    """A whole transformers folder that a test may spoil."""
+    return Path(shutil.copytree(transformers_clip.name, tmp_path / "clip"))
+
+
+def refusal(name: str | Path) -> str:
+    """The one sentence with which a model is refused."""
+    with pytest.raises(InputError) as caught:
+        load_clip(str(name), device="cpu")
+    message = str(caught.value)
+    assert "\n" not in message and str(name) in message and "--" not in message
+    return message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from invert.models.open_clip_kinds import unsupported_kind
 from invert.models.transformers import from_transformers
 from invert.models.turns import Turns
 from tests.invert.conftest import saved_folder
+from tests.invert.models.conftest import refusal
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -31,21 +31,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-
-
-@pytest.fixture
-def copied(transformers_clip, tmp_path: Path) -> Path:
-    """A whole transformers folder that a test may spoil."""
-    return Path(shutil.copytree(transformers_clip.name, tmp_path / "clip"))
-
-
-def refusal(name: str | Path) -> str:
-    """The one sentence with which a model is refused."""
-    with pytest.raises(InputError) as caught:
-        load_clip(str(name), device="cpu")
-    message = str(caught.value)
-    assert "\n" not in message and str(name) in message and "--" not in message
-    return message
 
 
 @pytest.mark.parametrize("name", ["ViT-L-14/openai", "ViT-H-14/laion2b_s32b_b79k", "hf:invert-tests/not-in-any-cache"])
@@ -167,61 +152,6 @@ def test_missing_files_are_named(copied: Path, pattern: str, problem: str) -> No
     if "token" not in pattern:
         (copied / "tokenizer.json").touch()
     assert problem in refusal(copied)
-
-
-def spoiled_tokenizer(change: Callable[[dict], None]) -> Callable[[Path], None]:
-    """A spoiler of tokenizer.json."""
-
-    def spoil(folder: Path) -> None:
-        content = json.loads((folder / "tokenizer.json").read_text())
-        change(content)
-        (folder / "tokenizer.json").write_text(json.dumps(content))
-
-    return spoil
-
-
-def without_vocabulary(content: dict) -> None:
-    model = content["model"]
-    model["vocab"] = {token: i for i, token in enumerate(("<|startoftext|>", "<|endoftext|>"))}
-    model["merges"], content["added_tokens"] = [], []
-
-
-def with_more_tokens(content: dict) -> None:
-    more = {f"<extra-{i}>": 49408 + i for i in range(3)}
-    content["model"]["vocab"].update(more)
-
-
-SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no JSON": (lambda folder: (folder / "tokenizer.json").write_text('{"model": '), "the tokenizer of"),
-    "another JSON": (lambda folder: (folder / "tokenizer.json").write_text("[]"), "the tokenizer of"),
-    "no vocabulary": (spoiled_tokenizer(without_vocabulary), "the tokenizer of"),
-    "too many": (spoiled_tokenizer(with_more_tokens), "knows 49411 tokens but the model only 49408"),
-}
-
-
-@pytest.mark.parametrize("kind", SPOILED)
-def test_a_tokenizer_that_is_not_the_models_is_one_sentence(copied: Path, kind: str) -> None:
-    spoil, problem = SPOILED[kind]
-    spoil(copied)
-    assert problem in refusal(copied)
-
-
-def test_a_tokenizer_without_special_tokens_is_refused(transformers_clip) -> None:
-    from types import SimpleNamespace
-
-    from transformers import CLIPImageProcessor, CLIPModel
-
-    class Plain(SimpleNamespace):
-        def __call__(self, prompt: str, add_special_tokens: bool) -> dict[str, list[int]]:
-            return {"input_ids": [len(word) for word in prompt.split()]}
-
-        def __len__(self) -> int:
-            return 100
-
-    model = CLIPModel.from_pretrained(transformers_clip.name)
-    for special in ({"bos_token_id": None, "eos_token_id": 5}, {"bos_token_id": 5, "eos_token_id": 5}):
-        with pytest.raises(InputError, match="no start-of-text and end-of-text tokens"):
-            from_transformers("mine", model, Plain(**special), CLIPImageProcessor())
 
 
 def edited_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
