@@ -18,8 +18,8 @@ from kernels.registry import BACKENDS, available, unavailable_reason
 
 LESSON = "50000x784x10"
 MOST_DIGITS = 9  # of a side
-MOST_LOOPS = 64**3  # multiplications that three Python loops do in a feasible time
-MOST_BROADCAST = 1 << 29  # numbers that one broadcast product for each row may write to memory
+# Multiplications that a backend does in seconds: three Python loops, and a broadcast product, which writes each to memory.
+FEASIBLE = {"python": 64**3, "broadcast": 1 << 29}
 COPIES = 3  # of operands and result that a backend may hold at once
 
 Sizes = tuple[int, int, int]  # M, K and N of (M, K) times (K, N)
@@ -98,14 +98,14 @@ def work(size: Sizes, names: Sequence[str]) -> Work:
 
 def reasons(size: Sizes, names: Iterator[str]) -> Iterator[str]:
     for name in names:
-        most = round({"python": MOST_LOOPS, "broadcast": MOST_BROADCAST}[name] ** (1 / 3))
+        most = round(FEASIBLE[name] ** (1 / 3))
         product = "×".join(map(str, size))
         yield f"{name} is left out of {product}, which takes it too long: up to {most}×{most}×{most} it is measured"
 
 
 def is_feasible(backend: str, m: int, k: int, n: int) -> bool:
     """Whether a backend ends in seconds: the first steps of the ladder are for small products only."""
-    return m * k * n <= {"python": MOST_LOOPS, "broadcast": MOST_BROADCAST}.get(backend, m * k * n)
+    return m * k * n <= FEASIBLE.get(backend, m * k * n)
 
 
 def check_memory(size: Sizes, dtype: torch.dtype, device: torch.device) -> None:

@@ -29,21 +29,23 @@ class PassingError(InputError):
 
 def state_of(path: str) -> State:
     """Size in bytes and time of the last change in ns; UNREADABLE where there is no such file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a null byte, from a Parquet file
-        return UNREADABLE
-    return status.st_size, status.st_mtime_ns
+    status = _status(path)
+    return UNREADABLE if status is None else (status.st_size, status.st_mtime_ns)
 
 
 def readable_state(path: str) -> State:
     """The same; UNREADABLE too where it may not be read, or is a folder or a pipe, which would be waited for."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
+    status = _status(path)
+    if status is None or not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
         return UNREADABLE
-    is_readable = stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)
-    return (status.st_size, status.st_mtime_ns) if is_readable else UNREADABLE
+    return status.st_size, status.st_mtime_ns
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # ValueError: a null byte, from a Parquet file
+        return None
 
 
 def why_unreadable(path: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from invert.batch.sources import walk
 from invert.batch.states import state_of
+from invert.cli.inputs import files_in
 from invert.cli.options import SearchOptions
 
 
@@ -17,5 +17,4 @@ def states_of(options: SearchOptions) -> dict[str, list[list[int]]]:
 
 def states(path: str) -> list[list[int]]:
     """Size and time of each file that a path stands for: weights that change make other prompts."""
-    files = [os.path.join(inside, name) for inside, names in walk(path) for name in names] if os.path.isdir(path) else [path]
-    return [list(state_of(file)) for file in files]
+    return [list(state_of(file)) for file in files_in(path)]
