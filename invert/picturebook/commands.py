@@ -39,14 +39,16 @@ def draw_for(description: str, paths: Sequence[str], seed: int) -> int:
 
 
 def draw_scene(description: str, path: str, seed: int = 0) -> int:
-    """Draw the described scene into the file, and say on stderr how it was understood; the exit status."""
+    """Draw the described scene into the file, and say on stderr how it was understood and what of it was not; the exit status."""
     kind = Image.registered_extensions().get(Path(path).suffix.lower(), "")
     if kind not in Image.SAVE:
         raise InputError(f"cannot write {path}: its ending names no kind of image; give a writable .png path")
     check_writable(path, "scene")
     from invert.picturebook.drawing import drawn
+    from invert.picturebook.grammar import caption, left_out, parse
 
-    image, understood = drawn(description, seed)
+    scene = parse(description, seed)
+    image = drawn(scene)
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind)
@@ -55,7 +57,9 @@ def draw_scene(description: str, path: str, seed: int = 0) -> int:
             f"cannot write {path}: pictures in color are not written as {kind}; give a path that ends in .png"
         ) from error
     write_output(path, buffer.getvalue())
-    print(escaped(understood), file=sys.stderr)
+    print(escaped(caption(scene)), file=sys.stderr)
+    if words := left_out(description, scene):
+        complain(f"note: not drawn, since picturebook does not know them or has no place for them: {', '.join(words)}")
     return 0
 
 

@@ -1,11 +1,12 @@
-"""A description in words → its picture, large enough for eyes; and the scenes of the README as pictures to try."""
+"""A scene → its picture, large enough for eyes; and the scenes of the README as pictures to try."""
 
 from __future__ import annotations
 
 from PIL import Image
 
-from invert.picturebook.grammar import caption, parse
+from invert.picturebook.grammar import parse
 from invert.picturebook.render import render
+from invert.picturebook.world import Scene
 from invert.torch_defaults import usual_torch
 
 DRAWN_SIZE = 256  # pixels of a drawn scene: for eyes; the model scales it down
@@ -17,14 +18,13 @@ EXAMPLES = {
 
 
 @usual_torch()
-def drawn(description: str, seed: int = 0) -> tuple[Image.Image, str]:
-    """The described scene as a picture, and how the description was understood."""
+def drawn(scene: Scene) -> Image.Image:
+    """The scene as a picture."""
     from torchvision.transforms.functional import to_pil_image  # a slow import, for those who draw
 
-    scene = parse(description, seed)
-    return to_pil_image(render([scene], DRAWN_SIZE)[0]), caption(scene)
+    return to_pil_image(render([scene], DRAWN_SIZE)[0])
 
 
 def examples() -> dict[str, Image.Image]:
     """Name → picture."""
-    return {name: drawn(scene)[0] for name, scene in EXAMPLES.items()}
+    return {name: drawn(parse(scene)) for name, scene in EXAMPLES.items()}

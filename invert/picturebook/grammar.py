@@ -24,6 +24,7 @@ STYLE_FORMS = {
     "sepia": ("a sepia picture of {}", "{}, sepia"),
 }
 ONE_OF_A_KIND = frozenset(["milky way", "kaaba", "statue of liberty"])  # named with "the"
+BESIDE = frozenset(["beside", "next"])  # of two things that stand as `parse` puts those without a relation
 STOP_WORDS = frozenset(["a", "an", "the", "of", "to", "on", "in", "at", "and", "is", "with", "picture", "background", ",", "."])
 
 
@@ -222,6 +223,19 @@ def parse(text: str, seed: int = 0) -> Scene:
         style=style,
         seed=seed,
     )
+
+
+def left_out(text: str, scene: Scene) -> tuple[str, ...]:
+    """The words of a description that say nothing of the scene it was read as, in order, each once.
+
+    >>> left_out("a fluffy fox under a tiny umbrella", parse("a fluffy fox under a tiny umbrella"))
+    ('fluffy', 'tiny')
+    """
+    names = [name for i in scene.objects for name in (objects()[i].name, objects()[i].plural)]
+    heard = {word for phrase in (*paraphrases(scene), *names, scene.pattern) for word in phrase.split()}
+    heard |= STOP_WORDS | (BESIDE if scene.layout == "beside" else frozenset())
+    words = re.findall(r"[^\W_]+", text.lower())
+    return tuple(dict.fromkeys(word for word in words if word not in heard))
 
 
 def phrases() -> tuple[str, ...]:

@@ -26,9 +26,16 @@ def run(monkeypatch, capsys):
 
 def test_a_scene_is_drawn_and_said(run, tmp_path):
     status, out, err = run("draw", "two owls on a blue background", tmp_path / "out.png")
-    assert (status, out) == (0, "") and "two owls" in err
+    assert (status, out, err) == (0, "", "two owls on a blue background\n")
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (DRAWN_SIZE, DRAWN_SIZE)
+
+
+def test_words_that_are_not_drawn_are_named(run, tmp_path):
+    status, out, err = run("draw", "drei fluffy owls, dreaming of Öl on a dotted blue background", tmp_path / "out.png")
+    understood, note = err.splitlines()
+    assert (status, out, understood) == (0, "", "two owls on a blue background")
+    assert note.startswith("invert: note: not drawn") and note.endswith(": drei, fluffy, dreaming, öl, dotted")
 
 
 def test_the_same_seed_draws_the_same(run, tmp_path):

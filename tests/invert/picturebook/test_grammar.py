@@ -17,6 +17,7 @@ from invert.picturebook.grammar import (
     caption,
     content_words,
     fragment,
+    left_out,
     lexicon,
     paraphrases,
     parse,
@@ -54,6 +55,22 @@ def test_paraphrases_mean_what_the_caption_means(seed: int) -> None:
     for drawn in draw_scenes(2, seed):
         for text in paraphrases(drawn):
             assert parse(text, drawn.seed) == drawn, text
+            assert left_out(text, drawn) == (), text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a fox next to an umbrella", ()),
+        ("an umbrella under a fox", ()),
+        ("two owl", ()),
+        ("a fox, an owl and a rocket", ("rocket",)),  # a scene has two objects at most
+        ("a small fox beside a huge, huge owl", ("small", "huge")),
+        ("3 foxes", ("3",)),
+    ],
+)
+def test_words_that_say_nothing_of_the_scene_are_left_out(text: str, words: tuple[str, ...]) -> None:
+    assert left_out(text, parse(text)) == words
 
 
 def test_the_article_follows_the_sound() -> None:
