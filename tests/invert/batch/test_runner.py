@@ -289,10 +289,13 @@ def test_a_gallery_has_pages_that_lead_to_each_other_and_are_drawn_once(perform,
     perform(folder, report=True)
     gallery = folder / "gallery"
     pages = [(gallery / f"page-0000{i}.html").read_text() for i in (1, 2, 3)]
-    assert [page.count("<figure>") for page in pages] == [4, 4, 3] and "[b]&lt;i&gt;.png" in "".join(pages)
+    assert [page.count("<figure id=") for page in pages] == [4, 4, 3] and "[b]&lt;i&gt;.png" in "".join(pages)
     assert sum(page.count("data:image/jpeg") for page in pages) == 10 and all("http" not in page for page in pages)
     assert 'rel="prev"' not in pages[0] and 'rel="next"' not in pages[2] and "page-00002.html" in pages[0]
-    assert (gallery / "index.html").read_text().count("<li>") == 3
+    index = (gallery / "index.html").read_text()
+    assert index.count("<section>") == 3 and "10 pictures with a prompt" in index and "1 without" in index
+    assert "cosine 0.110 to 0.200, on average 0.155" in index and "http" not in index
+    assert index.count("data:image/jpeg") == 10 and 'href="page-00002.html#1"' in index and "a picture of 11 pixels" in index
     monkeypatch.setattr("invert.batch.gallery.thumbnail_of", lambda path: pytest.fail(path))
     perform(folder, report=True)
     monkeypatch.undo()
@@ -300,6 +303,14 @@ def test_a_gallery_has_pages_that_lead_to_each_other_and_are_drawn_once(perform,
         path.unlink()
     perform(folder, report=True)
     assert [path.name for path in sorted(gallery.iterdir())] == ["index.html", "page-00001.html"]
+
+
+def test_the_index_shows_few_pictures_of_many_pages(perform, folder, monkeypatch):
+    monkeypatch.setattr("invert.batch.gallery.PER_PAGE", 2)
+    monkeypatch.setattr("invert.batch.gallery.INDEX_PICTURES", 3)
+    perform(folder, report=True)
+    index = (folder / "gallery" / "index.html").read_text()
+    assert index.count("<section>") == 5 and index.count("data:image/jpeg") == 3  # one of every second page
 
 
 def test_memory_does_not_grow_with_the_pictures(perform, folder, tmp_path, draw):
