@@ -34,17 +34,25 @@ class Handlers:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    def looked_at(self, picture: Upload | None) -> tuple[str, str, str]:
-        """Of the picture that was just chosen: a notice, and the prompt that its file carries with where it was found."""
-        if picture is None:
-            return "", "", ""
+    def looked_at(self, picture: Upload | None) -> tuple[Any, Any, Any, Any]:
+        """Of the picture that was just chosen: itself, a notice, and the prompt that its file carries with where it was found.
+
+        One that cannot be read leaves the box, where a browser would show a sliver of it, and the notice says why.
+        """
+        if picture is None:  # one that has just left the box: what is said of it stays
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         try:
             found = self.service.embedded(picture)
         except InputError as error:
-            return note(str(error), "notice problem"), "", ""
+            return None, note(str(error), "notice problem"), "", ""
         if found is None:
-            return "", "", note("This file carries no prompt.")
-        return note("This file carries the prompt that drew it: see In the file.", "notice"), found.prompt, note(found.source)
+            return gr.skip(), "", "", note("This file carries no prompt.")
+        told_of = note("This file carries the prompt that drew it: see In the file.", "notice")
+        return gr.skip(), told_of, found.prompt, note(found.source)
+
+    def taken_away(self) -> tuple[str, str, str]:
+        """The visitor emptied the box: no notice, and no prompt in a file."""
+        return "", "", ""
 
     def search(self, request: gr.Request, picture: Upload | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Prompt, note, curve and details, while it searches."""

@@ -58,7 +58,9 @@ def page(service: Service) -> gr.Blocks:
                 top = analyze_tab(shared)
                 drawing = draw_tab(shared, service, prompt)
                 embedded = embedded_tab()
-        picture.change(handlers.looked_at, picture, [notice, *embedded], api_visibility="private", show_progress="hidden")
+        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        picture.change(handlers.looked_at, picture, [picture, notice, *embedded], **hidden)
+        picture.clear(handlers.taken_away, None, [notice, *embedded], **hidden)
         offer(handlers, Inputs(picture, pictures, settings, methods, top, *drawing))
         blocks.unload(handlers.leave)
     blocks.queue(max_size=service.limits.queue, default_concurrency_limit=4)

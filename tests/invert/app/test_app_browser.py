@@ -81,13 +81,16 @@ def test_stop_keeps_the_best_so_far(visit, files) -> None:
     expect(page.locator("#prompt textarea")).to_have_value("w7 w8")
 
 
-def test_a_bad_file_is_one_sentence_in_the_page(visit, files) -> None:
+def test_a_bad_file_is_one_sentence_in_the_page_and_leaves_the_box(visit, files) -> None:
     page = visit()
     page.set_input_files("#picture input[type=file]", files.bad)
     expect(page.locator("#notice")).to_contain_text("bad.png is not an image that can be read", timeout=PATIENCE)
+    expect(page.locator("#picture img")).to_have_count(0, timeout=PATIENCE)  # no sliver of it
     page.click("#find")
-    toast = page.get_by_test_id("toast-body")
-    expect(toast).to_contain_text("bad.png is not an image that can be read", timeout=PATIENCE)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("there is no picture yet", timeout=PATIENCE)
+    expect(page.get_by_text("bad.png is not an image that can be read")).to_have_count(1)
+    page.set_input_files("#picture input[type=file]", files.good)
+    expect(page.locator("#notice p")).to_have_count(0, timeout=PATIENCE)
     assert "Traceback" not in page.content()
 
 

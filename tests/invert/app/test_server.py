@@ -17,6 +17,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 
+from invert.app.service import Upload
+
 PATIENCE = 600  # seconds: machines may be busy
 SETTINGS = {"tokens": 4, "max_tokens": 8, "seed": 0, "seconds": PATIENCE, "init_prompt": "", "must_include": "", "ban": ""}
 
@@ -40,6 +42,17 @@ def called(address: str, picture: Any) -> str:
         f"{address}/gradio_api/call/invert", json={"data": [picture, "quick", *SETTINGS.values()]}, timeout=PATIENCE
     )
     return httpx.get(f"{address}/gradio_api/call/invert/{call.json()['event_id']}", timeout=PATIENCE).text
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_box_and_its_notice_stays(service, files) -> None:
+    from invert.app.handlers import Handlers
+
+    handlers = Handlers(service)
+    box, notice, *_ = handlers.looked_at(Upload(str(files.bad), files.bad.name))
+    assert box is None and notice.count("bad.png is not an image that can be read") == 1
+    box, notice, *_ = handlers.looked_at(None)  # what the emptied box says
+    assert box == notice == {"__type__": "update"}
+    assert handlers.looked_at(files.upload)[0] == {"__type__": "update"} and handlers.taken_away()[0] == ""
 
 
 def test_the_endpoints_are_those_of_the_reference(client: Client) -> None:
