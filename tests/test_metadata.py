@@ -52,6 +52,12 @@ def test_every_file_that_is_not_code_is_package_data() -> None:
 
 def test_every_development_tool_is_constrained() -> None:
     constrained = {re.split("==", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    for requirement in PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]:
+    extras = PROJECT["project"]["optional-dependencies"]
+    for requirement in PROJECT["project"]["dependencies"] + extras["dev"] + extras["notebooks"]:
         name = re.split(r"[\[<>=; ]", requirement)[0].lower()
         assert name in constrained | {"prompt-inversion"}
+
+
+def test_the_notebooks_bring_what_tqdm_asks_for_in_a_kernel() -> None:
+    names = {re.split("[<>=]", requirement)[0] for requirement in PROJECT["project"]["optional-dependencies"]["notebooks"]}
+    assert {"ipykernel", "ipywidgets"} <= names
