@@ -17,6 +17,7 @@ from experiments.harness import golden, runner
 from invert.errors import InputError
 from invert.inverter import Inverter
 from invert.models.device import pick_device
+from kernels.once import OnceEach
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -30,7 +31,7 @@ def list_all() -> None:
     Console().print(table)
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def run(
     names: Annotated[list[str], typer.Argument(help="Experiments to run; `list` shows them.")],
     quick: Annotated[bool, typer.Option("--quick", help="A small version, in minutes.")] = False,

@@ -25,6 +25,7 @@ from kernels import checks, record
 from kernels.api import matmul
 from kernels.arrays import dtype_name
 from kernels.bench_input import LESSON, backends_of, check_budget, device_of, dtype_of, works
+from kernels.once import OnceEach
 from kernels.registry import BACKENDS
 from kernels.timing import Call, copy_bandwidth, interleaved_time
 
@@ -119,7 +120,7 @@ def table(rows: list[Row], title: str) -> Table:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=OnceEach)
 def main(
     shapes: Annotated[list[str] | None, typer.Argument(help="Products as MxKxN, or N for a square one.")] = None,
     backends: Annotated[

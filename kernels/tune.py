@@ -21,6 +21,7 @@ import torch
 
 from kernels import record
 from kernels.lloyd import Lloyd
+from kernels.once import OnceParser
 from kernels.tiles import LabelTile, power_of_two
 
 SMALL = 1 << 14  # points that compile the same code as a million: sizes that 16 divides
@@ -174,7 +175,7 @@ def measure(shape: Shape) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=__doc__.split("\n")[0])
+    parser = OnceParser(prog="python -m kernels.tune", description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--top", type=int, default=6, help="rows to print for each stage")
     parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)

@@ -28,6 +28,7 @@ from torch import Tensor
 from kernels import record
 from kernels.backends import triton_tiles
 from kernels.backends.triton_tiles import Tile
+from kernels.once import OnceParser
 from kernels.registry import unavailable_reason
 from kernels.timing import interleaved_time
 
@@ -174,7 +175,7 @@ def measure(shape: Product, seconds: float) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.tune_products", description=__doc__.split("\n")[0])
+    parser = OnceParser(prog="python -m kernels.tune_products", description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--top", type=int, default=5, help="rows to print for each product")
     parser.add_argument("--seconds", type=float, default=3.0, help="to spend on each product, compiling aside")

@@ -15,12 +15,13 @@ import typer
 
 from invert.cli.flags import declare
 from invert.cli.interrupts import Interrupted
-from invert.cli.repeated import OnceEach, as_lists, default_of, joined
+from invert.cli.repeated import as_lists, default_of, joined
 from invert.config import ANALYSIS_TOP, CORPUS_MODES, InvertConfig, PolishConfig, SoftConfig
 from invert.diffusion.options import DrawingOptions
 from invert.errors import InputError
 from invert.methods import method_names
 from invert.models.names import DTYPES
+from kernels.once import OnceEach
 
 DEFAULT = InvertConfig()
 SUMMARY = "Give an image, get the prompt that makes a text-to-image model draw it again."

@@ -1,6 +1,6 @@
-"""An option that is given twice: lists are joined, of anything else one value would be dropped, and nobody would know which.
+"""An option that is given twice: lists are joined. Of anything else one value would be dropped, which `kernels.once` refuses.
 
-Flags say the same twice, and options whose fields are lists are repeatable by themselves.
+Options whose fields are lists are repeatable by themselves.
 """
 
 from __future__ import annotations
@@ -8,24 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from typer import Context
-from typer.core import TyperCommand
-
 JOINED = frozenset({"must_include", "ban", "compare", "formats"})  # texts of words that commas separate
-
-
-class OnceEach(TyperCommand):
-    """A command that takes each option once, but those that are repeatable."""
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer may carry its own click
-        words = list(args)
-        rest: list[str] = super().parse_args(ctx, args)  # help ends here
-        order = self.make_parser(ctx).parse_args(args=words)[2]
-        for option in order:
-            takes_one = not getattr(option, "multiple", True) and not getattr(option, "is_flag", False)
-            if takes_one and order.count(option) > 1:
-                ctx.fail(f"{option.opts[0]} is given twice: give it once")
-        return rest
 
 
 def as_lists(hints: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Annotated, NoReturn
 import typer
 from PIL import Image
 
-from invert.cli.repeated import OnceEach
 from invert.cli.terminal import complain, say
 from invert.errors import InputError
 from invert.escape import escaped
 from invert.files import check_writable, write_output
+from kernels.once import OnceEach
 
 EXAMPLE = '"two owls on a blue background" out.png'
 

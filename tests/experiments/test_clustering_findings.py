@@ -77,6 +77,8 @@ def test_k_means_on_a_card_starts_from_points_and_refuses_a_processor():
     assert centers.shape == (5, 3) and iterations == 3
     ran = CliRunner().invoke(app, ["run", "kmeans-gpu", "--device", "cpu"])
     assert ran.exit_code == 2 and "--device cuda" in ran.stderr
+    twice = CliRunner().invoke(app, ["run", "kmeans-gpu", "--seed", "1", "--seed", "2"])
+    assert twice.exit_code == 2 and "--seed is given twice" in twice.stderr
 
 
 @pytest.mark.parametrize("name", ["DBSCAN", "HDBSCAN", "KMeans", "MeanShift"])

@@ -61,6 +61,8 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
         (("8", "--json", "."), "is a folder"),
         (("8", "--budget", "nan"), "--budget is nan"),
         (("8", "--budget", "-5"), "--budget is -5.0"),
+        (("8", "--budget", "1", "--budget", "2"), "--budget is given twice: give it once"),
+        (("8", "--json", "a.json", "--json", "a.json"), "--json is given twice: give it once"),
         (("99999999",), "give a smaller product"),
         (("9" * 5000,), "is no product"),
         (("256", "--backends", "python"), "nothing is left to measure: python is left out of 256×256×256"),
@@ -106,10 +108,13 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         (tune, ["--shapes", "-1"], "--shapes -1 names none"),
         (tune, ["--json", "no/such/file.json"], "there is no folder no/such"),
         (tune, ["--top", "0"], "--top is 0"),
+        (tune, ["--top", "1", "--top", "2"], "--top is given twice: give it once"),
+        (tune, ["--shapes", "0", "1", "--shapes=2"], "--shapes is given twice: give it once, as in --shapes 0 1"),
         (tune_products, ["--json", "-"], "give --json a path"),
         (tune_products, ["--seconds", "nan"], "--seconds is nan"),
         (tune_products, ["--seconds", "-5"], "--seconds is -5.0"),
         (tune_products, ["--top", "-1"], "--top is -1"),
+        (tune_products, ["--sec", "1", "--seconds", "2"], "--seconds is given twice: give it once"),
     ],
 )
 def test_tuning_refuses_bad_arguments_before_it_measures(
