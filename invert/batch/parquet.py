@@ -104,6 +104,18 @@ def to_parquet(rows: Mapping[str, Sequence[Any]], types: Mapping[str, str], abou
     return stream.getvalue()
 
 
+def first_value(path: str | Path, column: str) -> str:
+    """What a file's first row has in a column; "" where there is no such row, or it cannot be read."""
+    import pyarrow as pa
+
+    try:
+        with _opened(str(path)) as file:
+            batch = next(file.iter_batches(1, columns=[column], use_threads=False), None)
+            return "" if batch is None or not batch.num_rows else str(batch.column(0)[0].as_py() or "")
+    except (pa.ArrowException, OSError, InputError, IndexError):
+        return ""
+
+
 def _opened(path: str) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq

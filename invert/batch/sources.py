@@ -20,7 +20,7 @@ RUN_FILE = "_invert.json"  # says which configuration the results of a folder we
 # Folders beside it, of locks, of logs, of lists of pictures, and of those that results lack; readers of data sets skip
 # names like these.
 LOCKS, LOGS, PLAN_FOLDER, MISSING = "_locks", "_logs", "_plan", "_missing"
-RESULT = re.compile(r"-[0-9a-f]{8}(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
+RESULT = re.compile(r"-(?P<digest>[0-9a-f]{8})(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
 
 
 def kind_of(path: str) -> str:
