@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from invert.batch import missing
 from invert.batch.locks import Lock, acquire, publish
-from invert.batch.parquet import ColumnError, to_parquet
+from invert.batch.parquet import ColumnError, rows_of, to_parquet
 from invert.batch.readers import Columns, read_shard
 from invert.batch.samples import Sample
 from invert.batch.shards import LIST_ENDING, Shard, digest
 from invert.batch.sources import LOCKS, LOGS, MISSING, RUN_FILE
-from invert.batch.states import why_unreadable
 from invert.batch.tiers import Found
 from invert.errors import InputError
 
@@ -45,6 +44,7 @@ TYPES = {
     "source": "string",
     "doubt": "string",
 }
+ERROR, TIER = list(TYPES).index("error"), list(TYPES).index("tier")
 SWEPT = 5  # times that the folder of locks may vanish under a run, as other runs end
 DIGITS = 5  # of a score: further ones depend on the processor
 
@@ -155,30 +155,41 @@ def _writing(job: Job) -> Iterator[None]:
         raise InputError(f"cannot write into {job.out}: {reason}; what is done stays: mend it and start again") from error
 
 
-def solve_shard(shard: Shard, solver: Solver, job: Job) -> tuple[bytes, Report, list[str]]:
+def solve_shard(
+    shard: Shard, solver: Solver, job: Job, earlier: Sequence[tuple[Any, ...]] = ()
+) -> tuple[bytes, Report, list[str]]:
     """The shard's Parquet file, what it took, and the paths of pictures that it names and that cannot be read.
 
     A pure function of its input, the model and the configuration.
+
+    Args:
+        earlier: rows of an earlier output, of which those stay whose pictures have gone since.
     """
     began = time.perf_counter()
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     size = tokens = 0
-    tiers: Counter[str] = Counter()
     lacking: list[str] = []
     for sample, found in answered(read_shard(shard, job.columns), solver, job.decoders):
         size += len(sample.content)
-        lacking += [sample.missing] if sample.missing else []
-        if isinstance(found, str):
-            rows.append((valid(sample.key), "", None, 0, 0, valid(found), valid(shard.source), None))
-            continue
-        tokens += found.token_passes
-        tiers[str(found.tier)] += 1
-        numbers = round(found.score, DIGITS), found.tier, found.token_passes
-        rows.append((valid(sample.key), valid(found.prompt), *numbers, None, valid(shard.source), found.doubt or None))
+        tokens += 0 if isinstance(found, str) else found.token_passes
+        known = earlier[len(rows)] if sample.missing and earlier else None
+        if known is None or known[ERROR] is not None:
+            lacking += [sample.missing] if sample.missing else []
+            known = _row(sample.key, found, shard)
+        rows.append(known)
+    tiers = Counter(str(row[TIER]) for row in rows if row[ERROR] is None)
     columns = dict(zip(TYPES, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(TYPES, ())
     content = to_parquet(columns, TYPES, {"invert": job.config})
     report = Report(shard.name, DONE, "", len(rows), len(rows) - tiers.total(), dict(tiers), tokens, size, len(content))
     return content, _timed(report, began), lacking
+
+
+def _row(key: str, found: Found | str, shard: Shard) -> tuple[Any, ...]:
+    """The values of TYPES, of a prompt or of what is wrong."""
+    if isinstance(found, str):
+        return valid(key), "", None, 0, 0, valid(found), valid(shard.source), None
+    numbers = round(found.score, DIGITS), found.tier, found.token_passes
+    return valid(key), valid(found.prompt), *numbers, None, valid(shard.source), found.doubt or None
 
 
 def answered(samples: Iterable[Sample], solver: Solver, decoders: int) -> Iterator[tuple[Sample, Found | str]]:
@@ -241,9 +252,8 @@ def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
     try:
         change = shard.change()
         if not change:
-            content, report, lacking = solve_shard(shard, solver, job)
+            content, report, lacking = solve_shard(shard, solver, job, rows_of(job.output(shard), TYPES))
             change = "" if shard.kind == "folder" else shard.change()  # of a folder each picture was compared as it was read
-            change = change or _loss(shard, job, lacking)
     except ColumnError:
         raise
     except InputError as error:
@@ -256,14 +266,6 @@ def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
             return _timed(Report(shard.name, HELD), began)
         _log(report, shard, job)
     return report
-
-
-def _loss(shard: Shard, job: Job, lacking: Sequence[str]) -> str:
-    """A sentence on a picture that is missing now, though the earlier output has it; "" where there is none."""
-    if not lacking or not job.output(shard).exists():
-        return ""
-    lost = set(lacking).difference(missing.listed(job.missing(shard)))
-    return f"{why_unreadable(min(lost))}; the earlier result, which has it, stays" if lost else ""
 
 
 def _publish(shard: Shard, job: Job, content: bytes, lacking: Sequence[str], lock: Lock) -> bool:

@@ -175,7 +175,7 @@ def test_links_to_folders_and_texts_are_no_samples(tmp_path: Path) -> None:
 # Parquet ----------------------------------------------------------------------------------------
 
 
-def as_stored(kind: str, folder: Path) -> tuple[str, list[Any]]:
+def as_stored(kind: str, folder: Path) -> tuple[str, Any]:
     """Name and values of a column with two pictures, and one that is missing."""
     for i in range(2):
         (folder / f"{i}.png").write_bytes(png(i))
@@ -184,10 +184,12 @@ def as_stored(kind: str, folder: Path) -> tuple[str, list[Any]]:
             return "jpg", [png(0), png(1), None]
         case "paths":
             return "path", ["0.png", str(folder / "1.png"), None]
+        case "categories":
+            return "path", pa.array(["0.png", "1.png", None]).dictionary_encode()
     return "image", [{"bytes": png(0), "path": None}, {"bytes": None, "path": "1.png"}, {"bytes": None, "path": None}]
 
 
-@pytest.mark.parametrize("kind", ["bytes", "paths", "Hugging Face"])
+@pytest.mark.parametrize("kind", ["bytes", "paths", "categories", "Hugging Face"])
 def test_a_column_of_bytes_or_paths_is_found_by_its_name(tmp_path: Path, kind: str) -> None:
     name, values = as_stored(kind, tmp_path)
     pq.write_table(pa.table({"id": [7, 8, 9], name: values}), tmp_path / "t.parquet")
