@@ -232,6 +232,15 @@ def test_a_newer_journal_is_refused_and_a_restart_forgets(tmp_path):
     Journal(tmp_path / "j", {"a": 1}).__exit__()
 
 
+def test_a_journal_whose_options_are_damaged_is_refused_and_stays_as_it_is(perform, folder):
+    perform(folder)
+    journal = folder / ".invert" / "journal.jsonl"
+    journal.write_bytes(damaged := b"\0" * 9 + journal.read_bytes()[9:])
+    with pytest.raises(InputError, match=r"is damaged, .* add `restart`"):
+        perform(folder)
+    assert journal.read_bytes() == damaged
+
+
 def test_an_older_journal_is_refused_and_a_restart_keeps_its_tables_for_its_own(tmp_path):
     (tmp_path / "j").write_text('{"invert": 1, "options": {}}\n{"rows": []}\n')
     with pytest.raises(InputError, match="an older version"):
