@@ -116,7 +116,7 @@ def run(options: ShardOptions, interrupts: Interrupts) -> int:
         engine = resolve(f"invert.batch.engines.{options.engine}:run")
         with ShardProgress(len(shards), job.is_done, shards) as progress:
             try:
-                if not all(map(job.is_done, shards)):
+                if progress.earlier < len(shards):
                     engine(shards, workers_of(options, config, tiers), job, progress)
             except KeyboardInterrupt:
                 progress.stop()
