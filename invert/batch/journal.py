@@ -73,6 +73,7 @@ class Journal:
         self.pending: dict[str, tuple[str, str]] = {}
         self.claimed: set[str] = set()
         self.names: dict[str, str] = {}
+        self._is_told = False  # which options it belongs to
         try:
             self._file: BinaryIO = open(path, "a+b")  # noqa: SIM115
         except OSError as error:
@@ -129,12 +130,17 @@ class Journal:
             except (ValueError, KeyError, TypeError, AttributeError):  # a damaged line: its pictures are computed again
                 pass
             end += len(line)
+        if end and not self._is_told:
+            raise InputError(
+                f"{self.path} is damaged, and tells no options that it was made with: add `restart`, or give another `out`"
+            )
         self._file.truncate(end)
         return end
 
     def _take(self, line: dict[str, Any], offset: int, options: Mapping[str, Any]) -> None:
         if "options" in line:
             self._compare(line, options)
+            self._is_told = True
         self.claimed.update(line.get("claimed", ()))
         for row in line.get("rows", ()):
             self._index(row, offset)

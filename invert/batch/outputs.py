@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,12 +48,13 @@ def write_jsonl(rows: Iterable[Row], file: BinaryIO) -> None:
 
 def write_csv(rows: Iterable[Row], file: BinaryIO) -> None:
     """A header and a line a picture; prompts and what was embedded as JSON where they are more than text."""
-    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([cell(row[column]) for column in COLUMNS])
-    text.detach()
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)  # it quotes what is in its line ending alone: "\r" may stand in a name, too
+    for values in itertools.chain([COLUMNS], ([cell(row[column]) for column in COLUMNS] for row in rows)):
+        writer.writerow(values)
+        file.write(text.getvalue().removesuffix("\r\n").encode() + b"\n")
+        text.seek(0)
+        text.truncate()
 
 
 def cell(value: object) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,27 @@ def to_parquet(rows: Mapping[str, Sequence[Any]], types: Mapping[str, str], abou
     return stream.getvalue()
 
 
+def rows_of(path: str | Path, columns: Iterable[str]) -> list[tuple[Any, ...]]:
+    """Every row's values in these columns; none where there is no such file. InputError where it cannot be read."""
+    if not os.path.exists(path):
+        return []
+    with _opened(str(path)) as file:
+        table = file.read(columns=list(columns)).to_pydict()
+    return list(zip(*(table[name] for name in columns), strict=True))
+
+
+def first_value(path: str | Path, column: str) -> str:
+    """What a file's first row has in a column; "" where there is no such row, or it cannot be read."""
+    import pyarrow as pa
+
+    try:
+        with _opened(str(path)) as file:
+            batch = next(file.iter_batches(1, columns=[column], use_threads=False), None)
+            return "" if batch is None or not batch.num_rows else str(batch.column(0)[0].as_py() or "")
+    except (pa.ArrowException, OSError, InputError, IndexError):
+        return ""
+
+
 def _opened(path: str) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -139,6 +160,8 @@ def _can_hold_pictures(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     text = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_large_string)
+    if pa.types.is_dictionary(kind):  # as pandas writes categories
+        kind = kind.value_type
     if pa.types.is_struct(kind):
         return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
     return any(test(kind) for test in text)

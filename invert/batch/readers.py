@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from invert.batch.parquet import ColumnError, read_rows
 from invert.batch.samples import MAX_BYTES, Sample, too_large
@@ -64,7 +64,7 @@ def read_picture(key: str, path: str, planned: State | None = None) -> Sample:
     planned: its state when it was listed; None where none is known.
 
     Raises:
-        PassingError: it is another one than the planned, or the system cannot read it now.
+        PassingError: it is another one than the planned, it changes all the time, or the system cannot read it now.
     """
     for _ in range(ATTEMPTS):
         before = state_of(path)
@@ -81,9 +81,7 @@ def read_picture(key: str, path: str, planned: State | None = None) -> Sample:
             return Sample(key, error=_sentence(path, error, planned))
         if len(content) == before[0] and _is_settled(path, before):
             return Sample(key, content)
-    if planned not in (None, state_of(path)):
-        raise PassingError(change_of(path))
-    return Sample(key, error=f"{path} changes while it is read: run again when it is finished")
+    raise PassingError(change_of(path))
 
 
 def _sentence(path: str, error: OSError | ValueError, planned: State | None) -> str:
@@ -124,8 +122,14 @@ def read_parquet(shard: Shard, columns: Columns) -> Iterator[Sample]:
             elif "://" in picture:
                 yield Sample(key, error=f"{picture} is an address: download the pictures first, for example by img2dataset")
             else:
-                yield read_picture(key, picture)
+                yield _read_named(key, picture)
     except (ColumnError, PassingError):  # the one is the user's to mend, and the same for every shard
         raise
     except InputError as error:
         yield Sample("", error=str(error))
+
+
+def _read_named(key: str, path: str) -> Sample:
+    """A picture that a row names by its path."""
+    sample = read_picture(key, path)
+    return replace(sample, missing=path) if sample.error and readable_state(path) == UNREADABLE else sample

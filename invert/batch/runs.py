@@ -61,8 +61,12 @@ def _registered(out: Path, current: dict[str, Any]) -> Lock | None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         return locked(out / LOCKS / f"{RUN_LOCK}{digest(current)[:16]}-{secrets.token_hex(8)}.lock")
-    except OSError:
-        if _owner(out) != current:
+    except OSError as error:
+        try:
+            owner = _owner(out)
+        except OSError:
+            raise error from None
+        if owner != current:
             raise
         return None
 

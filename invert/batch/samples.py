@@ -9,11 +9,18 @@ MAX_BYTES = 256 << 20  # of one encoded picture
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture of a shard. content: its encoded bytes. error: what is in their place, "" where nothing is wrong."""
+    """A picture of a shard.
+
+    Attributes:
+        content: its encoded bytes.
+        error: what is in their place, "" where nothing is wrong.
+        missing: path of a picture that a Parquet file names, where it cannot be read as long as its file is as it is.
+    """
 
     key: str
     content: bytes = b""
     error: str = ""
+    missing: str = ""
 
 
 def too_large(name: str) -> str:

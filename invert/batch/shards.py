@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from invert.batch.earlier import as_before
 from invert.batch.parquet import row_groups
 from invert.batch.sources import PLAN_FOLDER, found_in, kind_of, pictures_in
 from invert.batch.states import State, change_of, readable_state
@@ -90,6 +91,8 @@ def plan(
 ) -> list[Shard]:
     """The shards of the inputs, each once, in an order that depends on the inputs alone.
 
+    A source that has results in `out` under another name, by links, keeps that name.
+
     Args:
         inputs: tars, Parquet files, or folders of tars, of Parquet files or of pictures.
         out: the output folder, where the lists of folders are kept.
@@ -102,7 +105,7 @@ def plan(
         InputError: an input is not there or holds nothing, or a list cannot be written.
     """
     index, count = part
-    drafts = (draft for source, kind in _sources(inputs) for draft in _drafts(source, kind, out, size))
+    drafts = (draft for source, kind in _named_as_before(_sources(inputs), out) for draft in _drafts(source, kind, out, size))
     chosen: list[Shard] = []
     position = -1
     for position, (shard, listed) in enumerate(drafts):
@@ -128,6 +131,13 @@ def _sources(inputs: Iterable[str]) -> Iterator[tuple[str, str]]:
             if real not in seen:
                 seen.add(real)
                 yield source, kind
+
+
+def _named_as_before(sources: Iterable[tuple[str, str]], out: Path) -> Iterator[tuple[str, str]]:
+    """The same under the names that earlier runs knew them by."""
+    found = list(sources)
+    names = as_before([(source, _name(source)) for source, _ in found], out)
+    return zip(names, (kind for _, kind in found), strict=True)
 
 
 def _drafts(source: str, kind: str, out: Path, size: int) -> Iterator[Draft]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from invert.errors import InputError
 from invert.files import write_output
 
 ENDING = ".txt"
+LONGEST = 255  # bytes of a file's name, on every common file system
 EXISTING = ("skip", "overwrite", "append", "prepend")
 SEPARATOR = ", "  # between an old caption and ours
 NOTHING = ""  # the digest of a file that is not there
@@ -45,12 +47,12 @@ class Sidecars:
         match self.existing:
             case "skip" if old is not None:
                 return None
+            case "append" | "prepend" if before == ours.strip():
+                return None
             case "append" if before:
-                return None if f"{SEPARATOR}{before}".endswith(f"{SEPARATOR}{ours.rstrip()}") else f"{before}{SEPARATOR}{ours}\n"
+                return None if before.endswith(f"{SEPARATOR}{ours.rstrip()}") else f"{before}{SEPARATOR}{ours}\n"
             case "prepend" if before:
-                return (
-                    None if f"{before}{SEPARATOR}".startswith(f"{ours.lstrip()}{SEPARATOR}") else f"{ours}{SEPARATOR}{before}\n"
-                )
+                return None if before.startswith(f"{ours.lstrip()}{SEPARATOR}") else f"{ours}{SEPARATOR}{before}\n"
         return f"{ours}\n"
 
     def write(self, path: str, prompt: str) -> None:
@@ -69,6 +71,8 @@ class Sidecars:
 def read(path: str) -> bytes | None:
     """What a file holds; None where there is none."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # a pipe would be waited for
+            raise InputError(f"{path} is no regular file, where a caption is to stand: move it away")
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
@@ -87,7 +91,7 @@ def names(pictures: Iterable[Picture], given: Mapping[str, str]) -> dict[str, st
     """Key → name of the caption in the picture's folder: its stem's, or its whole name's where that is taken.
 
     Of a.jpg and a.png the first has a.txt and the second a.png.txt. A.txt and a.txt are one file on some systems, so
-    of A.jpg and a.png too.
+    of A.jpg and a.png too. A name that no file could have is shortened.
 
     Args:
         pictures: in order.
@@ -101,9 +105,18 @@ def names(pictures: Iterable[Picture], given: Mapping[str, str]) -> dict[str, st
         folder, name = os.path.split(picture.key)
         choice = os.path.splitext(name)[0] + ENDING
         if (folder, choice.casefold()) in taken:
-            choice = name + ENDING
+            choice = _shortened(name + ENDING)
         while (folder, choice.casefold()) in taken:
-            choice += ENDING
+            choice = _shortened(choice + ENDING)
         found[picture.key] = choice
         taken.add((folder, choice.casefold()))
     return found
+
+
+def _shortened(name: str) -> str:
+    """A caption's name; where it is too long, one with a digest in the place of its middle."""
+    content = os.fsencode(name)
+    if len(content) <= LONGEST:
+        return name
+    kept = content[: LONGEST - 32].decode("utf-8", "ignore")
+    return f"{kept}-{hashlib.sha256(content).hexdigest()[:16]}{ENDING}"

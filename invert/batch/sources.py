@@ -17,9 +17,10 @@ from invert.images import ENDINGS
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PARQUETS = (".parquet", ".pq")
 RUN_FILE = "_invert.json"  # says which configuration the results of a folder were made with
-# Folders beside it, of locks, of logs, and of lists of pictures; readers of data sets skip names like these.
-LOCKS, LOGS, PLAN_FOLDER = "_locks", "_logs", "_plan"
-RESULT = re.compile(r"-[0-9a-f]{8}(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
+# Folders beside it, of locks, of logs, of lists of pictures, and of those that results lack; readers of data sets skip
+# names like these.
+LOCKS, LOGS, PLAN_FOLDER, MISSING = "_locks", "_logs", "_plan", "_missing"
+RESULT = re.compile(r"-(?P<digest>[0-9a-f]{8})(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
 
 
 def kind_of(path: str) -> str:
@@ -89,7 +90,7 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[tuple[str, list[str]]]
 
 def _is_of_a_run(name: str, is_a_folder: bool) -> bool:
     """Whether a run has written it, in the folder that it writes to."""
-    return name in (LOCKS, LOGS, PLAN_FOLDER) if is_a_folder else name == RUN_FILE or RESULT.search(name) is not None
+    return name in (LOCKS, LOGS, PLAN_FOLDER, MISSING) if is_a_folder else name == RUN_FILE or RESULT.search(name) is not None
 
 
 def _kind_of_names(names: list[str]) -> str | None:

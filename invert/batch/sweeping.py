@@ -15,13 +15,13 @@ from pathlib import Path
 
 from invert.batch.locks import acquire
 from invert.batch.shards import ENDING, LIST_ENDING, Shard, source_of
-from invert.batch.sources import LOCKS, PLAN_FOLDER
+from invert.batch.sources import LOCKS, MISSING, PLAN_FOLDER
 from invert.batch.work import Job, tidy
 
 
 def written_in(out: Path) -> list[Path]:
     """The results and the lists of pictures in a folder."""
-    return [*_files(out, ENDING), *_files(out / PLAN_FOLDER, LIST_ENDING)]
+    return [*_files(out, ENDING), *_files(out / PLAN_FOLDER, LIST_ENDING), *_files(out / MISSING, LIST_ENDING)]
 
 
 def sweep(shards: Sequence[Shard], job: Job, every: Sequence[Shard] | None = None, before: Iterable[Path] | None = None) -> None:
@@ -46,8 +46,8 @@ def sweep(shards: Sequence[Shard], job: Job, every: Sequence[Shard] | None = Non
 
 
 def remove_empty(out: Path) -> None:
-    """Remove the folders of locks and of lists, unless something is in them: then somebody is at work here."""
-    for name in (LOCKS, PLAN_FOLDER):
+    """Remove the folders of locks and of lists, unless something is in them."""
+    for name in (LOCKS, PLAN_FOLDER, MISSING):
         with contextlib.suppress(OSError):
             (out / name).rmdir()
 
@@ -67,7 +67,8 @@ def _remove_outdated(every: Iterable[Shard], job: Job, before: Iterable[Path]) -
 
 def _replaced(paths: Iterable[Path], shards: Sequence[Shard], job: Job) -> list[Path]:
     """Those of the paths that are not of these shards, which are all of a source, and that these make up for."""
-    own = {job.output(shard) for shard in shards} | {Path(shard.listing) for shard in shards if shard.listing}
+    own = {job.output(shard) for shard in shards} | {job.missing(shard) for shard in shards}
+    own |= {Path(shard.listing) for shard in shards if shard.listing}
     others = [path for path in paths if path not in own]
     if not others:
         return []

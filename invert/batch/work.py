@@ -1,7 +1,8 @@
 """One shard → one Parquet file: the pure function that every engine runs, and the lock and the log around it.
 
 A picture that cannot be read or inverted is a row with its error. What is wrong with the machine (memory, a card, a full
-disk) is no picture's fault: the shard then has no output, and is done again by the next run.
+disk) is no picture's fault: the shard then has no output, and is done again by the next run. Where pictures that a Parquet
+file names by path were missing, it is done again once one of them can be read.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from invert.batch import missing
 from invert.batch.locks import Lock, acquire, publish
-from invert.batch.parquet import ColumnError, to_parquet
+from invert.batch.parquet import ColumnError, rows_of, to_parquet
 from invert.batch.readers import Columns, read_shard
 from invert.batch.samples import Sample
-from invert.batch.shards import Shard, digest
-from invert.batch.sources import LOCKS, LOGS, RUN_FILE
+from invert.batch.shards import LIST_ENDING, Shard, digest
+from invert.batch.sources import LOCKS, LOGS, MISSING, RUN_FILE
 from invert.batch.tiers import Found
 from invert.errors import InputError
 
@@ -42,6 +44,7 @@ TYPES = {
     "source": "string",
     "doubt": "string",
 }
+ERROR, TIER = list(TYPES).index("error"), list(TYPES).index("tier")
 SWEPT = 5  # times that the folder of locks may vanish under a run, as other runs end
 DIGITS = 5  # of a score: further ones depend on the processor
 
@@ -70,8 +73,13 @@ class Job:
     def output(self, shard: Shard) -> Path:
         return Path(self.out) / shard.output(self.config)
 
+    def missing(self, shard: Shard) -> Path:
+        """The list of pictures that its output lacks, where there are some."""
+        return Path(self.out) / MISSING / f"{self.output(shard).stem}{LIST_ENDING}"
+
     def is_done(self, shard: Shard) -> bool:
-        return self.output(shard).exists()
+        """Whether its output is there, and lacks no picture that can be read by now."""
+        return self.output(shard).exists() and not (shard.kind == "parquet" and missing.has_come(self.missing(shard)))
 
     def check_owner(self) -> None:
         """InputError where a run of another configuration has taken the folder over: this one slept, or lost its lock."""
@@ -147,25 +155,41 @@ def _writing(job: Job) -> Iterator[None]:
         raise InputError(f"cannot write into {job.out}: {reason}; what is done stays: mend it and start again") from error
 
 
-def solve_shard(shard: Shard, solver: Solver, job: Job) -> tuple[bytes, Report]:
-    """The shard's Parquet file, and what it took: a pure function of its input, the model and the configuration."""
+def solve_shard(
+    shard: Shard, solver: Solver, job: Job, earlier: Sequence[tuple[Any, ...]] = ()
+) -> tuple[bytes, Report, list[str]]:
+    """The shard's Parquet file, what it took, and the paths of pictures that it names and that cannot be read.
+
+    A pure function of its input, the model and the configuration.
+
+    Args:
+        earlier: rows of an earlier output, of which those stay whose pictures have gone since.
+    """
     began = time.perf_counter()
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     size = tokens = 0
-    tiers: Counter[str] = Counter()
+    lacking: list[str] = []
     for sample, found in answered(read_shard(shard, job.columns), solver, job.decoders):
         size += len(sample.content)
-        if isinstance(found, str):
-            rows.append((valid(sample.key), "", None, 0, 0, valid(found), valid(shard.source), None))
-            continue
-        tokens += found.token_passes
-        tiers[str(found.tier)] += 1
-        numbers = round(found.score, DIGITS), found.tier, found.token_passes
-        rows.append((valid(sample.key), valid(found.prompt), *numbers, None, valid(shard.source), found.doubt or None))
+        tokens += 0 if isinstance(found, str) else found.token_passes
+        known = earlier[len(rows)] if sample.missing and earlier else None
+        if known is None or known[ERROR] is not None:
+            lacking += [sample.missing] if sample.missing else []
+            known = _row(sample.key, found, shard)
+        rows.append(known)
+    tiers = Counter(str(row[TIER]) for row in rows if row[ERROR] is None)
     columns = dict(zip(TYPES, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(TYPES, ())
     content = to_parquet(columns, TYPES, {"invert": job.config})
     report = Report(shard.name, DONE, "", len(rows), len(rows) - tiers.total(), dict(tiers), tokens, size, len(content))
-    return content, _timed(report, began)
+    return content, _timed(report, began), lacking
+
+
+def _row(key: str, found: Found | str, shard: Shard) -> tuple[Any, ...]:
+    """The values of TYPES, of a prompt or of what is wrong."""
+    if isinstance(found, str):
+        return valid(key), "", None, 0, 0, valid(found), valid(shard.source), None
+    numbers = round(found.score, DIGITS), found.tier, found.token_passes
+    return valid(key), valid(found.prompt), *numbers, None, valid(shard.source), found.doubt or None
 
 
 def answered(samples: Iterable[Sample], solver: Solver, decoders: int) -> Iterator[tuple[Sample, Found | str]]:
@@ -228,7 +252,7 @@ def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
     try:
         change = shard.change()
         if not change:
-            content, report = solve_shard(shard, solver, job)
+            content, report, lacking = solve_shard(shard, solver, job, rows_of(job.output(shard), TYPES))
             change = "" if shard.kind == "folder" else shard.change()  # of a folder each picture was compared as it was read
     except ColumnError:
         raise
@@ -238,21 +262,40 @@ def _solved(shard: Shard, solver: Solver, job: Job, lock: Lock) -> Report:
         return _timed(Report(shard.name, FAILED, change), began)
     with _writing(job):
         job.check_owner()
-        if not lock.held or not _write(job.output(shard), content, lock):
+        if not lock.held or not _publish(shard, job, content, lacking, lock):
             return _timed(Report(shard.name, HELD), began)
         _log(report, shard, job)
     return report
 
 
-def _write(final: Path, content: bytes, lock: Lock) -> bool:
-    """Write whole or not at all, once: under another name, flushed to the disk, then renamed; False where it was there."""
+def _publish(shard: Shard, job: Job, content: bytes, lacking: Sequence[str], lock: Lock) -> bool:
+    """Write the output and the list of what it lacks; False where another writer did.
+
+    Whoever is killed between the two leaves the longer list: pictures are looked at once more, and none is forgotten.
+    """
+    if job.output(shard).exists():  # of the pictures that it lacked, some have come
+        _write(job.output(shard), content, lock, again=True)
+        missing.keep(job.missing(shard), lacking)
+        return True
+    if lacking:
+        missing.keep(job.missing(shard), lacking)
+    return _write(job.output(shard), content, lock)
+
+
+def _write(final: Path, content: bytes, lock: Lock, again: bool = False) -> bool:
+    """Write whole or not at all: under another name, flushed to the disk, then renamed; False where it was there.
+
+    again: in the place of what is there.
+    """
     partial = lock.path.with_suffix(f".{lock.owner.token}.partial")
     try:
         with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        written = publish(partial, final)
+        if again:
+            os.replace(partial, final)
+        written = again or publish(partial, final)
         _flush_folder(final.parent)
         return written
     finally:

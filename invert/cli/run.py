@@ -259,7 +259,10 @@ def counted(n: int) -> str:
 
 
 def is_below(picture: Picture, folder: Path) -> bool:
-    return not os.path.relpath(picture.path, folder).startswith(os.pardir)
+    """Whether the tables in a folder can name a picture by a path below them, through whatever links they are given."""
+    from invert.batch.runner import real
+
+    return os.path.relpath(real(os.path.dirname(picture.path) or "."), real(str(folder))).split(os.sep)[0] != os.pardir
 
 
 def doubled(pictures: list[Picture]) -> str:

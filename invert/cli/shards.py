@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invert import __version__
+from invert.batch.earlier import outlived
 from invert.batch.engines import ENGINES, Workers
 from invert.batch.runs import claim
-from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan
+from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan, source_of
 from invert.batch.sweeping import sweep, written_in
 from invert.batch.tiers import TierPlan
 from invert.batch.work import Columns, Job
@@ -39,6 +40,7 @@ SUMMARY = (
 # Options that no row follows from; the corpus by its content.
 NOT_KEPT = frozenset({"device", "debug", "corpus", "corpus_mode", "generator"})
 MAX_DECODERS = 64
+MOST_OUTLIVED = 10  # inputs that are gone, and named
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,15 @@ def run(options: ShardOptions, interrupts: Interrupts) -> int:
         engine = resolve(f"invert.batch.engines.{options.engine}:run")
         with ShardProgress(len(shards), job.is_done, shards) as progress:
             try:
-                if not all(map(job.is_done, shards)):
+                if progress.earlier < len(shards):
                     engine(shards, workers_of(options, config, tiers), job, progress)
             except KeyboardInterrupt:
                 progress.stop()
                 complain(f"{interrupts.word} after {progress.done:,} of {len(shards):,} shards: start it again to go on")
                 return interrupts.status
         sweep(shards, job, every, before)
+    if part[0] == 0:  # of an array, one task says it
+        note_outlived(outlived(out, {source_of(shard.name) for shard in every}, options.inputs or []), out)
     return tell(progress, shards, job)
 
 
@@ -206,6 +210,19 @@ def count_cards() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def note_outlived(results: dict[str, list[Path]], out: Path) -> None:
+    """Which results have no input any more; they are the user's to delete."""
+    if not results:
+        return
+    count = sum(map(len, results.values()))
+    told = [f"{', '.join(path.name for path in paths)} (of {source})" for source, paths in results.items()]
+    more = f"; and of {len(told) - MOST_OUTLIVED:,} more" if len(told) > MOST_OUTLIVED else ""
+    complain(
+        f"note: {out} keeps {count:,} result{'' if count == 1 else 's'} of inputs that have gone or are no longer among these, "
+        f"delete what you do not want: {'; '.join(told[:MOST_OUTLIVED])}{more}"
+    )
 
 
 def tell(progress: ShardProgress, shards: list[Shard], job: Job) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from invert.batch.delivery import Wanted
 from invert.batch.find import Picture
 from invert.batch.sidecars import Sidecars, names
 from invert.cli.run import doubled
+from invert.errors import InputError
 
 CAPTIONS = Wanted(Sidecars())
 
@@ -40,10 +43,12 @@ def test_a_picture_keeps_its_caption_whatever_comes_beside_it(perform, folder, d
     assert (folder / "12.jpg.txt").read_text() == "a photo of a picture of 21 pixels\n"
 
 
-@pytest.mark.parametrize(("existing", "affixes"), [("append", {"suffix": " "}), ("prepend", {"prefix": " "})])
-def test_white_space_at_the_edge_adds_no_caption_twice(existing, affixes):
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+@pytest.mark.parametrize("affixes", [{"prefix": " \n"}, {"suffix": " \n"}])
+@pytest.mark.parametrize("old", ["mine", "", None])
+def test_white_space_at_the_edge_adds_no_caption_twice(existing, affixes, old):
     captions = Sidecars(existing=existing, **affixes)
-    assert captions.caption("ours", captions.caption("ours", "mine")) is None
+    assert captions.caption("ours", captions.caption("ours", old)) is None
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,16 @@ def test_captions_differ_by_more_than_upper_and_lower_case(pictures, wanted):
     assert list(names(found, {}).values()) == wanted
     assert names(found[1:], {found[0].key: wanted[0]})[found[1].key] == wanted[1]
     assert doubled(found) == ("" if "/" in pictures[0] else pictures[1])
+
+
+def test_the_names_of_captions_are_as_short_as_a_file_system_wants_them():
+    stem = "\u00fc" * 120 + "y" * 11  # of 251 bytes
+    found = names([Picture(f"{stem}.{ending}", "") for ending in ("jpg", "png", "PNG", "Png")], {})
+    assert next(iter(found.values())) == f"{stem}.txt" and len({name.casefold() for name in found.values()}) == 4
+    assert all(len(os.fsencode(name)) <= 255 and name.endswith(".txt") for name in found.values())
+
+
+def test_a_pipe_in_the_place_of_a_caption_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(InputError, match="is no regular file"):
+        Sidecars(existing="append").write(str(tmp_path / "a.txt"), "ours")

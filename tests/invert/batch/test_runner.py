@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import tracemalloc
@@ -17,6 +18,7 @@ from invert.batch.delivery import Wanted
 from invert.batch.find import Patterns, find_pictures
 from invert.batch.journal import ALL as ALL_OUTPUTS
 from invert.batch.journal import Journal, kept_of
+from invert.batch.outputs import COLUMNS, write_csv
 from invert.batch.sidecars import Sidecars, names
 from invert.batch.tiers import Found
 from invert.errors import InputError
@@ -41,6 +43,12 @@ def test_every_table_holds_every_picture_in_order(perform, folder, tmp_path):
         assert [row["file_name"] for row in csv.DictReader(file)] == files
     table = pyarrow.parquet.read_table(folder / "prompts.parquet").to_pylist()
     assert table == rows and not (folder / "errors.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["a\r.png", 'a\n,".png', "a\r\n.png"])
+def test_a_line_of_a_csv_table_ends_where_its_row_does(name):
+    write_csv([dict.fromkeys(COLUMNS, "") | {"file_name": name}] * 2, file := io.BytesIO())
+    assert [row["file_name"] for row in csv.DictReader(io.StringIO(file.getvalue().decode(), newline=""))] == [name] * 2
 
 
 def test_a_picture_that_the_model_may_not_know_is_counted_and_says_so_in_tables_and_gallery(perform, folder, widths):
@@ -222,6 +230,15 @@ def test_a_newer_journal_is_refused_and_a_restart_forgets(tmp_path):
         Journal(tmp_path / "j", {})
     Journal(tmp_path / "j", {"a": 1}, restart=True).__exit__()
     Journal(tmp_path / "j", {"a": 1}).__exit__()
+
+
+def test_a_journal_whose_options_are_damaged_is_refused_and_stays_as_it_is(perform, folder):
+    perform(folder)
+    journal = folder / ".invert" / "journal.jsonl"
+    journal.write_bytes(damaged := b"\0" * 9 + journal.read_bytes()[9:])
+    with pytest.raises(InputError, match=r"is damaged, .* add `restart`"):
+        perform(folder)
+    assert journal.read_bytes() == damaged
 
 
 def test_an_older_journal_is_refused_and_a_restart_keeps_its_tables_for_its_own(tmp_path):

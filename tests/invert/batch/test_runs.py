@@ -96,6 +96,15 @@ def test_a_folder_that_may_only_be_read_can_be_asked_what_is_done(tmp_path: Path
     assert claimed(tmp_path, OURS) and not claimed(tmp_path, THEIRS)
 
 
+def test_a_full_disk_is_named_where_a_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "locked", full)
+    with pytest.raises(InputError, match="No space left on device; choose a writable `out`"), claim(tmp_path, OURS):
+        pytest.fail("it began")
+
+
 def test_a_run_that_has_lost_its_folder_neither_writes_nor_removes_anything(tars: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     ours, theirs = (Job(str(out), digest(configuration)) for configuration in (OURS, THEIRS))

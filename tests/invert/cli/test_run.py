@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from invert.batch.find import Picture
 from invert.batch.tiers import Tiers
+from invert.cli.run import is_below
 from invert.cli.run_progress import Progress, SpeedColumn
 from invert.inverter import Inverter
 
@@ -255,3 +257,11 @@ def test_progress_shows_pictures_a_second_and_the_time_left():
     assert SpeedColumn().render(task).plain == "4.0 s/picture"
     task.finished_speed = 12.34
     assert SpeedColumn().render(task).plain == "12.3 pictures/s"
+
+
+def test_tables_name_pictures_below_them_whatever_links_lead_there(tmp_path):
+    (tmp_path / "pictures" / "..sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("pictures")
+    out = tmp_path / "pictures"
+    assert is_below(Picture("", str(tmp_path / "link" / "..sub" / "a.png")), out)
+    assert not is_below(Picture("", str(tmp_path / "a.png")), out)

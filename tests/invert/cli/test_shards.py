@@ -14,7 +14,7 @@ from invert.cli import shards
 from invert.cli.command import run_command as main_command
 from invert.cli.subcommands import run_subcommand
 from invert.errors import InputError
-from tests.invert.batch.shard_cases import write_tar
+from tests.invert.batch.shard_cases import tar_of, write_tar
 
 
 def run(*words: object) -> int:
@@ -137,3 +137,17 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
 ) -> None:
     assert run(tar, "--out", tar / "out") == 2
     assert "choose a writable --out" in capfd.readouterr().err
+
+
+def test_results_of_inputs_that_are_gone_stay_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shards, "workers_of", lambda *_: Workers(MakeStub()))
+    (tmp_path / "tars").mkdir()
+    out, tars = tmp_path / "out", [tar_of(tmp_path / "tars" / f"{i}.tar", 1) for i in range(2)]
+    assert run(tmp_path / "tars", "--out", out, "--method", "retrieve") == 0
+    assert "note:" not in capfd.readouterr().err
+    tars[0].unlink()
+    assert run(tmp_path / "tars", "--out", out, "--method", "retrieve") == 0
+    (old,) = out.glob("0-*.parquet")
+    assert "keeps 1 result of inputs that have gone" in (said := capfd.readouterr().err) and f"{old.name} (of {tars[0]})" in said
