@@ -11,7 +11,7 @@ import torch
 from invert.errors import InputError
 from invert.models.checks import check_finite, read_config
 from invert.models.hub import Repository, quiet
-from invert.models.weight_files import OF_TRANSFORMERS
+from invert.models.weight_files import OF_TRANSFORMERS, variant_options
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # configuration, tokenizer, image processor, chat template
 AGAIN = "download it again"
@@ -59,7 +59,7 @@ def load_pair(
         with quiet():
             other = other_class.from_pretrained(str(folder), local_files_only=True)
             model, loading = model_class.from_pretrained(
-                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True
+                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True, **variant_options(folder)
             )
     except Exception as error:  # anything from OSError to errors that safetensors and tokenizers have for themselves
         raise InputError(f"{called} is damaged or incomplete: {AGAIN}") from error

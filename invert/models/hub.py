@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from invert.errors import InputError
@@ -38,6 +38,27 @@ def _answers() -> bool:
     return True
 
 
+def refused(repository: str, error: BaseException | None) -> InputError | None:
+    """What the hub says against a repository's name, or against who asks; None where the error is another one.
+
+    Libraries raise errors of their own in the place of the hub's, which are then their context.
+    """
+    while error is not None:
+        if isinstance(error, GatedRepoError):
+            return InputError(
+                f"the model {repository!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
+            )
+        if isinstance(error, RepositoryNotFoundError | HFValidationError):
+            return InputError(f"the hub has no model {repository!r} that may be read: check the name")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def cached(repository: str, file: str) -> Path:
+    """The folder in the hub's cache that a file at a repository's top lies in."""
+    return Path(hf_hub_download(repository, file, local_files_only=True)).parent
+
+
 class Repository:
     """A model repository of the hub, whose files are fetched as they are needed."""
 
@@ -55,14 +76,8 @@ class Repository:
         try:
             with quiet():
                 return Path(snapshot_download(self.repository, allow_patterns=list(patterns), local_files_only=self.offline))
-        except GatedRepoError as error:
-            raise InputError(
-                f"the model {self.name!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
-            ) from error
-        except (RepositoryNotFoundError, HFValidationError) as error:
-            raise InputError(f"the hub has no model {self.repository!r} that may be read: check the name") from error
         except Exception as error:  # the hub and its HTTP client raise anything from OSError to RuntimeError here
-            raise self.unreachable() from error
+            raise refused(self.repository, error) or self.unreachable() from error
 
     def unreachable(self) -> InputError:
         if self.part == "weights":

@@ -33,7 +33,7 @@ from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 from invert.models.turns import Placement
-from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers
+from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers, variant_options
 
 AGAIN = "download the model again"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
@@ -72,7 +72,7 @@ def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
     if at.turns is not None:
         processor = _read(name, "image processor", processor_class, folder)
         return _in_turns(name, folder, files, at, model_class, tokenizer, processor)
-    model, loading = _read(name, "weights", model_class, folder, output_loading_info=True)
+    model, loading = _read(name, "weights", model_class, folder, output_loading_info=True, **variant_options(folder))
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
     check_no_others(name, loading["unexpected_keys"], ())  # transformers would leave them out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -23,6 +24,7 @@ from invert.models.clip import Clip
 from invert.report import captions
 from invert.result import Result
 from tests.invert.diffusion.image_server import PATIENT, Server, send, serving
+from tests.invert.hub_server import hub_of
 
 KEY = "INVERT_CAPTION_KEY"
 FAST = {"soft_steps": 2, "restarts": 1, "tokens": 4, "max_tokens": 8, "seed": 0}
@@ -83,6 +85,14 @@ def test_a_model_of_transformers_captions_through_the_real_loader(blip: Path, pi
     captioner = load_captioner(str(blip), None, torch.device("cpu"))
     first, again = captioner([picture, picture])
     assert first == again and first and set(first.split()) <= {f"w{i}" for i in range(11)}
+
+
+def test_a_captioner_in_half_precision_alone_is_read_from_the_hub(blip: Path, tmp_path: Path, picture: Image.Image) -> None:
+    folder = Path(shutil.copytree(blip, tmp_path / "half"))
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with hub_of(folder, tmp_path / "cache"):
+        captioner = load_captioner("hf:me/half", None, torch.device("cpu"))
+    assert captioner([picture]) == load_captioner(str(blip), None, torch.device("cpu"))([picture])
 
 
 def test_a_caption_of_a_model_becomes_a_start(blip: Path, toy: Inverter, picture: Image.Image) -> None:
