@@ -24,7 +24,7 @@ from invert.models.checks import (
     unsupported,
 )
 from invert.models.clip import Clip
-from invert.models.fitting import processor_fits
+from invert.models.fitting import processor_fits, processor_normalizes
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.naflex import NaflexImages
@@ -194,19 +194,13 @@ def _images(name: str, model: Any, kind: str, processor: Any) -> Images:
         naflex = NaflexImages(vision, processor)
         return naflex.encode, naflex.preprocess, naflex.normalize, naflex.image_size
     project = getattr(model, "visual_projection", torch.nn.Identity())
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
     size = model.config.vision_config.image_size
 
     def preprocess(image: Any) -> Tensor:
         return processor(images=image, return_tensors="pt")["pixel_values"][0]
 
     check_size(name, preprocess, size)
-    return (
-        lambda pixels: project(vision(pixel_values=pixels).pooler_output),
-        preprocess,
-        lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        size,
-    )
+    return lambda pixels: project(vision(pixel_values=pixels).pooler_output), preprocess, processor_normalizes(processor), size
 
 
 def _layer(layer: Any) -> Layer:

@@ -1,0 +1,54 @@
+"""Pixels that come as a tensor mean what those of a file mean, whatever an image processor is told to make of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import Compose, Resize, ToTensor
+from torchvision.transforms.functional import pil_to_tensor
+from transformers import CLIPImageProcessor
+
+from invert.models.fitting import processor_normalizes
+from invert.models.loading import load_clip
+from invert.models.open_clip import from_open_clip
+from tests.invert.conftest import ToyTokenizer, random_open_clip
+
+SETTINGS = (
+    {"do_normalize": False},
+    {"do_normalize": False, "image_mean": None, "image_std": None},
+    {"do_rescale": False},
+    {"rescale_factor": 1 / 127.5},
+    {"do_rescale": False, "do_normalize": False},
+)
+PICTURE = Image.radial_gradient("L").convert("RGB").resize((32, 32))
+PIXELS = pil_to_tensor(PICTURE)[None] / 255
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_pixels_become_what_the_processor_makes_of_a_file(settings: dict[str, object]) -> None:
+    processor = CLIPImageProcessor(**{"do_resize": False, "do_center_crop": False, **settings})
+    wanted = processor(images=PICTURE, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(processor_normalizes(processor)(PIXELS), wanted.float())
+
+
+def test_a_model_reads_both_alike(family_of: Callable, tmp_path: Path) -> None:
+    for family in ("SigLIP 2", "SigLIP 2 NaFlex"):
+        folder = Path(shutil.copytree(family_of(family).folder, tmp_path / family))
+        file = folder / "preprocessor_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "max_num_patches": 4, **SETTINGS[-1]}))
+        clip = load_clip(str(folder), "cpu")
+        latent = clip.encode_image([PICTURE])
+        torch.testing.assert_close(clip.encode_image(PIXELS), latent, atol=1e-5, rtol=0)
+        assert (latent - family_of(family).clip.encode_image([PICTURE])).norm() > 1e-4
+
+
+def test_a_transform_that_does_not_normalize_is_taken_as_it_is() -> None:
+    model = random_open_clip(width=16, heads=2, layers=2, quick_gelu=True, vocab=64)
+    plain = from_open_clip("plain", model, Compose([Resize(32), ToTensor()]), tokenizer=ToyTokenizer())
+    torch.testing.assert_close(plain.encode_image(PIXELS), plain.encode_image([PICTURE]), atol=1e-5, rtol=0)
