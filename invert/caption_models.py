@@ -16,9 +16,11 @@ from invert.caption_api import INSTRUCTION
 from invert.errors import InputError
 from invert.models.auto import check_kind, folder_of, load_pair
 from invert.models.hub import quiet
+from invert.models.overflow import checked_logits
 
 MOST_TOKENS = 60  # of a caption
 TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the text that asks for a caption, where an image alone does not
+WITH_LOGITS = {"return_dict_in_generate": True, "output_logits": True}  # options of `generate`
 KINDS = "BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL"
 
 
@@ -27,14 +29,14 @@ class CaptionModel:
 
     def __init__(self, name: str, model: Any, processor: Any) -> None:
         """model, processor: of transformers, the model on its device, frozen."""
-        self.name, self.model, self.processor = name, model, processor
+        self.called, self.model, self.processor = f"the captioner {name!r}", model, processor
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         """A caption of each picture, one at a time, without sampling.
 
         Raises:
-            InputError: the model does not caption pictures.
+            InputError: the model does not caption pictures, or its numbers overflow.
         """
         return [self.caption(image) for image in images]
 
@@ -43,11 +45,16 @@ class CaptionModel:
         try:
             with quiet():
                 inputs = self.inputs(image).to(self.model.device, self.model.dtype)
-                tokens = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False, num_beams=1)[0]
+                said = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False, num_beams=1, **WITH_LOGITS)
+            for logits in getattr(said, "logits", None) or ():
+                checked_logits(logits, self.called, self.model.dtype)
         except torch.OutOfMemoryError as error:
-            raise InputError(f"the captioner {self.name!r} does not fit into the device's memory: take a smaller one") from error
+            raise InputError(f"{self.called} does not fit into the device's memory: take a smaller one") from error
+        except InputError:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-            raise InputError(f"the captioner {self.name!r} cannot caption a picture ({error}): use one of {KINDS}") from error
+            raise InputError(f"{self.called} cannot caption a picture ({error}): use one of {KINDS}") from error
+        tokens = getattr(said, "sequences", said)[0]  # kinds with a `generate` of their own give the ids alone
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         if given and len(tokens) > given and torch.equal(tokens[:given], inputs["input_ids"][0]):
             tokens = tokens[given:]  # models without an encoder repeat the question
@@ -69,8 +76,10 @@ class CaptionModel:
         return self.processor(images=image, return_tensors="pt", **({} if task is None else {"text": task}))
 
 
-def load_caption_model(name: str, device: torch.device) -> CaptionModel:
+def load_caption_model(name: str, device: torch.device, dtype: torch.dtype | None = None) -> CaptionModel:
     """The captioner of a folder, or of "hf:NAME" on the hub.
+
+    dtype: None for float32 on processors, float16 on GPUs.
 
     Raises:
         InputError: it cannot be reached or read, or is of another kind.
@@ -81,4 +90,4 @@ def load_caption_model(name: str, device: torch.device) -> CaptionModel:
     folder = folder_of(name, "caption")
     check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
     classes = transformers.AutoModelForImageTextToText, transformers.AutoProcessor
-    return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device))
+    return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device, dtype))

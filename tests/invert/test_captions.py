@@ -6,20 +6,24 @@ import json
 import shutil
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import invert.cli
 from invert.bundle import ModelBundle
 from invert.caption_api import CaptionApi
+from invert.captioning import Captioners
 from invert.captions import Captioned, WordGain, load_captioner, sentences, sidecar_caption, word_gains
 from invert.errors import InputError
 from invert.images.addresses import DownloadLimits
 from invert.inverter import Inverter
+from invert.languages import Languages
 from invert.models.clip import Clip
 from invert.report import captions
 from invert.result import Result
@@ -93,6 +97,27 @@ def test_a_captioner_in_half_precision_alone_is_read_from_the_hub(blip: Path, tm
     with hub_of(folder, tmp_path / "cache"):
         captioner = load_captioner("hf:me/half", None, torch.device("cpu"))
     assert captioner([picture]) == load_captioner(str(blip), None, torch.device("cpu"))([picture])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sentence"), [(torch.float16, 'float16 overflows in the captioner .*: take `dtype="bfloat16"`$'), (None, None)]
+)
+def test_a_captioner_that_overflows_says_so(
+    blip: Path, tmp_path: Path, picture: Image.Image, dtype: torch.dtype | None, sentence: str | None
+) -> None:
+    folder = Path(shutil.copytree(blip, tmp_path / "large"))
+    state = load_file(folder / "model.safetensors")
+    key = "text_decoder.cls.predictions.transform.dense.weight"
+    save_file(state | {key: 6e4 * torch.eye(16)}, folder / "model.safetensors", {"format": "pt"})
+    captioner = load_captioner(str(folder), None, torch.device("cpu"), dtype)
+    with pytest.raises(InputError, match=sentence) if sentence else nullcontext():
+        captioner([picture])
+
+
+def test_on_a_gpu_captioners_and_language_models_have_the_type_that_was_chosen() -> None:
+    for kind in (Captioners, Languages):
+        assert kind(torch.device("cuda"), torch.bfloat16).dtype == torch.bfloat16
+        assert kind(torch.device("cpu"), torch.bfloat16).dtype is None
 
 
 def test_a_caption_of_a_model_becomes_a_start(blip: Path, toy: Inverter, picture: Image.Image) -> None:
