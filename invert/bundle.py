@@ -24,6 +24,7 @@ from invert.given import entries, listed, number, of_kind, plain_text, wrong
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.tokenizer import next_encoder
+from invert.one_process import OneProcess
 from invert.prior import Prior, learn_prior
 from invert.registry import BUNDLES
 from invert.target import modality_gap
@@ -44,8 +45,8 @@ DEFAULT_BUNDLE = "generic"  # of models that bring none
 
 
 @dataclass(frozen=True, eq=False)
-class ModelBundle:
-    """A model and what is known of its world.
+class ModelBundle(OneProcess):
+    """A model and what is known of its world. It cannot be pickled: each process loads its own.
 
     Attributes:
         name: of the bundle.
@@ -72,6 +73,8 @@ class ModelBundle:
         extends: the bundle whose corpus this one's begins with, and whose latents of it are used here; None where the corpus
             is of one piece.
     """
+
+    loaded_by = "load_bundle(load_clip(…))"
 
     name: str
     clip: Clip

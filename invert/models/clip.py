@@ -24,14 +24,20 @@ from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
 from invert.models.turns import Turns
+from invert.one_process import OneProcess
 
 TEXT_BATCH = 256  # prompts in one forward
 IMAGE_BATCH = 32  # pictures in one forward
 T = TypeVar("T")
 
 
-class Clip:
-    """A frozen CLIP. All latents are unit vectors (…, E) on `device`, in float32 or the wider type of the weights."""
+class Clip(OneProcess):
+    """A frozen CLIP. All latents are unit vectors (…, E) on `device`, in float32 or the wider type of the weights.
+
+    It cannot be pickled: each process loads its own.
+    """
+
+    loaded_by = "load_clip"
 
     def __init__(
         self,

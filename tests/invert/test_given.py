@@ -210,5 +210,18 @@ def test_an_inverter_is_copied_and_not_pickled(inverter):
     for other in (copy.copy(inverter), copy.deepcopy(inverter)):
         assert other.bundle is inverter.bundle and other is not inverter
     for pickled in (inverter, inverter.invert, [inverter]):
-        with pytest.raises(InputError, match=r"cannot be pickled: call `Inverter.load` once in each process"):
+        with pytest.raises(InputError, match=r"^an `Inverter` cannot be pickled: call `Inverter.load` once in each process"):
             pickle.dumps(pickled)
+
+
+def test_its_parts_are_copied_and_not_pickled(inverter, toy_bundle):
+    for part in (inverter.bundle, toy_bundle, inverter.clip, toy_bundle.clip):
+        for other in (copy.copy(part), copy.deepcopy(part)):
+            assert vars(other) == vars(part) and other is not part
+    for part, sentence in (
+        (inverter.bundle, r"^a `ModelBundle` cannot be pickled: call `load_bundle\(load_clip\(…\)\)` once in each process"),
+        (inverter.clip, "^a `Clip` cannot be pickled: call `load_clip` once in each process"),
+        ([toy_bundle.clip.encode_text], "^a `Clip` cannot"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            pickle.dumps(part)
