@@ -106,7 +106,12 @@ def check_size(name: str, preprocess: Callable[[Image.Image], Tensor], side: int
     Raises:
         InputError: it does not.
     """
-    shape = tuple(preprocess(Image.new("RGB", (2 * side, side + 1))).shape)
+    try:
+        shape = tuple(preprocess(Image.new("RGB", (2 * side, side + 1))).shape)
+    except Exception as error:  # anything that settings which do not belong together end in
+        raise InputError(
+            f"the image processor of {name!r} prepares no picture, preprocessor_config.json is damaged: download the model again"
+        ) from error
     if shape != (3, side, side):
         made = f"{shape[-1]} × {shape[-2]}" if len(shape) == 3 else str(shape)
         raise InputError(

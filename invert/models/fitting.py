@@ -38,7 +38,7 @@ def processor_normalizes(processor: Any) -> Callable[[Tensor], Tensor]:
     scale = 1.0 if abs(scale - 1) < ROUNDING else scale
     if not getattr(processor, "do_normalize", True):
         return lambda pixels: pixels * scale
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (processor.image_mean, processor.image_std))
     return lambda pixels: (pixels * scale - mean.to(pixels)) / std.to(pixels)
 
 

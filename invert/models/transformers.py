@@ -50,6 +50,7 @@ CLASSES = {
     "siglip": ("SiglipModel", "AutoTokenizer", "AutoImageProcessor"),
     "siglip2": ("Siglip2Model", "AutoTokenizer", "AutoImageProcessor"),
 }
+HIGHEST = 2  # the `eos_token_id` of CLIP's older configurations, whose text tower is read at the highest token: end-of-text
 BIDIRECTIONAL = ("siglip", "siglip2")
 
 
@@ -143,8 +144,9 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     check_finite(name, model)
     tower = _tower(model, kind, "attention_mask" in getattr(tokenizer, "model_input_names", ()))
     adapted = (_byte_pairs if kind == "clip" else _subwords)(name, tokenizer, tower)
-    if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
-        raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
+    ends = {"clip": (None, HIGHEST, *adapted.frame.after), "metaclip_2": adapted.frame.after[-1:]}.get(kind)
+    if ends is not None and getattr(model.text_model, "eos_token_id", None) not in ends:
+        raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them (`eos_token_id`): {AGAIN}")
     visual, preprocess, normalize, size = _images(name, model, kind, processor)
     scale, fits = float(model.logit_scale.detach().float().exp()), kind != "siglip2" and processor_fits(processor, size)
     return Clip(name, tower, visual, preprocess, normalize, adapted, size, scale, fits_as_clip=fits)
@@ -197,7 +199,8 @@ def _images(name: str, model: Any, kind: str, processor: Any) -> Images:
     size = model.config.vision_config.image_size
 
     def preprocess(image: Any) -> Tensor:
-        return processor(images=image, return_tensors="pt")["pixel_values"][0]
+        # Not every processor is told to convert, and gray pictures have one channel.
+        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     check_size(name, preprocess, size)
     return lambda pixels: project(vision(pixel_values=pixels).pooler_output), preprocess, processor_normalizes(processor), size

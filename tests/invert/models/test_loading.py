@@ -192,6 +192,14 @@ def test_position_ids_of_older_versions_are_no_other_architecture(copied: Path, 
         torch.testing.assert_close(found, transformers_clip.clip.encode_text(["a fox"]))
 
 
+def test_a_text_tower_that_is_read_at_another_token_than_ends_a_prompt_is_refused(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    for end, known in ((2, True), (49407, True), (1, False)):  # 2: as OpenAI's own files have it
+        config["text_config"]["eos_token_id"] = end
+        (copied / "config.json").write_text(json.dumps(config))
+        assert load_clip(str(copied), "cpu").frame.after == (49407,) if known else "(`eos_token_id`)" in refusal(copied)
+
+
 @pytest.mark.parametrize("size", [48, 16])
 def test_an_image_processor_of_another_size_is_one_sentence(copied: Path, size: int) -> None:
     from transformers import CLIPImageProcessor

@@ -18,12 +18,14 @@ from invert.models.fitting import processor_normalizes
 from invert.models.loading import load_clip
 from invert.models.open_clip import from_open_clip
 from tests.invert.conftest import ToyTokenizer, random_open_clip
+from tests.invert.models.conftest import refusal
 
 SETTINGS = (
     {"do_normalize": False},
     {"do_normalize": False, "image_mean": None, "image_std": None},
     {"do_rescale": False},
     {"rescale_factor": 1 / 127.5},
+    {"image_mean": 0.5, "image_std": [0.25]},
     {"do_rescale": False, "do_normalize": False},
 )
 PICTURE = Image.radial_gradient("L").convert("RGB").resize((32, 32))
@@ -52,3 +54,13 @@ def test_a_transform_that_does_not_normalize_is_taken_as_it_is() -> None:
     model = random_open_clip(width=16, heads=2, layers=2, quick_gelu=True, vocab=64)
     plain = from_open_clip("plain", model, Compose([Resize(32), ToTensor()]), tokenizer=ToyTokenizer())
     torch.testing.assert_close(plain.encode_image(PIXELS), plain.encode_image([PICTURE]), atol=1e-5, rtol=0)
+
+
+def test_pictures_without_three_channels_are_read(copied: Path) -> None:
+    file = copied / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "do_convert_rgb": False}))
+    gray = PICTURE.convert("L")
+    clip = load_clip(str(copied), "cpu")
+    assert torch.equal(clip.encode_image([gray, gray.convert("RGBA")]), clip.encode_image([PICTURE, PICTURE]))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_mean": None}))
+    assert "the image processor of" in refusal(copied) and "prepares no picture" in refusal(copied)
