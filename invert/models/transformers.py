@@ -16,10 +16,12 @@ from invert.models.checks import (
     SAMPLES,
     check_files,
     check_finite,
+    check_patches,
     check_sentencepiece,
     check_size,
     check_tokenizer,
     check_vocabulary,
+    prepared,
     read_config,
     unsupported,
 )
@@ -193,7 +195,9 @@ def _images(name: str, model: Any, kind: str, processor: Any) -> Images:
     """The image side: pixels → latents, picture → normalized pixels, pixels → normalized ones, and their side."""
     vision = model.vision_model
     if kind == "siglip2":
+        check_patches(name, processor, model.config.vision_config.patch_size)
         naflex = NaflexImages(vision, processor)
+        prepared(name, naflex.preprocess, naflex.patch)
         return naflex.encode, naflex.preprocess, naflex.normalize, naflex.image_size
     project = getattr(model, "visual_projection", torch.nn.Identity())
     size = model.config.vision_config.image_size

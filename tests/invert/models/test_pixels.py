@@ -64,3 +64,19 @@ def test_pictures_without_three_channels_are_read(copied: Path) -> None:
     assert torch.equal(clip.encode_image([gray, gray.convert("RGBA")]), clip.encode_image([PICTURE, PICTURE]))
     file.write_text(json.dumps({**json.loads(file.read_text()), "image_mean": None}))
     assert "the image processor of" in refusal(copied) and "prepares no picture" in refusal(copied)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"patch_size": 8}, "cuts no patches as the model reads them: set `patch_size` (16)"),
+        ({"max_num_patches": 0}, "cuts no patches"),
+        ({"max_num_patches": None}, "cuts no patches"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "prepares no picture"),
+    ],
+)
+def test_patches_of_another_size_are_refused(family_of: Callable, tmp_path: Path, settings: dict, problem: str) -> None:
+    folder = Path(shutil.copytree(family_of("SigLIP 2 NaFlex").folder, tmp_path / "naflex"))
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    assert problem in refusal(folder)
