@@ -1,4 +1,4 @@
-"""Captions by an image-to-text model of transformers: BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL and their like.
+"""Captions by an image-to-text model of transformers: BLIP, BLIP-2, GIT, ViT-GPT-2, Florence-2, LLaVA, Qwen-VL and their like.
 
 The model comes through `AutoModelForImageTextToText` and its processor, from a folder or the hub; no code of the model's
 repository is run.
@@ -20,8 +20,9 @@ from invert.models.overflow import checked_logits
 
 MOST_TOKENS = 60  # of a caption
 TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the text that asks for a caption, where an image alone does not
+PAIRED = ("vision-encoder-decoder",)  # model types without a processor: an image encoder and a language model, as ViT-GPT-2
 WITH_LOGITS = {"return_dict_in_generate": True, "output_logits": True}  # options of `generate`
-KINDS = "BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL"
+KINDS = "BLIP, BLIP-2, GIT, ViT-GPT-2, Florence-2, LLaVA, Qwen-VL"
 
 
 class CaptionModel:
@@ -76,6 +77,27 @@ class CaptionModel:
         return self.processor(images=image, return_tensors="pt", **({} if task is None else {"text": task}))
 
 
+class ImagesAndWords:
+    """An image processor and a tokenizer, called as a processor of both is."""
+
+    def __init__(self, images: Any, tokenizer: Any) -> None:
+        self.images, self.tokenizer = images, tokenizer
+
+    @classmethod
+    def from_pretrained(cls, folder: str, **options: Any) -> ImagesAndWords:
+        import transformers
+
+        kinds = transformers.AutoImageProcessor, transformers.AutoTokenizer
+        return cls(*(kind.from_pretrained(folder, **options) for kind in kinds))
+
+    def __call__(self, images: Image.Image, return_tensors: str) -> Any:
+        return self.images(images=images, return_tensors=return_tensors)
+
+    def decode(self, tokens: Any, skip_special_tokens: bool) -> str:
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+        return text
+
+
 def load_caption_model(name: str, device: torch.device, dtype: torch.dtype | None = None) -> CaptionModel:
     """The captioner of a folder, or of "hf:NAME" on the hub.
 
@@ -88,6 +110,7 @@ def load_caption_model(name: str, device: torch.device, dtype: torch.dtype | Non
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     folder = folder_of(name, "caption")
-    check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
-    classes = transformers.AutoModelForImageTextToText, transformers.AutoProcessor
+    kind = check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
+    processor = ImagesAndWords if kind in PAIRED else transformers.AutoProcessor
+    classes = transformers.AutoModelForImageTextToText, processor
     return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device, dtype))

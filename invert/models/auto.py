@@ -37,11 +37,12 @@ def folder_of(name: str, parameter: str) -> Path:
     raise repository.unreachable()
 
 
-def check_kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) -> None:
-    """InputError where the folder's model is of none of these types; otherwise: what the sentence says then."""
+def check_kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) -> str:
+    """The type of the folder's model. InputError where it is none of these; otherwise: what the sentence says then."""
     kind = read_config(name, folder / "config.json").get("model_type")
     if kind not in kinds:
         raise InputError(f"the model {name!r}, of type {kind!r}, {otherwise}")
+    return str(kind)
 
 
 def load_pair(

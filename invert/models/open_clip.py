@@ -253,6 +253,8 @@ def from_open_clip(
     kind = unsupported_tower(text, pool, causal, subwords)
     if kind is not None:
         raise unsupported(name, kind)
+    if getattr(model.visual, "output_tokens", False):
+        raise unsupported(name, "a CLIP whose image tower gives a latent of every patch (`output_tokens`)")
     check_finite(name, model)
     context, rows = len(text.positional_embedding), len(text.token_embedding.weight)
     adapted = (_subwords if subwords else _byte_pairs)(name, theirs, context, rows, not causal)

@@ -114,6 +114,24 @@ def test_a_captioner_that_overflows_says_so(
         captioner([picture])
 
 
+def test_an_image_encoder_with_a_language_model_captions(blip: Path, tmp_path: Path, picture: Image.Image) -> None:
+    """As ViT-GPT-2, which is published without a processor: an image processor and a tokenizer lie beside it."""
+    from transformers import AutoTokenizer, GPT2Config, VisionEncoderDecoderConfig, ViTConfig, ViTImageProcessor
+    from transformers import VisionEncoderDecoderModel as Model
+
+    eyes = ViTConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    voice = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=16, bos_token_id=4, eos_token_id=2, pad_token_id=0)
+    torch.manual_seed(1)  # transformers takes no generator
+    model = Model(VisionEncoderDecoderConfig.from_encoder_decoder_configs(eyes, voice))
+    model.generation_config.update(decoder_start_token_id=4, eos_token_id=2, pad_token_id=0)
+    for part in (model, ViTImageProcessor(size={"height": 32, "width": 32}), AutoTokenizer.from_pretrained(blip)):
+        part.save_pretrained(tmp_path)
+    (text,) = load_captioner(str(tmp_path), None, torch.device("cpu"))([picture])
+    assert text and set(text.split()) <= {f"w{i}" for i in range(11)}
+
+
 def test_on_a_gpu_captioners_and_language_models_have_the_type_that_was_chosen() -> None:
     for kind in (Captioners, Languages):
         assert kind(torch.device("cuda"), torch.bfloat16).dtype == torch.bfloat16
@@ -134,8 +152,7 @@ def test_a_caption_of_a_model_becomes_a_start(blip: Path, toy: Inverter, picture
     ],
 )
 def test_a_captioner_that_does_not_load_is_one_sentence(blip: Path, tmp_path: Path, change: Any, message: str) -> None:
-    for file in blip.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(blip, tmp_path, dirs_exist_ok=True)
     change(tmp_path)
     with pytest.raises(InputError, match=message) as error:
         load_captioner(str(tmp_path), None, torch.device("cpu"))

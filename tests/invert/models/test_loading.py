@@ -296,11 +296,15 @@ def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None
         from_open_clip("mine", causal, transform, tokenizer=object())
 
 
-def test_a_model_of_oblong_pictures_is_refused() -> None:
-    shape = {"image_size": (32, 64), "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [({"image_size": (32, 64)}, "pictures that are no squares"), ({"output_tokens": True}, "every patch")],
+)
+def test_an_image_tower_that_gives_no_latent_of_a_square_is_refused(settings: dict, problem: str) -> None:
+    shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16, **settings}
     model = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg={"width": 16, "heads": 2, "layers": 1})
-    with pytest.raises(InputError, match="pictures that are no squares, which is not supported"):
-        from_open_clip("mine", model, open_clip.image_transform((32, 64), is_train=False))
+    with pytest.raises(InputError, match=f"{problem}.*, which is not supported"):
+        from_open_clip("mine", model, open_clip.image_transform(shape["image_size"], is_train=False))
 
 
 def test_the_libraries_logging_is_silent_in_this_context_alone(caplog: pytest.LogCaptureFixture) -> None:
