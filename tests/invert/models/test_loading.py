@@ -298,7 +298,7 @@ def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
-    [({"image_size": (32, 64)}, "pictures that are no squares"), ({"output_tokens": True}, "every patch")],
+    [({"image_size": (32, 64)}, "no squares"), ({"output_tokens": True}, "every patch")],
 )
 def test_an_image_tower_that_gives_no_latent_of_a_square_is_refused(settings: dict, problem: str) -> None:
     shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16, **settings}
