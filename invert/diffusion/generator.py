@@ -22,7 +22,7 @@ from invert.diffusion.drawing import Drawn, checked
 from invert.diffusion.loading import read_pipeline
 from invert.diffusion.options import DrawingOptions, sides_of
 from invert.errors import InputError
-from invert.given import of_kind, sound_text
+from invert.given import entries, listed, of_kind, sound_text, whole
 from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.registry import GENERATORS
@@ -204,12 +204,12 @@ class Generator:
         """
         wanted = "a GenerateConfig, or options by name"
         settings = with_options(self.config if config is None else of_kind("config", config, GenerateConfig, wanted), options)
-        if isinstance(prompts, str):
-            prompts = [prompts]
-        if not len(prompts) or not len(seeds):
+        wanted_prompts = prompts if isinstance(prompts, Conditioning) else entries("prompts", prompts)
+        numbers = [whole("seeds", seed) for seed in listed("seeds", seeds, "a list of whole numbers")]
+        if not len(wanted_prompts) or not numbers:
             raise InputError("nothing to generate: give at least one prompt and one seed")
-        parts = [images for images, _ in self._batches(prompts, seeds, settings)]
-        return torch.cat(parts).unflatten(0, (len(prompts), len(seeds)))
+        parts = [images for images, _ in self._batches(wanted_prompts, numbers, settings)]
+        return torch.cat(parts).unflatten(0, (len(wanted_prompts), len(numbers)))
 
     def check(self, options: DrawingOptions) -> None:
         """InputError where the pipeline cannot follow them."""

@@ -212,6 +212,9 @@ def test_an_option_that_there_is_not_names_the_nearest(inverter, picture):
     with pytest.raises(TypeError, match=r"^there is no option `step`: did you mean `steps`\?$"):
         Generator.generate(drawing, ["a fox"], step=3)
     refused("config", Generator.generate, drawing, ["a fox"], (0,), 5)
+    refused("seeds", Generator.generate, drawing, ["a fox"], 0)
+    refused("seeds", Generator.generate, drawing, ["a fox"], ["x"])
+    refused("prompts", Generator.generate, drawing, [None])
 
 
 def test_numbers_and_folders_of_other_libraries_are_taken(tmp_path):
