@@ -14,7 +14,7 @@ from PIL import Image
 
 from invert.caption_api import INSTRUCTION
 from invert.errors import InputError
-from invert.models.auto import check_kind, folder_of, load_pair
+from invert.models.auto import folder_of, load_pair
 from invert.models.hub import quiet
 from invert.models.overflow import checked_logits
 
@@ -109,8 +109,8 @@ def load_caption_model(name: str, device: torch.device, dtype: torch.dtype | Non
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    folder = folder_of(name, "caption")
-    kind = check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
+    others = f"captions no pictures: use one of {KINDS}"
+    folder, kind = folder_of(name, "caption", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, others)
     processor = ImagesAndWords if kind in PAIRED else transformers.AutoProcessor
     classes = transformers.AutoModelForImageTextToText, processor
     return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device, dtype))

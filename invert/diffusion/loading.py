@@ -15,7 +15,7 @@ from transformers.utils import logging as of_transformers
 
 from invert.diffusion.weights import INDEX, check_complete, check_finite, variant_among, variant_of
 from invert.errors import InputError
-from invert.models.hub import cached, is_offline, quiet, refused
+from invert.models.hub import cached, is_offline, lacks_a_file, quiet, refused
 from invert.silence import no_warnings
 
 UNLINKED = "AutoPipeline can't find a pipeline linked to"  # how diffusers says that a class draws no prompt
@@ -54,7 +54,7 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
             raise other_kind(name, kind_of(given, files_only)) from error
         if not local and (refusal := refused(name, error)):
             raise refusal from error
-        problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
+        problem = "is damaged or no diffusers pipeline" if local or lacks_a_file(error) else "cannot be reached"
         raise InputError(
             f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
             f'that holds {INDEX}, or use `generator="picturebook"`'

@@ -10,12 +10,18 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from invert.errors import InputError
 
@@ -38,20 +44,31 @@ def _answers() -> bool:
     return True
 
 
-def refused(repository: str, error: BaseException | None) -> InputError | None:
+def refused(repository: str, error: BaseException) -> InputError | None:
     """What the hub says against a repository's name, or against who asks; None where the error is another one.
 
     Libraries raise errors of their own in the place of the hub's, which are then their context.
     """
-    while error is not None:
-        if isinstance(error, GatedRepoError):
+    for cause in causes(error):
+        if isinstance(cause, GatedRepoError):
             return InputError(
                 f"the model {repository!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
             )
-        if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        if isinstance(cause, RepositoryNotFoundError | HFValidationError):
             return InputError(f"the hub has no model {repository!r} that may be read: check the name")
-        error = error.__cause__ or error.__context__
     return None
+
+
+def lacks_a_file(error: BaseException) -> bool:
+    """Whether the hub was asked for a file that a repository does not have."""
+    return any(isinstance(one, EntryNotFoundError) and not isinstance(one, LocalEntryNotFoundError) for one in causes(error))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised for or upon."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def cached(repository: str, file: str) -> Path:
@@ -88,7 +105,7 @@ class Repository:
         )
 
 
-def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
+def fetch_first(repository: Repository, patterns: Sequence[str]) -> Path:
     """The first file of a repository that one of the patterns finds.
 
     Raises:
@@ -98,7 +115,12 @@ def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
         found = sorted(repository.fetch([pattern]).glob(pattern))
         if found:
             return found[0]
-    raise repository.unreachable()
+    if repository.offline:
+        raise repository.unreachable()
+    raise InputError(
+        f"the repository {repository.repository!r} holds no {repository.part} of a name that is read here "
+        f"({', '.join(patterns)}): give another one"
+    )
 
 
 def unreachable(name: str) -> InputError:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invert.errors import InputError
-from invert.models.auto import check_kind, folder_of, load_pair
+from invert.models.auto import folder_of, load_pair
 from invert.models.checks import SAMPLES, check_vocabulary
 from invert.models.overflow import checked_logits
 from invert.models.precision import multiplies_bfloat16
@@ -162,8 +162,8 @@ def load_language_model(name: str, device: torch.device, dtype: torch.dtype | No
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    folder = folder_of(name, "language")
-    check_kind(name, folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "is no causal language model: give one such as hf:gpt2")
+    others = "is no causal language model: give one such as hf:gpt2"
+    folder, _ = folder_of(name, "language", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, others)
     classes = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
     if dtype is None and device.type == "cpu" and multiplies_bfloat16():
         dtype = torch.bfloat16

@@ -102,7 +102,12 @@ def test_a_repository_in_half_precision_alone_is_read(pipeline_folders: dict[str
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"), [("GatedRepo", "accept its terms on the hub"), ("RepoNotFound", "the hub has no model 'me/half'")]
+    ("code", "sentence"),
+    [
+        ("GatedRepo", "accept its terms on the hub"),
+        ("RepoNotFound", "the hub has no model 'me/half'"),
+        ("", "'me/half' is damaged or no diffusers pipeline"),
+    ],
 )
 def test_a_repository_that_may_not_be_read_says_why(tmp_path: Path, code: str, sentence: str) -> None:
     with hub_of(tmp_path, tmp_path / "cache", code), pytest.raises(InputError, match=sentence):

@@ -19,8 +19,7 @@ from invert.models.open_clip import from_open_clip
 from invert.models.open_clip_kinds import unsupported_kind
 from invert.models.transformers import from_transformers
 from invert.models.turns import Turns
-from tests.invert.conftest import Adapted, saved_folder
-from tests.invert.hub_server import hub_of
+from tests.invert.conftest import saved_folder
 from tests.invert.models.conftest import refusal
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -231,31 +230,6 @@ def test_a_repository_that_open_clip_published_loads_whatever_config_lies_beside
     wanted = model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a fox"]), normalize=True)
     for name in ("hf:me/published", str(folder)):
         torch.testing.assert_close(load_clip(name, "cpu").encode_text(["a fox"]), wanted, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(("sharded", "turns"), [(True, None), (False, Turns())])
-def test_weights_in_half_precision_alone_are_read_from_a_folder_and_from_the_hub(
-    copied: Path, tmp_path: Path, transformers_clip: Adapted, turns: Turns | None, sharded: bool
-) -> None:
-    (copied / "model.safetensors").rename(copied / "model.fp16.safetensors")
-    if sharded:
-        in_two(copied / "model.fp16.safetensors")
-    with hub_of(copied, tmp_path / "cache") as hub:
-        clips = [load_clip(name, "cpu", turns=turns) for name in ("hf:me/half", str(copied))]
-        assert any("fp16" in file for file in hub.fetched)
-    for clip in clips:
-        torch.testing.assert_close(clip.encode_text(["a fox"]), transformers_clip.clip.encode_text(["a fox"]))
-
-
-def in_two(file: Path) -> None:
-    """The same weights in two parts and an index, as transformers writes large ones."""
-    state = load_file(file)
-    ending = file.name.removeprefix("model.").removesuffix(".safetensors")
-    parts = {key: f"model.{ending}-0000{1 + key.startswith('vision')}-of-00002.safetensors" for key in state}
-    for part in set(parts.values()):
-        save_file({key: state[key] for key in state if parts[key] == part}, file.with_name(part), {"format": "pt"})
-    file.with_name(f"model.safetensors.index.{ending}.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
-    file.unlink()
 
 
 def test_a_damaged_open_clip_folder_is_one_sentence(tmp_path: Path) -> None:
