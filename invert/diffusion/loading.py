@@ -13,9 +13,9 @@ from diffusers.utils import logging as of_diffusers
 from huggingface_hub import list_repo_files
 from transformers.utils import logging as of_transformers
 
-from invert.diffusion.weights import INDEX, check_complete, check_finite, variant_among, variant_of
+from invert.diffusion.weights import INDEX, check_complete, check_finite, check_tokenizers, variant_among, variant_of
 from invert.errors import InputError
-from invert.models.hub import cached, is_offline, lacks_a_file, quiet, refused
+from invert.models.hub import cached, is_offline, out_of_reach, quiet, refused
 from invert.silence import no_warnings
 
 UNLINKED = "AutoPipeline can't find a pipeline linked to"  # how diffusers says that a class draws no prompt
@@ -54,7 +54,8 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
             raise other_kind(name, kind_of(given, files_only)) from error
         if not local and (refusal := refused(name, error)):
             raise refusal from error
-        problem = "is damaged or no diffusers pipeline" if local or lacks_a_file(error) else "cannot be reached"
+        reached = local or not (files_only or out_of_reach(error))
+        problem = "is damaged or no diffusers pipeline" if reached else "cannot be reached"
         raise InputError(
             f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
             f'that holds {INDEX}, or use `generator="picturebook"`'
@@ -67,6 +68,7 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
             part.eval().requires_grad_(False)
     with quiet(), no_progress_bars(), no_warnings():
         check_complete(name, pipeline, folder)
+        check_tokenizers(name, pipeline)
     pipeline = pipeline.to(device)
     check_finite(name, pipeline)  # where the weights are summed fastest
     return pipeline

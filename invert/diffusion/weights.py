@@ -1,4 +1,4 @@
-"""Whether a pipeline has all its weights, and numbers in all of them: the libraries fill up what is missing at random.
+"""Whether a pipeline has all its weights, numbers in all of them, and words: the libraries make up what is missing.
 
 A part of transformers is therefore looked up in its files once more, by name and without its numbers; one of diffusers has no
 numbers where its files have none.
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from invert.errors import InputError
-from invert.models.checks import check_finite_tensors, read_config
+from invert.models.checks import SAMPLES, check_finite_tensors, read_config
 from invert.models.weight_files import HALF, is_half
 
 INDEX = "model_index.json"  # where a pipeline names its parts
@@ -63,6 +63,15 @@ def _missing(module: Any, folder: Path) -> list[str]:
     except Exception:  # the part itself was read: one that cannot be looked at in this way is taken as it is
         return []
     return list(found["missing_keys"])
+
+
+def check_tokenizers(name: str, pipeline: Any) -> None:
+    """InputError where a tokenizer knows no words, or one alone: of a folder without its files transformers makes such a one."""
+    for part, tokenizer in pipeline.components.items():
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            ids = [token for sample in SAMPLES for token in tokenizer.encode(sample, add_special_tokens=False)]
+            if len(set(ids)) < 2:
+                raise InputError(f"the generator {name!r} has no vocabulary ({part}): {AGAIN}")
 
 
 def check_finite(name: str, pipeline: Any) -> None:

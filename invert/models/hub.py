@@ -18,6 +18,7 @@ from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -26,6 +27,7 @@ from huggingface_hub.errors import (
 from invert.errors import InputError
 
 TIMEOUT = 5  # seconds that the hub has to answer in
+HTTP_CLIENTS = ("httpx", "httpcore", "requests", "urllib3")  # of the hub's library, by its version
 LIBRARIES = ("huggingface_hub", "transformers", "diffusers", "open_clip")
 
 
@@ -59,9 +61,14 @@ def refused(repository: str, error: BaseException) -> InputError | None:
     return None
 
 
-def lacks_a_file(error: BaseException) -> bool:
-    """Whether the hub was asked for a file that a repository does not have."""
-    return any(isinstance(one, EntryNotFoundError) and not isinstance(one, LocalEntryNotFoundError) for one in causes(error))
+def out_of_reach(error: BaseException) -> bool:
+    """Whether the hub did not answer, or refused; else files are missing or damaged."""
+    return any(
+        isinstance(one, LocalEntryNotFoundError | ConnectionError | TimeoutError)
+        or (isinstance(one, HfHubHTTPError) and not isinstance(one, EntryNotFoundError))
+        or type(one).__module__.partition(".")[0] in HTTP_CLIENTS
+        for one in causes(error)
+    )
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

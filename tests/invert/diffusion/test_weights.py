@@ -114,6 +114,17 @@ def test_a_repository_that_may_not_be_read_says_why(tmp_path: Path, code: str, s
         open_generator("me/half", "cpu")
 
 
+def test_a_repository_without_a_parts_weights_is_incomplete_and_not_out_of_reach(copied: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copied / "unet")
+    with hub_of(copied, tmp_path / "cache"), pytest.raises(InputError, match="'me/sdxl' is damaged"):
+        open_generator("me/sdxl", "cpu")
+
+
+def test_a_tokenizer_without_words_is_named(copied: Path) -> None:
+    shutil.rmtree(copied / "tokenizer_2")
+    assert "has no vocabulary (tokenizer_2): download it again" in refusal(copied)
+
+
 def test_a_refiner_is_one_sentence(copied: Path) -> None:
     index = json.loads((copied / "model_index.json").read_text())
     nothing = {"text_encoder": [None, None], "tokenizer": [None, None]}
