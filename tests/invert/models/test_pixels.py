@@ -14,6 +14,8 @@ from torchvision.transforms import Compose, Resize, ToTensor
 from torchvision.transforms.functional import pil_to_tensor
 from transformers import CLIPImageProcessor
 
+from invert.errors import InputError
+from invert.models.clip import Clip
 from invert.models.fitting import processor_normalizes
 from invert.models.loading import load_clip
 from invert.models.open_clip import from_open_clip
@@ -54,6 +56,21 @@ def test_a_transform_that_does_not_normalize_is_taken_as_it_is() -> None:
     model = random_open_clip(width=16, heads=2, layers=2, quick_gelu=True, vocab=64)
     plain = from_open_clip("plain", model, Compose([Resize(32), ToTensor()]), tokenizer=ToyTokenizer())
     torch.testing.assert_close(plain.encode_image(PIXELS), plain.encode_image([PICTURE]), atol=1e-5, rtol=0)
+
+
+def test_bytes_are_pixels_too_and_other_numbers_are_refused(tiny_clip: Clip) -> None:
+    assert torch.equal(tiny_clip.encode_image(pil_to_tensor(PICTURE)[None]), tiny_clip.encode_image(PIXELS))
+    for pixels, problem in (
+        (PIXELS * 255, "holds pixels of 7 to 248"),
+        (PIXELS * 2 - 1, "holds pixels of -0.94"),
+        (PIXELS * torch.nan, "holds pixels of nan"),
+        (PIXELS[0], r"is a tensor \(3, 32, 32\)"),
+        (PIXELS[:, :1], r"is a tensor \(1, 1, 32, 32\)"),
+        (PIXELS[:0], r"is a tensor \(0, 3, 32, 32\)"),
+        (PIXELS.long(), "is a tensor of int64"),
+    ):
+        with pytest.raises(InputError, match=f"`images` {problem}.*: give Pillow images, or a tensor of pixels"):
+            tiny_clip.encode_image(pixels)
 
 
 def test_pictures_without_three_channels_are_read(copied: Path) -> None:
