@@ -7,9 +7,12 @@ batches and stops by itself.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from invert.given import function, number, whole, wrong
 
 
 @dataclass
@@ -22,6 +25,9 @@ class Budget:
         stop: asked with them: True ends the method as a spent budget does, with the best prompt so far; None for no such wish.
         language_tokens: positions through a language model, which are no token passes.
         passes_per_position: text towers that every position runs through: 2 where two models are joined.
+
+    Raises:
+        InputError: a value is of a wrong kind, or a limit or a count is below 0.
     """
 
     max_token_passes: int | None = None
@@ -33,6 +39,19 @@ class Budget:
     language_tokens: int = 0
     began: float = field(default_factory=time.perf_counter)
     stop: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if one.name == "stop":
+                function("stop", self.stop)
+                continue
+            value = getattr(self, one.name)
+            if value is None and one.default is None:
+                continue
+            value = (number if one.name in ("max_seconds", "began") else whole)(one.name, value)
+            if not 0 <= value < math.inf:
+                raise wrong(one.name, value, "a number of at least 0")
+            setattr(self, one.name, value)
 
     def spend(self, forward: int = 0, backward: int = 0, images: int = 0) -> None:
         """Add what was just run: positions forward and backward, pictures."""

@@ -20,10 +20,11 @@ from torch import Tensor
 from invert.corpus import Corpus, EncodedCorpus, as_prompts, encode_corpus
 from invert.encoding import Exhausted, encode_prompts, never, until
 from invert.errors import InputError
-from invert.given import entries, listed, number, of_kind, plain_text, wrong
+from invert.given import entries, function, listed, number, of_kind, plain_text, wrong
 from invert.lexicon import ENGLISH_FUNCTION_WORDS, Lexicon, Word
 from invert.models.clip import Clip
 from invert.models.tokenizer import next_encoder
+from invert.one_process import OneProcess
 from invert.prior import Prior, learn_prior
 from invert.registry import BUNDLES
 from invert.target import modality_gap
@@ -44,8 +45,8 @@ DEFAULT_BUNDLE = "generic"  # of models that bring none
 
 
 @dataclass(frozen=True, eq=False)
-class ModelBundle:
-    """A model and what is known of its world.
+class ModelBundle(OneProcess):
+    """A model and what is known of its world. It cannot be pickled: each process loads its own.
 
     Attributes:
         name: of the bundle.
@@ -73,6 +74,8 @@ class ModelBundle:
             is of one piece.
     """
 
+    loaded_by = "load_bundle(load_clip(…))"
+
     name: str
     clip: Clip
     lexicon: Lexicon
@@ -91,6 +94,15 @@ class ModelBundle:
     doubt: Callable[[Tensor], list[str]] | None = None
     extends: ModelBundle | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """InputError where a part is of a wrong kind."""
+        plain_text("name", self.name)
+        of_kind("clip", self.clip, Clip, "a model as `load_clip` gives it")
+        of_kind("lexicon", self.lexicon, Lexicon, "a Lexicon")
+        of_kind("corpus", self.corpus, Corpus, "a Corpus")
+        for name in FUNCTIONS:
+            function(name, getattr(self, name))
 
     @cached_property
     def token_index(self) -> TokenIndex:
@@ -244,6 +256,7 @@ class ModelBundle:
         return derived
 
 
+FUNCTIONS = ("load_evaluator", "measure_gap", "learn_prior", "compose", "spread", "encode_words", "examples", "doubt")
 # What a bundle has found → the fields that it was computed from, the clip aside.
 DEPENDS_ON = {
     "token_index": {"lexicon"},

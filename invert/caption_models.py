@@ -1,4 +1,4 @@
-"""Captions by an image-to-text model of transformers: BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL and their like.
+"""Captions by an image-to-text model of transformers: BLIP, BLIP-2, GIT, ViT-GPT-2, Florence-2, LLaVA, Qwen-VL and their like.
 
 The model comes through `AutoModelForImageTextToText` and its processor, from a folder or the hub; no code of the model's
 repository is run.
@@ -14,12 +14,15 @@ from PIL import Image
 
 from invert.caption_api import INSTRUCTION
 from invert.errors import InputError
-from invert.models.auto import check_kind, folder_of, load_pair
+from invert.models.auto import folder_of, load_pair
 from invert.models.hub import quiet
+from invert.models.overflow import checked_logits
 
 MOST_TOKENS = 60  # of a caption
 TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the text that asks for a caption, where an image alone does not
-KINDS = "BLIP, BLIP-2, GIT, Florence-2, LLaVA, Qwen-VL"
+PAIRED = ("vision-encoder-decoder",)  # model types without a processor: an image encoder and a language model, as ViT-GPT-2
+WITH_LOGITS = {"return_dict_in_generate": True, "output_logits": True}  # options of `generate`
+KINDS = "BLIP, BLIP-2, GIT, ViT-GPT-2, Florence-2, LLaVA, Qwen-VL"
 
 
 class CaptionModel:
@@ -27,14 +30,14 @@ class CaptionModel:
 
     def __init__(self, name: str, model: Any, processor: Any) -> None:
         """model, processor: of transformers, the model on its device, frozen."""
-        self.name, self.model, self.processor = name, model, processor
+        self.called, self.model, self.processor = f"the captioner {name!r}", model, processor
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         """A caption of each picture, one at a time, without sampling.
 
         Raises:
-            InputError: the model does not caption pictures.
+            InputError: the model does not caption pictures, or its numbers overflow.
         """
         return [self.caption(image) for image in images]
 
@@ -43,11 +46,16 @@ class CaptionModel:
         try:
             with quiet():
                 inputs = self.inputs(image).to(self.model.device, self.model.dtype)
-                tokens = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False, num_beams=1)[0]
+                said = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False, num_beams=1, **WITH_LOGITS)
+            for logits in getattr(said, "logits", None) or ():
+                checked_logits(logits, self.called, self.model.dtype)
         except torch.OutOfMemoryError as error:
-            raise InputError(f"the captioner {self.name!r} does not fit into the device's memory: take a smaller one") from error
+            raise InputError(f"{self.called} does not fit into the device's memory: take a smaller one") from error
+        except InputError:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-            raise InputError(f"the captioner {self.name!r} cannot caption a picture ({error}): use one of {KINDS}") from error
+            raise InputError(f"{self.called} cannot caption a picture ({error}): use one of {KINDS}") from error
+        tokens = getattr(said, "sequences", said)[0]  # kinds with a `generate` of their own give the ids alone
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         if given and len(tokens) > given and torch.equal(tokens[:given], inputs["input_ids"][0]):
             tokens = tokens[given:]  # models without an encoder repeat the question
@@ -69,8 +77,31 @@ class CaptionModel:
         return self.processor(images=image, return_tensors="pt", **({} if task is None else {"text": task}))
 
 
-def load_caption_model(name: str, device: torch.device) -> CaptionModel:
+class ImagesAndWords:
+    """An image processor and a tokenizer, called as a processor of both is."""
+
+    def __init__(self, images: Any, tokenizer: Any) -> None:
+        self.images, self.tokenizer = images, tokenizer
+
+    @classmethod
+    def from_pretrained(cls, folder: str, **options: Any) -> ImagesAndWords:
+        import transformers
+
+        kinds = transformers.AutoImageProcessor, transformers.AutoTokenizer
+        return cls(*(kind.from_pretrained(folder, **options) for kind in kinds))
+
+    def __call__(self, images: Image.Image, return_tensors: str) -> Any:
+        return self.images(images=images, return_tensors=return_tensors)
+
+    def decode(self, tokens: Any, skip_special_tokens: bool) -> str:
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
+        return text
+
+
+def load_caption_model(name: str, device: torch.device, dtype: torch.dtype | None = None) -> CaptionModel:
     """The captioner of a folder, or of "hf:NAME" on the hub.
+
+    dtype: None for float32 on processors, float16 on GPUs.
 
     Raises:
         InputError: it cannot be reached or read, or is of another kind.
@@ -78,7 +109,8 @@ def load_caption_model(name: str, device: torch.device) -> CaptionModel:
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    folder = folder_of(name, "caption")
-    check_kind(name, folder, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, f"captions no pictures: use one of {KINDS}")
-    classes = transformers.AutoModelForImageTextToText, transformers.AutoProcessor
-    return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device))
+    others = f"captions no pictures: use one of {KINDS}"
+    folder, kind = folder_of(name, "caption", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, others)
+    processor = ImagesAndWords if kind in PAIRED else transformers.AutoProcessor
+    classes = transformers.AutoModelForImageTextToText, processor
+    return CaptionModel(name, *load_pair(f"the captioner {name!r}", folder, *classes, device, dtype))

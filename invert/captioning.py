@@ -29,8 +29,9 @@ from invert.target import text_latent
 class Captioners:
     """The captioners that were asked for, on one device."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """dtype: of captioners on a GPU, where one was chosen; processors compute them in float32."""
+        self.device, self.dtype = device, None if device.type == "cpu" else dtype
         self._loaded: dict[tuple[str, str | None], Captioner] = {}
 
     def captioner(self, config: InvertConfig) -> Captioner | None:
@@ -47,7 +48,7 @@ class Captioners:
             return function
         key = config.caption, config.caption_model
         if key not in self._loaded:
-            self._loaded[key] = load_captioner(*key, self.device)
+            self._loaded[key] = load_captioner(*key, self.device, self.dtype)
         return self._loaded[key]
 
     def said(self, sources: Sequence[Any], pictures: Sequence[Image.Image], config: InvertConfig) -> tuple[str, ...]:

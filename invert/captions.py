@@ -80,8 +80,10 @@ def check_caption(caption: Any, model: str | None) -> None:
         )
 
 
-def load_captioner(caption: str, model: str | None, device: torch.device) -> Captioner:
+def load_captioner(caption: str, model: str | None, device: torch.device, dtype: torch.dtype | None = None) -> Captioner:
     """The captioner of that name; not for SIDECAR, which reads no pictures.
+
+    dtype: of a model here; None for float32 on processors, float16 on GPUs.
 
     Raises:
         InputError: it cannot be had.
@@ -93,7 +95,7 @@ def load_captioner(caption: str, model: str | None, device: torch.device) -> Cap
         return CaptionApi(caption, model)
     from invert.caption_models import load_caption_model
 
-    return load_caption_model(caption, device)
+    return load_caption_model(caption, device, dtype)
 
 
 def sidecar_caption(source: Any) -> str:

@@ -6,16 +6,22 @@ what belongs to one stage of ours in `SoftConfig` and `SearchConfig`. Nothing he
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from invert.errors import InputError
 from invert.given import entries, number, of_kind, plain_text, sound_text, whole, wrong
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    C = TypeVar("C", bound=DataclassInstance)
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +45,33 @@ CORPUS_MODES = ("replace", "extend")
 PARAMETERIZATIONS = ("continuous", "mixture", "straight-through")
 
 
+MOST_WHOLE = 10**9  # of whole numbers: steps, candidates, samples
+
+
 def at_least(least: float, default: Any, most: float = math.inf) -> Any:
-    """A field of a `MethodConfig` whose value has to lie in least…most."""
+    """A field of a config whose value has to lie in least…most; see `check_numbers`."""
     return field(default=default, metadata={"least": least, "most": most})
+
+
+def check_numbers(config: Any) -> None:
+    """Every field whose default is a number as Python's own: 0 or more, or in the range that `at_least` names.
+
+    Raises:
+        InputError: one is of another kind, not finite, or out of its range.
+    """
+    for one in fields(config):
+        if isinstance(one.default, bool) or not isinstance(one.default, int | float):
+            continue
+        whole_ones = isinstance(one.default, int)
+        value = (whole if whole_ones else number)(one.name, getattr(config, one.name))
+        object.__setattr__(config, one.name, value)
+        least, most = one.metadata.get("least", 0), one.metadata.get("most", math.inf)
+        if whole_ones and value > MOST_WHOLE:
+            raise wrong(one.name, value, f"{MOST_WHOLE} or less")
+        if not least <= value <= most or abs(value) == math.inf:
+            lower = f" of at least {least:g}" if math.isfinite(least) else ""
+            upper = f"{' and' if lower else ' of'} at most {most:g}" if math.isfinite(most) else ""
+            raise wrong(one.name, value, f"a {'' if lower or upper else 'finite '}number{lower}{upper}")
 
 
 @dataclass(frozen=True)
@@ -49,16 +79,7 @@ class MethodConfig:
     """The base of all method configs. Numbers are 0 or more, or in the range that `at_least` names."""
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            if isinstance(one.default, bool) or not isinstance(one.default, int | float):
-                continue
-            check = whole if isinstance(one.default, int) else number
-            value = check(one.name, getattr(self, one.name))
-            object.__setattr__(self, one.name, value)
-            least, most = one.metadata.get("least", 0), one.metadata.get("most", math.inf)
-            if not (math.isfinite(value) and least <= value <= most):
-                upper = f" and at most {most:g}" if math.isfinite(most) else ""
-                raise InputError(f"`{one.name}` is {value}: give a number of at least {least:g}{upper}")
+        check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -92,10 +113,11 @@ class SoftConfig:
     parameterization: str = "mixture"  # one of PARAMETERIZATIONS
     steps: int = 40  # gradient steps
     lr: float = 0.3  # AdamW's peak learning rate; cosine decay to zero
-    temperature_start: float = 1.0  # of the softmax at the first step
-    temperature_end: float = 0.1  # and at the last; geometric in between
+    temperature_start: float = at_least(1e-6, 1.0)  # of the softmax at the first step
+    temperature_end: float = at_least(1e-6, 0.1)  # and at the last; geometric in between
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.parameterization not in PARAMETERIZATIONS:
             known = ", ".join(PARAMETERIZATIONS)
             raise InputError(f"unknown `parameterization` {self.parameterization!r}: choose one of {known}")
@@ -106,8 +128,8 @@ class SearchConfig:
     """How far the discrete search looks; see `invert.search`."""
 
     max_tokens: int = 40  # of the prompt, special tokens not counted
-    token_penalty: float = 0.0005  # cosine that one more token must earn
-    language_weight: float = 0.005  # cosine that one nat of the prior's log p is worth
+    token_penalty: float = at_least(-math.inf, 0.0005)  # cosine that one more token must earn
+    language_weight: float = at_least(-math.inf, 0.005)  # cosine that one nat of the prior's log p is worth
     beam: int = 2  # prompts kept from round to round
     rounds: int = 8  # at most
     replacements: int = 8  # words tried in place of each word
@@ -117,6 +139,9 @@ class SearchConfig:
     refine_replacements: int = 48  # words tried there in place of each content word
     pair_pool: int = 24  # best replacements of each slot that may form pairs
     pairs: int = 48  # pairs of replacements scored at once
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -155,11 +180,11 @@ class InvertConfig:
             raise InputError(f"unknown `target` {self.target!r}: choose one of {', '.join(TARGETS)}")
         for name in ("tokens", "restarts", "max_tokens", "top"):
             if getattr(self, name) < 1:
-                raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
+                raise wrong(name, getattr(self, name), "1 or more")
         for name in ("budget", "seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(f"`{name}` is {value}: give more than 0, or leave it out")
+                raise wrong(name, value, "more than 0, or leave it out")
         if self.corpus_mode not in CORPUS_MODES:
             raise InputError(f"unknown `corpus_mode` {self.corpus_mode!r}: choose one of {', '.join(CORPUS_MODES)}")
         if self.corpus_mode != "replace" and not self.corpus:
@@ -199,9 +224,23 @@ def config_of(config: InvertConfig | None, options: Mapping[str, Any] = MappingP
 
     Raises:
         InputError: it is something else, or an option makes no sense.
+        TypeError: there is no option of a name.
     """
     given = InvertConfig() if config is None else of_kind("config", config, InvertConfig, "an InvertConfig, or options by name")
-    return replace(given, **options) if options else given
+    return with_options(given, options)
+
+
+def with_options(config: C, options: Mapping[str, Any]) -> C:
+    """A config with options by name over it.
+
+    Raises:
+        TypeError: it has no field of a name; says which one was perhaps meant.
+    """
+    known = [one.name for one in fields(config)]
+    for name in (name for name in options if name not in known):
+        close = difflib.get_close_matches(name, known, 1)
+        raise TypeError(f"there is no option `{name}`" + (f": did you mean `{close[0]}`?" if close else ""))
+    return replace(config, **options) if options else config
 
 
 def check_limits(config: InvertConfig) -> None:
@@ -212,5 +251,4 @@ def check_limits(config: InvertConfig) -> None:
             raise InputError(f"`{name}` is {value}: give a finite number")
         least, most = LIMITS.get(name, (None, None))
         if least is not None and value is not None and not least <= value <= most:
-            known = f"{most} or less" if value > most else f"{least} or more"
-            raise InputError(f"`{name}` is {value}: give {known}")
+            raise wrong(name, value, f"{most} or less" if value > most else f"{least} or more")

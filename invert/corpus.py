@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from invert.corpus_file import read_corpus as read_corpus
 from invert.encoding import Exhausted, encode_prompts, never
 from invert.errors import InputError
+from invert.given import listed
 from invert.latents import LatentTable
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Corpus:
     prompts: tuple[str, ...] = ()
     teaches_prior: bool = True
     n_added: int = 0
+
+    def __post_init__(self) -> None:
+        prompts = (self.prompts,) if isinstance(self.prompts, str) else listed("prompts", self.prompts, "a list of texts")
+        object.__setattr__(self, "prompts", prompts)
 
     @cached_property
     def added(self) -> dict[str, None]:

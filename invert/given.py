@@ -16,11 +16,13 @@ from invert.errors import InputError
 T = TypeVar("T")
 Texts = TypeVar("Texts", bound=Sequence[str])
 LONGEST = 60  # characters of a value that a sentence quotes
+BITS = 3 * LONGEST  # of a whole number that is that long
 
 
 def described(value: Any) -> str:
     """The value as a sentence shows it: itself where it is short, else its kind."""
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    long = isinstance(value, int) and value.bit_length() > BITS  # Python writes none of thousands of digits
+    if value is None or (isinstance(value, bool | int | float | str | bytes) and not long):
         text = repr(value)
         if len(text) <= LONGEST:
             return text
@@ -91,12 +93,11 @@ def whole(name: str, value: Any) -> int:
 
 def number(name: str, value: Any) -> float:
     """A number, one of another library as Python's. InputError for other things."""
-    if isinstance(value, int | float):
-        return value
     try:
         if not isinstance(value, str | bytes | bytearray):
-            return float(value)
-    except (TypeError, ValueError, RuntimeError):  # of a tensor with several numbers
+            plain = float(value)
+            return value if isinstance(value, int | float) else plain
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # of a tensor with several numbers; of 10**400
         pass
     raise wrong(name, value, "a number")
 

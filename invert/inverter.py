@@ -51,7 +51,8 @@ class Inverter(OneProcess):
         self.bundle = of_kind("bundle", bundle, ModelBundle, "a ModelBundle, or load a model by `Inverter.load`")
         self._derived = Derived()
         self._lowered: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and max_tokens → as far as the context goes
-        self.captioners, self.languages = Captioners(self.clip.device), Languages(self.clip.device)
+        at = self.clip.device, self.clip.chosen_dtype
+        self.captioners, self.languages = Captioners(*at), Languages(*at)
         self._own_phrases: tuple[PhraseTables, EncodedTables] = ({}, {})  # the last ones that were given
 
     def __copy__(self) -> Inverter:

@@ -31,8 +31,9 @@ def check_language(language: Any) -> None:
 class Languages:
     """The language models that were asked for, on one device."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """dtype: of models on a GPU, where one was chosen; on processors see `load_language_model`."""
+        self.device, self.dtype = device, None if device.type == "cpu" else dtype
         self._models: dict[str, CausalLanguageModel] = {}
         self._rescorers: list[tuple[Any, float, ModelBundle, Rescorer]] = []
 
@@ -49,7 +50,7 @@ class Languages:
         if language not in self._models:
             from invert.prior.causal_lm import load_language_model
 
-            self._models[language] = load_language_model(language, self.device)
+            self._models[language] = load_language_model(language, self.device, self.dtype)
         return self._models[language]
 
     def rescorer(self, config: InvertConfig, bundle: ModelBundle) -> Rescorer | None:

@@ -17,10 +17,12 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
+from invert.config import at_least, check_numbers, with_options
 from invert.diffusion.drawing import Drawn, checked
 from invert.diffusion.loading import read_pipeline
-from invert.diffusion.options import DrawingOptions
+from invert.diffusion.options import DrawingOptions, sides_of
 from invert.errors import InputError
+from invert.given import entries, listed, of_kind, sound_text, whole
 from invert.models.clip import Clip
 from invert.models.device import pick_device
 from invert.registry import GENERATORS
@@ -34,18 +36,17 @@ class GenerateConfig:
         InputError: a value makes no sense.
     """
 
-    steps: int = 30  # of the scheduler
-    guidance: float = 7.5  # classifier-free guidance; 1 switches it off
+    steps: int = at_least(1, 30)  # of the scheduler
+    guidance: float = at_least(1, 7.5)  # classifier-free guidance; 1 switches it off
     negative: str = ""  # what guidance moves away from; "": from what the pipeline itself takes for no prompt
-    batch: int = 8  # images at once
+    batch: int = at_least(1, 8)  # images at once
     size: tuple[int, int] | None = None  # width and height in pixels; None: those that the U-Net was trained at
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more")
-        if self.guidance < 1:
-            raise InputError(f"`guidance` is {self.guidance}: give 1 (none) or more")
+        check_numbers(self)
+        sound_text("negative", self.negative)
+        if self.size is not None:
+            object.__setattr__(self, "size", sides_of(self.size))
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,16 @@ class Generator:
 
         Raises:
             InputError: there is no prompt or no seed, or an option makes no sense.
+            TypeError: there is no option of a name.
         """
-        settings = replace(config or self.config, **options)
-        if isinstance(prompts, str):
-            prompts = [prompts]
-        if not len(prompts) or not len(seeds):
+        wanted = "a GenerateConfig, or options by name"
+        settings = with_options(self.config if config is None else of_kind("config", config, GenerateConfig, wanted), options)
+        wanted_prompts = prompts if isinstance(prompts, Conditioning) else entries("prompts", prompts)
+        numbers = [whole("seeds", seed) for seed in listed("seeds", seeds, "a list of whole numbers")]
+        if not len(wanted_prompts) or not numbers:
             raise InputError("nothing to generate: give at least one prompt and one seed")
-        parts = [images for images, _ in self._batches(prompts, seeds, settings)]
-        return torch.cat(parts).unflatten(0, (len(prompts), len(seeds)))
+        parts = [images for images, _ in self._batches(wanted_prompts, numbers, settings)]
+        return torch.cat(parts).unflatten(0, (len(wanted_prompts), len(numbers)))
 
     def check(self, options: DrawingOptions) -> None:
         """InputError where the pipeline cannot follow them."""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as of_diffusers
+from huggingface_hub import list_repo_files
 from transformers.utils import logging as of_transformers
 
-from invert.diffusion.weights import check_complete, check_finite, variant_of
+from invert.diffusion.weights import INDEX, check_complete, check_finite, check_tokenizers, variant_among, variant_of
 from invert.errors import InputError
-from invert.models.hub import is_offline, quiet
+from invert.models.hub import cached, is_offline, out_of_reach, quiet, refused
 from invert.silence import no_warnings
 
 UNLINKED = "AutoPipeline can't find a pipeline linked to"  # how diffusers says that a class draws no prompt
@@ -35,25 +36,29 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
     folder = Path(name).expanduser()
     local = folder.is_dir()
     files_only, given = local or is_offline(), str(folder) if local else name
-    variant = {"variant": variant_of(folder)} if local and variant_of(folder) else {}
+    variant = variant_of(folder) if local else None
     try:
         with quiet(), no_progress_bars(), no_warnings():  # the last: about what diffusers and torch will rename one day
             from diffusers import AutoPipelineForText2Image  # with it come all pipelines, a slow import
 
             dtype = dtype or default_dtype(kind_of(given, files_only), device)
-            options = {"torch_dtype": dtype, "local_files_only": files_only, **variant}
+            variant = variant if local else variant_on_hub(name, files_only)
+            options = {"torch_dtype": dtype, "local_files_only": files_only} | ({"variant": variant} if variant else {})
             pipeline = AutoPipelineForText2Image.from_pretrained(given, **options)
-            folder = folder if local else Path(DiffusionPipeline.download(name, local_files_only=True))
+            folder = folder if local else cached(name, INDEX)
     except ImportError as error:
         first = str(error).strip().partition("\n")[0]
         raise InputError(f"the generator {name!r} needs a package that is not installed: {first}") from error
     except Exception as error:  # diffusers and the hub raise anything from OSError to KeyError here
         if str(error).startswith(UNLINKED):
             raise other_kind(name, kind_of(given, files_only)) from error
-        problem = "is damaged or no diffusers pipeline" if local else "cannot be reached"
+        if not local and (refusal := refused(name, error)):
+            raise refusal from error
+        reached = local or not (files_only or out_of_reach(error))
+        problem = "is damaged or no diffusers pipeline" if reached else "cannot be reached"
         raise InputError(
             f"the generator {name!r} {problem}: download it on a connected machine and give the folder "
-            'that holds model_index.json, or use `generator="picturebook"`'
+            f'that holds {INDEX}, or use `generator="picturebook"`'
         ) from error
     if "Control" in type(pipeline).__name__:
         raise other_kind(name, type(pipeline).__name__)
@@ -63,6 +68,7 @@ def read_pipeline(name: str, device: torch.device, dtype: torch.dtype | None = N
             part.eval().requires_grad_(False)
     with quiet(), no_progress_bars(), no_warnings():
         check_complete(name, pipeline, folder)
+        check_tokenizers(name, pipeline)
     pipeline = pipeline.to(device)
     check_finite(name, pipeline)  # where the weights are summed fastest
     return pipeline
@@ -79,6 +85,13 @@ def other_kind(name: str, kind: str) -> InputError:
 def kind_of(name: str, files_only: bool) -> str:
     """The class that a pipeline's own index names."""
     return str(DiffusionPipeline.load_config(name, local_files_only=files_only)["_class_name"])
+
+
+def variant_on_hub(name: str, files_only: bool) -> str | None:
+    """As `variant_of` of a repository, before its weights are downloaded. files_only: of what the cache holds of it."""
+    if files_only:
+        return variant_of(cached(name, INDEX))
+    return variant_among(DiffusionPipeline.load_config(name), list_repo_files(name))
 
 
 def default_dtype(kind: str, device: torch.device) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Whether a pipeline has all its weights, and numbers in all of them: the libraries fill up what is missing at random.
+"""Whether a pipeline has all its weights, numbers in all of them, and words: the libraries make up what is missing.
 
 A part of transformers is therefore looked up in its files once more, by name and without its numbers; one of diffusers has no
 numbers where its files have none.
@@ -6,33 +6,40 @@ numbers where its files have none.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from invert.errors import InputError
-from invert.models.checks import check_finite_tensors, read_config
+from invert.models.checks import SAMPLES, check_finite_tensors, read_config
+from invert.models.weight_files import HALF, is_half
 
-HALF = "fp16"  # how diffusers marks files of half precision: diffusion_pytorch_model.fp16.safetensors
+INDEX = "model_index.json"  # where a pipeline names its parts
 ENDINGS = (".safetensors", ".bin")
 AGAIN = "download it again"
 SUMMED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # types that torch sums; not those of 8 bits
 
 
 def variant_of(folder: Path) -> str | None:
-    """Which of the files in a pipeline's folder are read: "fp16" where a part has no others, else None, the usual ones."""
-    index = folder / "model_index.json"
-    parts = read_config(str(folder), index) if index.is_file() else {}  # other folders beside are none of the pipeline's
-    files = [file for part in parts for file in (folder / part).glob("*") if file.suffix in ENDINGS]
-    whole = {file.parent for file in files if not _is_half(file)}
-    return HALF if any(file.parent not in whole for file in files) else None
+    """Which of the files in a pipeline's folder are read, see `variant_among`."""
+    index = folder / INDEX
+    parts = read_config(str(folder), index) if index.is_file() else {}
+    return variant_among(parts, (file.relative_to(folder).as_posix() for part in parts for file in (folder / part).glob("*")))
 
 
-def _is_half(file: Path) -> bool:
-    return f".{HALF}" in file.name
+def variant_among(parts: Collection[str], files: Iterable[str]) -> str | None:
+    """Which of a pipeline's files are read: "fp16" where a part has no others, else None, the usual ones.
+
+    parts: what its index names; other folders beside are none of the pipeline's. files: paths from the pipeline's folder.
+    """
+    named = [PurePosixPath(file) for file in files if file.endswith(ENDINGS)]
+    weights = [file for file in named if len(file.parts) == 2 and file.parts[0] in parts]
+    whole = {file.parent for file in weights if not is_half(file.name)}
+    return HALF if any(file.parent not in whole for file in weights) else None
 
 
 def check_complete(name: str, pipeline: Any, folder: Path) -> None:
@@ -47,7 +54,7 @@ def _missing(module: Any, folder: Path) -> list[str]:
     """Weights of a part of transformers that its files do not have."""
     if not folder.is_dir() or not isinstance(module, PreTrainedModel):
         return []
-    variant = {"variant": HALF} if variant_of(folder.parent) and any(map(_is_half, folder.iterdir())) else {}
+    variant = {"variant": HALF} if variant_of(folder.parent) and any(is_half(file.name) for file in folder.iterdir()) else {}
     kind: Any = type(module)
     try:
         _, found = kind.from_pretrained(
@@ -56,6 +63,15 @@ def _missing(module: Any, folder: Path) -> list[str]:
     except Exception:  # the part itself was read: one that cannot be looked at in this way is taken as it is
         return []
     return list(found["missing_keys"])
+
+
+def check_tokenizers(name: str, pipeline: Any) -> None:
+    """InputError where a tokenizer knows no words, or one alone: of a folder without its files transformers makes such a one."""
+    for part, tokenizer in pipeline.components.items():
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            ids = [token for sample in SAMPLES for token in tokenizer.encode(sample, add_special_tokens=False)]
+            if len(set(ids)) < 2:
+                raise InputError(f"the generator {name!r} has no vocabulary ({part}): {AGAIN}")
 
 
 def check_finite(name: str, pipeline: Any) -> None:

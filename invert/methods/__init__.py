@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from invert.config import InvertConfig, MethodConfig
 from invert.errors import InputError
 from invert.extras import require
-from invert.given import of_kind
+from invert.given import entries, of_kind, plain_text, wrong
 from invert.history import COSINE, DENOISING_ERROR, OBJECTIVE
 from invert.methods import configs
 from invert.registry import Registry, resolve
@@ -68,6 +68,18 @@ class Method:
     prepare: Callable[[ModelBundle, InvertConfig], object] | None = None
     requires: str = ""
     reads_labels: bool = False
+
+    def __post_init__(self) -> None:
+        """InputError where a part is of a wrong kind, or an option is none that only some methods follow."""
+        plain_text("name", self.name)
+        if not (isinstance(self.config_type, type) and issubclass(self.config_type, MethodConfig)):
+            raise wrong("config_type", self.config_type, "a subclass of MethodConfig")
+        if not callable(self.run):
+            raise wrong("run", self.run, "a function")
+        for field, known in (("options", SELECTIVE_OPTIONS), ("follows", TUNING_OPTIONS)):
+            for name in entries(field, getattr(self, field)):
+                if name not in known:
+                    raise wrong(field, name, f"some of {', '.join(known)}", "holds")
 
     def config_of(self, config: InvertConfig) -> MethodConfig:
         """The settings that the run asks for, or the defaults.

@@ -10,38 +10,45 @@ import torch
 
 from invert.errors import InputError
 from invert.models.checks import check_finite, read_config
-from invert.models.hub import Repository, quiet
-from invert.models.weight_files import OF_TRANSFORMERS
+from invert.models.hub import Repository, fetch_first, quiet
+from invert.models.weight_files import OF_TRANSFORMERS, variant_options
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")  # configuration, tokenizer, image processor, chat template
 AGAIN = "download it again"
 
 
-def folder_of(name: str, parameter: str) -> Path:
-    """The folder of that name, or the one that "hf:NAME" is fetched into.
+def folder_of(name: str, parameter: str, kinds: Collection[str], otherwise: str) -> tuple[Path, str]:
+    """The folder of that name, or the one that "hf:NAME" is fetched into, and the type of its model.
+
+    A repository's type is looked at before its weights are downloaded.
+
+    Args:
+        name: which.
+        parameter: what the sentence calls it where there is neither.
+        kinds: the types of models that are taken.
+        otherwise: what the sentence says of others.
 
     Raises:
-        InputError: there is neither; names the parameter.
+        InputError: there is neither, or the model is of another type.
     """
     folder = Path(name.removeprefix("hf:")).expanduser()
     if folder.is_dir():
-        return folder
+        return folder, _kind(name, folder, kinds, otherwise)
     if not name.startswith("hf:"):
         raise InputError(f"`{parameter}` {name!r} is no folder: give one that transformers saved, or hf:NAME")
     repository = Repository(name, name.removeprefix("hf:"))
-    repository.fetch(SMALL_FILES)
-    for pattern in OF_TRANSFORMERS:  # in one format only
-        fetched = repository.fetch((*SMALL_FILES, pattern))
-        if any(fetched.glob(pattern)):
-            return fetched
-    raise repository.unreachable()
+    folder = repository.fetch(SMALL_FILES)
+    if repository.offline and not (folder / "config.json").is_file():
+        raise repository.unreachable()
+    kind = _kind(name, folder, kinds, otherwise)
+    return fetch_first(repository, OF_TRANSFORMERS).parent, kind
 
 
-def check_kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) -> None:
-    """InputError where the folder's model is of none of these types; otherwise: what the sentence says then."""
+def _kind(name: str, folder: Path, kinds: Collection[str], otherwise: str) -> str:
     kind = read_config(name, folder / "config.json").get("model_type")
     if kind not in kinds:
         raise InputError(f"the model {name!r}, of type {kind!r}, {otherwise}")
+    return str(kind)
 
 
 def load_pair(
@@ -59,7 +66,7 @@ def load_pair(
         with quiet():
             other = other_class.from_pretrained(str(folder), local_files_only=True)
             model, loading = model_class.from_pretrained(
-                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True
+                str(folder), local_files_only=True, dtype=dtype, output_loading_info=True, **variant_options(folder)
             )
     except Exception as error:  # anything from OSError to errors that safetensors and tokenizers have for themselves
         raise InputError(f"{called} is damaged or incomplete: {AGAIN}") from error

@@ -106,13 +106,33 @@ def check_size(name: str, preprocess: Callable[[Image.Image], Tensor], side: int
     Raises:
         InputError: it does not.
     """
-    shape = tuple(preprocess(Image.new("RGB", (2 * side, side + 1))).shape)
+    shape = prepared(name, preprocess, side)
     if shape != (3, side, side):
         made = f"{shape[-1]} × {shape[-2]}" if len(shape) == 3 else str(shape)
         raise InputError(
             f"the image processor of {name!r} makes pictures of {made}, but the model reads {side} × {side}: set the size in "
             "preprocessor_config.json"
         )
+
+
+def check_patches(name: str, processor: Any, side: int) -> None:
+    """The same of one that cuts pictures into patches, side × side pixels each, before it is used."""
+    most = getattr(processor, "max_num_patches", None)
+    if getattr(processor, "patch_size", None) != side or not isinstance(most, int) or most < 1:
+        raise InputError(
+            f"the image processor of {name!r} cuts no patches as the model reads them: set `patch_size` ({side}) and "
+            "`max_num_patches` in preprocessor_config.json"
+        )
+
+
+def prepared(name: str, preprocess: Callable[[Image.Image], Tensor], side: int) -> tuple[int, ...]:
+    """The shape that an image processor gives a picture. InputError where it fails at one."""
+    try:
+        return tuple(preprocess(Image.new("RGB", (2 * side, side + 1))).shape)
+    except Exception as error:  # anything that settings which do not belong together end in
+        raise InputError(
+            f"the image processor of {name!r} prepares no picture, preprocessor_config.json is damaged: download the model again"
+        ) from error
 
 
 @torch.no_grad()

@@ -24,14 +24,22 @@ from invert.models.precision import at_least_float32
 from invert.models.tokenizer import Tokenizer
 from invert.models.tower import TextTower
 from invert.models.turns import Turns
+from invert.one_process import OneProcess
 
 TEXT_BATCH = 256  # prompts in one forward
 IMAGE_BATCH = 32  # pictures in one forward
+PICTURES = "Pillow images, or a tensor of pixels (B, 3, S, S) in 0..1 or of bytes"
+ROUNDING = 0.01  # by which pixels may leave 0..1, as drawn and rounded ones do
 T = TypeVar("T")
 
 
-class Clip:
-    """A frozen CLIP. All latents are unit vectors (…, E) on `device`, in float32 or the wider type of the weights."""
+class Clip(OneProcess):
+    """A frozen CLIP. All latents are unit vectors (…, E) on `device`, in float32 or the wider type of the weights.
+
+    It cannot be pickled: each process loads its own.
+    """
+
+    loaded_by = "load_clip"
 
     def __init__(
         self,
@@ -174,15 +182,14 @@ class Clip:
 
     @torch.no_grad()
     def encode_image(self, images: Iterable[Image.Image] | Tensor) -> Tensor:
-        """PIL images, or pixels (B, 3, S, S) in 0..1, which are brought to the model's size → unit latents (B, E).
+        """PIL images, or pixels (B, 3, S, S) in 0..1 or bytes, which are brought to the model's size → unit latents (B, E).
 
         PIL images are run IMAGE_BATCH at a time: of any number only so many are in memory as pixels. InputError where there
         is no image, or something else.
         """
         if isinstance(images, Tensor):
-            if images.ndim != 4:
-                raise wrong("images", images, "Pillow images, or a tensor of pixels (B, 3, S, S)")
-            return self.encode_preprocessed(self.normalize(self._of_own_size(images.to(self.device)).to(self.dtype)))
+            pixels = pixels_of(images.to(self.device))
+            return self.encode_preprocessed(self.normalize(self._of_own_size(pixels).to(self.dtype)))
         batches = (torch.stack([self.preprocess(image) for image in part]) for part in chunks(pictures_of(images), IMAGE_BATCH))
         latents = [self._image_latents(pixels) for pixels in batches]
         if not latents:
@@ -215,8 +222,22 @@ def prompts_of(prompts: Sequence[str]) -> tuple[str, ...]:
 def pictures_of(images: Iterable[Image.Image]) -> Iterator[Image.Image]:
     """The pictures, as they are gone through. InputError where there is something else."""
     if not isinstance(images, Iterable):
-        raise wrong("images", images, "Pillow images, or a tensor of pixels (B, 3, S, S)")
+        raise wrong("images", images, PICTURES)
     return map(_picture, images)
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """Pixels (B, 3, S, S) of floats in 0..1, or of bytes → in 0..1. InputError where a tensor holds something else."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+        raise InputError(f"`images` is a tensor {tuple(images.shape)}: give {PICTURES}")
+    if images.dtype == torch.uint8:
+        return images / 255
+    if not images.is_floating_point():
+        raise InputError(f"`images` is a tensor of {str(images.dtype).removeprefix('torch.')}: give {PICTURES}")
+    least, most = images.aminmax()
+    if not (least >= -ROUNDING and most <= 1 + ROUNDING):
+        raise InputError(f"`images` holds pixels of {float(least):g} to {float(most):g}: give {PICTURES}")
+    return images
 
 
 def _picture(image: object) -> Image.Image:

@@ -10,16 +10,24 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from invert.errors import InputError
 
 TIMEOUT = 5  # seconds that the hub has to answer in
+HTTP_CLIENTS = ("httpx", "httpcore", "requests", "urllib3")  # of the hub's library, by its version
 LIBRARIES = ("huggingface_hub", "transformers", "diffusers", "open_clip")
 
 
@@ -36,6 +44,43 @@ def _answers() -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def refused(repository: str, error: BaseException) -> InputError | None:
+    """What the hub says against a repository's name, or against who asks; None where the error is another one.
+
+    Libraries raise errors of their own in the place of the hub's, which are then their context.
+    """
+    for cause in causes(error):
+        if isinstance(cause, GatedRepoError):
+            return InputError(
+                f"the model {repository!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
+            )
+        if isinstance(cause, RepositoryNotFoundError | HFValidationError):
+            return InputError(f"the hub has no model {repository!r} that may be read: check the name")
+    return None
+
+
+def out_of_reach(error: BaseException) -> bool:
+    """Whether the hub did not answer, or refused; else files are missing or damaged."""
+    return any(
+        isinstance(one, LocalEntryNotFoundError | ConnectionError | TimeoutError)
+        or (isinstance(one, HfHubHTTPError) and not isinstance(one, EntryNotFoundError))
+        or type(one).__module__.partition(".")[0] in HTTP_CLIENTS
+        for one in causes(error)
+    )
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised for or upon."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def cached(repository: str, file: str) -> Path:
+    """The folder in the hub's cache that a file at a repository's top lies in."""
+    return Path(hf_hub_download(repository, file, local_files_only=True)).parent
 
 
 class Repository:
@@ -55,14 +100,8 @@ class Repository:
         try:
             with quiet():
                 return Path(snapshot_download(self.repository, allow_patterns=list(patterns), local_files_only=self.offline))
-        except GatedRepoError as error:
-            raise InputError(
-                f"the model {self.name!r} is given out by permission: accept its terms on the hub and run `hf auth login`"
-            ) from error
-        except (RepositoryNotFoundError, HFValidationError) as error:
-            raise InputError(f"the hub has no model {self.repository!r} that may be read: check the name") from error
         except Exception as error:  # the hub and its HTTP client raise anything from OSError to RuntimeError here
-            raise self.unreachable() from error
+            raise refused(self.repository, error) or self.unreachable() from error
 
     def unreachable(self) -> InputError:
         if self.part == "weights":
@@ -73,7 +112,7 @@ class Repository:
         )
 
 
-def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
+def fetch_first(repository: Repository, patterns: Sequence[str]) -> Path:
     """The first file of a repository that one of the patterns finds.
 
     Raises:
@@ -83,7 +122,12 @@ def fetch_first(repository: Repository, patterns: Iterable[str]) -> Path:
         found = sorted(repository.fetch([pattern]).glob(pattern))
         if found:
             return found[0]
-    raise repository.unreachable()
+    if repository.offline:
+        raise repository.unreachable()
+    raise InputError(
+        f"the repository {repository.repository!r} holds no {repository.part} of a name that is read here "
+        f"({', '.join(patterns)}): give another one"
+    )
 
 
 def unreachable(name: str) -> InputError:

@@ -156,7 +156,7 @@ def _load_from_hub(name: str, repository: str, at: Placement) -> Clip:
     folder = files.fetch(transformers.SMALL_FILES)
     of_transformers, of_open_clip = ((folder / config).is_file() for config in ("config.json", open_clip.CONFIG))
     if of_open_clip and not (of_transformers and _is_known_kind(name, folder)):
-        fetch_first(files, open_clip.WEIGHTS)
+        fetch_first(files, open_clip.PREFERRED)
     elif of_transformers:
         transformers.check_kind(name, folder)
         fetch_first(files, transformers.WEIGHTS + (open_clip.WEIGHTS if of_open_clip else ()))

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invert.models.fitting import processor_normalizes
+
 
 class NaflexImages:
     """The three image functions of a `Clip` for transformers' Siglip2Model."""
@@ -21,17 +23,17 @@ class NaflexImages:
         """vision: Siglip2VisionModel. processor: its Siglip2ImageProcessor."""
         self.vision, self.processor, self.patch = vision, processor, processor.patch_size
         self.image_size = int(processor.max_num_patches**0.5) * self.patch  # a square of as many patches as there may be
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+        self.normal = processor_normalizes(processor)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """A picture → packed patches, as many as the processor takes at most."""
         found = self.processor(images=image.convert("RGB"), return_tensors="pt")
-        return packed(found["pixel_values"], found["pixel_attention_mask"], found["spatial_shapes"])[0]
+        # In float: pixels that are not rescaled are bytes, which would not hold the sizes of long pictures.
+        return packed(found["pixel_values"].float(), found["pixel_attention_mask"], found["spatial_shapes"])[0]
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) in 0..1, whose side is a multiple of the patch's → packed patches."""
-        normal = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
-        side = pixels.shape[-1] // self.patch
+        normal, side = self.normal(pixels), pixels.shape[-1] // self.patch
         grid = normal.unflatten(2, (side, self.patch)).unflatten(4, (side, self.patch))  # (B, 3, rows, p, columns, p)
         patches = grid.permute(0, 2, 4, 3, 5, 1).reshape(len(pixels), side * side, -1)
         shapes = torch.full((len(pixels), 2), side, device=pixels.device)

@@ -28,7 +28,7 @@ from invert.models.checks import (
     unsupported,
 )
 from invert.models.clip import Clip
-from invert.models.fitting import transform_fits
+from invert.models.fitting import transform_fits, transform_normalizes
 from invert.models.hub import Repository, fetch_first, quiet, unreachable
 from invert.models.linear import frozen_projection
 from invert.models.names import NAMES, similar
@@ -253,6 +253,8 @@ def from_open_clip(
     kind = unsupported_tower(text, pool, causal, subwords)
     if kind is not None:
         raise unsupported(name, kind)
+    if getattr(model.visual, "output_tokens", False):
+        raise unsupported(name, "a CLIP whose image tower gives a latent of every patch (`output_tokens`)")
     check_finite(name, model)
     context, rows = len(text.positional_embedding), len(text.token_embedding.weight)
     adapted = (_subwords if subwords else _byte_pairs)(name, theirs, context, rows, not causal)
@@ -263,7 +265,7 @@ def from_open_clip(
         raise unsupported(name, "a CLIP of pictures that are no squares")
     side = size[0] if isinstance(size, tuple | list) else size
     return Clip(
-        name, _tower(text, causal, pool), model.visual, preprocess, preprocess.transforms[-1], adapted,
+        name, _tower(text, causal, pool), model.visual, preprocess, transform_normalizes(preprocess), adapted,
         side, float(model.logit_scale.detach().float().exp()), transform_fits(preprocess, side),
     )  # fmt: skip
 

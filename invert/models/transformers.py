@@ -16,15 +16,17 @@ from invert.models.checks import (
     SAMPLES,
     check_files,
     check_finite,
+    check_patches,
     check_sentencepiece,
     check_size,
     check_tokenizer,
     check_vocabulary,
+    prepared,
     read_config,
     unsupported,
 )
 from invert.models.clip import Clip
-from invert.models.fitting import processor_fits
+from invert.models.fitting import processor_fits, processor_normalizes
 from invert.models.hub import quiet
 from invert.models.linear import frozen_projection
 from invert.models.naflex import NaflexImages
@@ -33,7 +35,7 @@ from invert.models.subwords import SubwordTokenizer
 from invert.models.tokenizer import BytePairTokenizer, Tokenizer
 from invert.models.tower import Layer, TextTower, quick_gelu
 from invert.models.turns import Placement
-from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers
+from invert.models.weight_files import OF_TRANSFORMERS, saved_by_transformers, variant_options
 
 AGAIN = "download the model again"
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, image processor
@@ -50,6 +52,7 @@ CLASSES = {
     "siglip": ("SiglipModel", "AutoTokenizer", "AutoImageProcessor"),
     "siglip2": ("Siglip2Model", "AutoTokenizer", "AutoImageProcessor"),
 }
+HIGHEST = 2  # the `eos_token_id` of CLIP's older configurations, whose text tower is read at the highest token: end-of-text
 BIDIRECTIONAL = ("siglip", "siglip2")
 
 
@@ -72,7 +75,7 @@ def load_transformers(name: str, folder: Path, at: Placement) -> Clip:
     if at.turns is not None:
         processor = _read(name, "image processor", processor_class, folder)
         return _in_turns(name, folder, files, at, model_class, tokenizer, processor)
-    model, loading = _read(name, "weights", model_class, folder, output_loading_info=True)
+    model, loading = _read(name, "weights", model_class, folder, output_loading_info=True, **variant_options(folder))
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(f"the weights of {name!r} are damaged or incomplete ({min(loading['missing_keys'])}): {AGAIN}")
     check_no_others(name, loading["unexpected_keys"], ())  # transformers would leave them out
@@ -143,8 +146,9 @@ def from_transformers(name: str, model: Any, tokenizer: Any, processor: Any) -> 
     check_finite(name, model)
     tower = _tower(model, kind, "attention_mask" in getattr(tokenizer, "model_input_names", ()))
     adapted = (_byte_pairs if kind == "clip" else _subwords)(name, tokenizer, tower)
-    if kind == "metaclip_2" and adapted.frame.after[-1:] != (model.text_model.eos_token_id,):
-        raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them: {AGAIN}")
+    ends = {"clip": (None, HIGHEST, *adapted.frame.after), "metaclip_2": adapted.frame.after[-1:]}.get(kind)
+    if ends is not None and getattr(model.text_model, "eos_token_id", None) not in ends:
+        raise InputError(f"the tokenizer of {name!r} ends prompts otherwise than its model reads them (`eos_token_id`): {AGAIN}")
     visual, preprocess, normalize, size = _images(name, model, kind, processor)
     scale, fits = float(model.logit_scale.detach().float().exp()), kind != "siglip2" and processor_fits(processor, size)
     return Clip(name, tower, visual, preprocess, normalize, adapted, size, scale, fits_as_clip=fits)
@@ -191,22 +195,19 @@ def _images(name: str, model: Any, kind: str, processor: Any) -> Images:
     """The image side: pixels → latents, picture → normalized pixels, pixels → normalized ones, and their side."""
     vision = model.vision_model
     if kind == "siglip2":
+        check_patches(name, processor, model.config.vision_config.patch_size)
         naflex = NaflexImages(vision, processor)
+        prepared(name, naflex.preprocess, naflex.patch)
         return naflex.encode, naflex.preprocess, naflex.normalize, naflex.image_size
     project = getattr(model, "visual_projection", torch.nn.Identity())
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
     size = model.config.vision_config.image_size
 
     def preprocess(image: Any) -> Tensor:
-        return processor(images=image, return_tensors="pt")["pixel_values"][0]
+        # Not every processor is told to convert, and gray pictures have one channel.
+        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     check_size(name, preprocess, size)
-    return (
-        lambda pixels: project(vision(pixel_values=pixels).pooler_output),
-        preprocess,
-        lambda pixels: (pixels - mean.to(pixels)) / std.to(pixels),
-        size,
-    )
+    return lambda pixels: project(vision(pixel_values=pixels).pooler_output), preprocess, processor_normalizes(processor), size
 
 
 def _layer(layer: Any) -> Layer:

@@ -6,7 +6,7 @@ Nothing is unpickled but tensors, and no tensor is read before it is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,14 @@ from invert.models.torchscript import is_torchscript, tensors_of
 
 AGAIN = "download it again"
 ZIP = b"PK"  # how torch's files begin since version 1.6
-# Where transformers' weights are, in its order: whole, or in parts. Others beside, as model.fp16.safetensors, are other weights.
-OF_TRANSFORMERS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
-SHARDED = ("model.safetensors", "pytorch_model.bin")  # what transformers writes; beside a name's index lie its parts
+HALF = "fp16"  # how the libraries mark files of half precision, their "variant": model.fp16.safetensors
+USUAL = ("model.safetensors", "pytorch_model.bin")  # what transformers writes; beside a name's index lie its parts
+HALVES = (f"model.{HALF}.safetensors", f"pytorch_model.{HALF}.bin")  # and in half precision, read where there is nothing else
+# Where transformers' weights are, in its order: whole, or in parts. Others beside are other weights.
+OF_TRANSFORMERS = (
+    "model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin",
+    f"model.{HALF}.safetensors", f"model.{HALF}-*.safetensors", f"pytorch_model.{HALF}.bin", f"pytorch_model.{HALF}-*.bin",
+)  # fmt: skip
 
 
 class WholeFile(InputError):
@@ -77,18 +82,38 @@ def _named(name: str, file: Path, state: Any) -> dict[str, Callable[[], Tensor]]
     return tensors
 
 
+def is_half(file: str) -> bool:
+    """Whether a file of that name holds a variant in half precision."""
+    return f".{HALF}." in file or f".{HALF}-" in file
+
+
+def variant_options(folder: Path) -> dict[str, str]:
+    """What `from_pretrained` of transformers is told for a folder: a variant where there are no weights but in half precision."""
+
+    def holds(names: Sequence[str]) -> bool:
+        return any((folder / name).is_file() or _index(folder, name).is_file() for name in names)
+
+    return {"variant": HALF} if holds(HALVES) and not holds(USUAL) else {}
+
+
 def saved_by_transformers(name: str, folder: Path) -> list[Path]:
     """The files that the library reads in a folder: one whole, or the parts that an index names; never another one beside.
 
     Raises:
         InputError: there are none, or one is missing.
     """
-    for whole in SHARDED:
+    for whole in (*USUAL, *HALVES):
         if (folder / whole).is_file():
             return [folder / whole]
-        if (folder / f"{whole}.index.json").is_file():
-            return _parts(name, folder, folder / f"{whole}.index.json")
-    raise InputError(f"the model {name!r} holds no weights of that name: call them {' or '.join(SHARDED)}")
+        if (index := _index(folder, whole)).is_file():
+            return _parts(name, folder, index)
+    raise InputError(f"the model {name!r} holds no weights of that name: call them {' or '.join(USUAL)}")
+
+
+def _index(folder: Path, whole: str) -> Path:
+    """Where the parts of a file are named: model.safetensors.index.json, model.safetensors.index.fp16.json."""
+    marked = f".{HALF}" if is_half(whole) else ""
+    return folder / f"{whole.replace(marked, '') if marked else whole}.index{marked}.json"
 
 
 def _parts(name: str, folder: Path, index: Path) -> list[Path]:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from invert.errors import InputError
-from invert.models.auto import check_kind, folder_of, load_pair
+from invert.models.auto import folder_of, load_pair
 from invert.models.checks import SAMPLES, check_vocabulary
+from invert.models.overflow import checked_logits
 from invert.models.precision import multiplies_bfloat16
 from invert.prior.text_tree import Row, TextTree, trees
 
@@ -108,10 +109,12 @@ class CausalLanguageModel:
         return [found[i] for i in range(len(rows))]
 
     def _logits(self, tree: TextTree) -> Tensor:
-        """(M, V) float32: of the token behind each node."""
+        """(M, V) float32: of the token behind each node. InputError where they overflow."""
+        logits = self._logits_by_mask(tree) if self.reads_trees else self._logits_one_by_one(tree)
+        return checked_logits(logits, f"the language model {self.name!r}", self.model.dtype)
+
+    def _logits_by_mask(self, tree: TextTree) -> Tensor:
         device = self.model.device
-        if not self.reads_trees:
-            return self._logits_one_by_one(tree)
         self.positions += len(tree)
         hidden = torch.finfo(self.model.dtype).min
         mask = torch.zeros(len(tree), len(tree)).masked_fill(~tree.ancestors, hidden).to(device, self.model.dtype)
@@ -137,10 +140,9 @@ class CausalLanguageModel:
         if not {"attention_mask", "position_ids"} <= set(inspect.signature(self.model.forward).parameters):
             return False
         tree = TextTree([self._row(text) for text in TRIED])
-        self.reads_trees = True
-        expected = self._logits_one_by_one(tree)
+        expected = checked_logits(self._logits_one_by_one(tree), f"the language model {self.name!r}", self.model.dtype)
         try:
-            found = self._logits(tree)
+            found = self._logits_by_mask(tree)
         except Exception:  # whatever a kind of model raises that has no use for such a mask
             return False
         finally:
@@ -160,8 +162,8 @@ def load_language_model(name: str, device: torch.device, dtype: torch.dtype | No
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    folder = folder_of(name, "language")
-    check_kind(name, folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "is no causal language model: give one such as hf:gpt2")
+    others = "is no causal language model: give one such as hf:gpt2"
+    folder, _ = folder_of(name, "language", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, others)
     classes = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
     if dtype is None and device.type == "cpu" and multiplies_bfloat16():
         dtype = torch.bfloat16

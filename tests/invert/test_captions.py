@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import invert.cli
 from invert.bundle import ModelBundle
 from invert.caption_api import CaptionApi
+from invert.captioning import Captioners
 from invert.captions import Captioned, WordGain, load_captioner, sentences, sidecar_caption, word_gains
 from invert.errors import InputError
 from invert.images.addresses import DownloadLimits
 from invert.inverter import Inverter
+from invert.languages import Languages
 from invert.models.clip import Clip
 from invert.report import captions
 from invert.result import Result
 from tests.invert.diffusion.image_server import PATIENT, Server, send, serving
+from tests.invert.hub_server import hub_of
 
 KEY = "INVERT_CAPTION_KEY"
 FAST = {"soft_steps": 2, "restarts": 1, "tokens": 4, "max_tokens": 8, "seed": 0}
@@ -85,6 +91,53 @@ def test_a_model_of_transformers_captions_through_the_real_loader(blip: Path, pi
     assert first == again and first and set(first.split()) <= {f"w{i}" for i in range(11)}
 
 
+def test_a_captioner_in_half_precision_alone_is_read_from_the_hub(blip: Path, tmp_path: Path, picture: Image.Image) -> None:
+    folder = Path(shutil.copytree(blip, tmp_path / "half"))
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with hub_of(folder, tmp_path / "cache"):
+        captioner = load_captioner("hf:me/half", None, torch.device("cpu"))
+    assert captioner([picture]) == load_captioner(str(blip), None, torch.device("cpu"))([picture])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sentence"), [(torch.float16, 'float16 overflows in the captioner .*: take `dtype="bfloat16"`$'), (None, None)]
+)
+def test_a_captioner_that_overflows_says_so(
+    blip: Path, tmp_path: Path, picture: Image.Image, dtype: torch.dtype | None, sentence: str | None
+) -> None:
+    folder = Path(shutil.copytree(blip, tmp_path / "large"))
+    state = load_file(folder / "model.safetensors")
+    key = "text_decoder.cls.predictions.transform.dense.weight"
+    save_file(state | {key: 6e4 * torch.eye(16)}, folder / "model.safetensors", {"format": "pt"})
+    captioner = load_captioner(str(folder), None, torch.device("cpu"), dtype)
+    with pytest.raises(InputError, match=sentence) if sentence else nullcontext():
+        captioner([picture])
+
+
+def test_an_image_encoder_with_a_language_model_captions(blip: Path, tmp_path: Path, picture: Image.Image) -> None:
+    """As ViT-GPT-2, which is published without a processor: an image processor and a tokenizer lie beside it."""
+    from transformers import AutoTokenizer, GPT2Config, VisionEncoderDecoderConfig, ViTConfig, ViTImageProcessor
+    from transformers import VisionEncoderDecoderModel as Model
+
+    eyes = ViTConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    voice = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=16, bos_token_id=4, eos_token_id=2, pad_token_id=0)
+    torch.manual_seed(1)  # transformers takes no generator
+    model = Model(VisionEncoderDecoderConfig.from_encoder_decoder_configs(eyes, voice))
+    model.generation_config.update(decoder_start_token_id=4, eos_token_id=2, pad_token_id=0)
+    for part in (model, ViTImageProcessor(size={"height": 32, "width": 32}), AutoTokenizer.from_pretrained(blip)):
+        part.save_pretrained(tmp_path)
+    (text,) = load_captioner(str(tmp_path), None, torch.device("cpu"))([picture])
+    assert text and set(text.split()) <= {f"w{i}" for i in range(11)}
+
+
+def test_on_a_gpu_captioners_and_language_models_have_the_type_that_was_chosen() -> None:
+    for kind in (Captioners, Languages):
+        assert kind(torch.device("cuda"), torch.bfloat16).dtype == torch.bfloat16
+        assert kind(torch.device("cpu"), torch.bfloat16).dtype is None
+
+
 def test_a_caption_of_a_model_becomes_a_start(blip: Path, toy: Inverter, picture: Image.Image) -> None:
     result = toy.invert(picture, caption=str(blip), **FAST)
     assert result.captions and result.captions[0].text and len(toy.captioners._loaded) == 1
@@ -99,8 +152,7 @@ def test_a_caption_of_a_model_becomes_a_start(blip: Path, toy: Inverter, picture
     ],
 )
 def test_a_captioner_that_does_not_load_is_one_sentence(blip: Path, tmp_path: Path, change: Any, message: str) -> None:
-    for file in blip.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(blip, tmp_path, dirs_exist_ok=True)
     change(tmp_path)
     with pytest.raises(InputError, match=message) as error:
         load_captioner(str(tmp_path), None, torch.device("cpu"))

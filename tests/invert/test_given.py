@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -13,6 +16,7 @@ import torch
 from PIL import Image
 
 from invert import (
+    Budget,
     InputError,
     InvertConfig,
     Inverter,
@@ -22,8 +26,12 @@ from invert import (
     load_clip,
     register,
 )
+from invert.config import SearchConfig, SoftConfig
 from invert.corpus import Corpus, read_corpus
+from invert.diffusion.generator import GenerateConfig, Generator
+from invert.diffusion.options import DrawingOptions
 from invert.given import described
+from invert.methods import get_method
 from invert.methods.configs import PezConfig
 from invert.models.joint import check_weights
 from invert.phrase_file import read_phrases
@@ -149,6 +157,66 @@ def test_settings_of_a_method():
     assert PezConfig(steps=np.int64(7)).steps == 7
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (GenerateConfig, "steps", (None, "x", 0, 1.5, math.nan, math.inf, 10**400, -(10**6000), [1])),
+        (GenerateConfig, "guidance", (None, "x", 0.5, math.nan, math.inf, torch.zeros(2))),
+        (GenerateConfig, "negative", (None, 5, ["a fox"], SURROGATE)),
+        (GenerateConfig, "size", (8, "8x8", (8,), (8, 0), (8, 10**5), (8, 8, 8), (8, None))),
+        (DrawingOptions, "steps", ("x", 0, 1.5, math.nan, [1])),
+        (DrawingOptions, "guidance", ("x", 0.5, math.nan, torch.zeros(2))),
+        (DrawingOptions, "size", (8, (8, 8), b"8x8", "8")),
+        (DrawingOptions, "generator_model", (5, b"x", " ")),
+        (SoftConfig, "steps", (None, -1, 1.5)),
+        (SoftConfig, "temperature_end", ("x", 0, math.nan)),
+        (SearchConfig, "beam", (None, -1, 1.5, 10**30)),
+        (SearchConfig, "token_penalty", ("x", math.nan, math.inf)),
+        (PezConfig, "steps", (10**30,)),
+        (Budget, "max_token_passes", ("x", -1, 1.5, math.nan)),
+        (Budget, "max_seconds", ("x", -1, math.nan, math.inf)),
+        (Budget, "stop", (5, "x")),
+        (InvertConfig, "language_weight", (10**400,)),
+        (InvertConfig, "tokens", (-(10**6000),)),
+        (Corpus, "prompts", (None, 5, b"x")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_config_names_the_parameter_that_it_refuses(kind, name, values):
+    for value in values:
+        refused(name, lambda value=value: kind(**{name: value}))
+
+
+def test_configs_take_numbers_of_other_libraries_and_any_sign_that_makes_sense():
+    assert GenerateConfig(steps=np.int64(3), size=[8, np.int64(9)]).size == (8, 9)
+    assert SearchConfig(token_penalty=-1, language_weight=torch.tensor(-2.0)).language_weight == -2.0
+    assert Corpus("a fox").prompts == Corpus(["a fox"]).prompts == ("a fox",)
+
+
+def test_parts_of_a_bundle_and_of_a_method(inverter):
+    for name in ("name", "clip", "lexicon", "corpus", "compose", "spread", "load_evaluator"):
+        refused(name, lambda name=name: replace(inverter.bundle, **{name: 5}))
+    method = get_method("pez")
+    for name, value in (("name", 5), ("config_type", InvertConfig), ("run", None), ("options", {"corpsu"}), ("follows", {"x"})):
+        refused(name, lambda name=name, value=value: replace(method, **{name: value}))
+
+
+def test_an_option_that_there_is_not_names_the_nearest(inverter, picture):
+    for call in (inverter.invert, inverter.analyze, inverter.invert_joint, inverter.invert_batch):
+        given = picture if call == inverter.invert else [picture]
+        with pytest.raises(TypeError, match=r"^there is no option `max_token`: did you mean `max_tokens`\?$"):
+            call(given, max_token=3)
+    with pytest.raises(TypeError, match=r"^there is no option `zzz`$"):
+        inverter.distill("a fox", zzz=3)
+    drawing = SimpleNamespace(config=GenerateConfig())
+    with pytest.raises(TypeError, match=r"^there is no option `step`: did you mean `steps`\?$"):
+        Generator.generate(drawing, ["a fox"], step=3)
+    refused("config", Generator.generate, drawing, ["a fox"], (0,), 5)
+    refused("seeds", Generator.generate, drawing, ["a fox"], 0)
+    refused("seeds", Generator.generate, drawing, ["a fox"], ["x"])
+    refused("prompts", Generator.generate, drawing, [None])
+
+
 def test_numbers_and_folders_of_other_libraries_are_taken(tmp_path):
     config = InvertConfig(seconds=np.float32(2), token_penalty=torch.tensor(0.5), generator=tmp_path, caption=tmp_path)
     assert (config.seconds, config.token_penalty) == (2.0, 0.5) and type(config.seconds) is float
@@ -210,5 +278,18 @@ def test_an_inverter_is_copied_and_not_pickled(inverter):
     for other in (copy.copy(inverter), copy.deepcopy(inverter)):
         assert other.bundle is inverter.bundle and other is not inverter
     for pickled in (inverter, inverter.invert, [inverter]):
-        with pytest.raises(InputError, match=r"cannot be pickled: call `Inverter.load` once in each process"):
+        with pytest.raises(InputError, match=r"^an `Inverter` cannot be pickled: call `Inverter.load` once in each process"):
             pickle.dumps(pickled)
+
+
+def test_its_parts_are_copied_and_not_pickled(inverter, toy_bundle):
+    for part in (inverter.bundle, toy_bundle, inverter.clip, toy_bundle.clip):
+        for other in (copy.copy(part), copy.deepcopy(part)):
+            assert vars(other) == vars(part) and other is not part
+    for part, sentence in (
+        (inverter.bundle, r"^a `ModelBundle` cannot be pickled: call `load_bundle\(load_clip\(…\)\)` once in each process"),
+        (inverter.clip, "^a `Clip` cannot be pickled: call `load_clip` once in each process"),
+        ([toy_bundle.clip.encode_text], "^a `Clip` cannot"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            pickle.dumps(part)

@@ -214,7 +214,9 @@ def test_large_pipelines_are_not_loaded_in_float16(monkeypatch: pytest.MonkeyPat
 def test_a_pipeline_takes_the_half_precision_of_the_model(folders: dict[str, Path], picturebook_bundle: ModelBundle) -> None:
     for dtype, wanted in ((torch.bfloat16, torch.bfloat16), (torch.float64, torch.float32)):
         clip = SimpleNamespace(name="any", device=torch.device("cpu"), dtype=dtype, chosen_dtype=None, turns=None)
-        generator: Any = load_generator(replace(picturebook_bundle, clip=clip), str(folders["FLUX"]))
+        bundle = replace(picturebook_bundle)
+        object.__setattr__(bundle, "clip", clip)
+        generator: Any = load_generator(bundle, str(folders["FLUX"]))
         assert generator.pipeline.transformer.dtype == wanted
         (drawn,) = generator.draw(["a fox"], [0], FAST)
         assert drawn.image.dtype == torch.float32 and drawn.problem == ""

@@ -19,6 +19,7 @@ from torch import Tensor
 import invert.diffusion.roundtrip as roundtrip
 from invert.diffusion.drawing import open_generator
 from invert.diffusion.generator import Generator
+from invert.diffusion.loading import variant_on_hub
 from invert.diffusion.options import DrawingOptions
 from invert.diffusion.roundtrip import RoundTrip
 from invert.diffusion.weights import variant_of
@@ -28,6 +29,7 @@ from invert.models.loading import load_clip
 from invert.models.turns import Turns
 from tests.invert.conftest import Adapted
 from tests.invert.diffusion.families import small_pipeline
+from tests.invert.hub_server import hub_of
 
 
 @pytest.fixture
@@ -85,6 +87,42 @@ def test_a_folder_in_half_precision_alone_is_read(pipeline_folders: dict[str, Pa
     assert torch.equal(read.generate(["a fox"], steps=1), usual.generate(["a fox"], steps=1))
     edited(tmp_path, "text_encoder", lambda state: state.pop(next(key for key in state if key.endswith("fc1.weight"))))
     assert "(text_encoder: " in refusal(tmp_path)
+
+
+def test_a_repository_in_half_precision_alone_is_read(pipeline_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pipeline_folders["SD 1"], tmp_path / "half"))
+    for file in folder.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    with hub_of(folder, tmp_path / "cache") as hub:
+        read = Generator.load("me/half", "cpu")
+        assert sum(file.endswith(".fp16.safetensors") for file in hub.fetched) == 3
+        assert variant_on_hub("me/half", files_only=True) == "fp16"  # by what the cache holds
+    (file,) = (folder / "unet").glob("*.safetensors")
+    assert torch.equal(read.pipeline.unet.conv_in.weight, load_file(file)["conv_in.weight"])
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("GatedRepo", "accept its terms on the hub"),
+        ("RepoNotFound", "the hub has no model 'me/half'"),
+        ("", "'me/half' is damaged or no diffusers pipeline"),
+    ],
+)
+def test_a_repository_that_may_not_be_read_says_why(tmp_path: Path, code: str, sentence: str) -> None:
+    with hub_of(tmp_path, tmp_path / "cache", code), pytest.raises(InputError, match=sentence):
+        open_generator("me/half", "cpu")
+
+
+def test_a_repository_without_a_parts_weights_is_incomplete_and_not_out_of_reach(copied: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copied / "unet")
+    with hub_of(copied, tmp_path / "cache"), pytest.raises(InputError, match="'me/sdxl' is damaged"):
+        open_generator("me/sdxl", "cpu")
+
+
+def test_a_tokenizer_without_words_is_named(copied: Path) -> None:
+    shutil.rmtree(copied / "tokenizer_2")
+    assert "has no vocabulary (tokenizer_2): download it again" in refusal(copied)
 
 
 def test_a_refiner_is_one_sentence(copied: Path) -> None:

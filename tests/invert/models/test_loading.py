@@ -191,6 +191,14 @@ def test_position_ids_of_older_versions_are_no_other_architecture(copied: Path, 
         torch.testing.assert_close(found, transformers_clip.clip.encode_text(["a fox"]))
 
 
+def test_a_text_tower_that_is_read_at_another_token_than_ends_a_prompt_is_refused(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    for end, known in ((2, True), (49407, True), (1, False)):  # 2: as OpenAI's own files have it
+        config["text_config"]["eos_token_id"] = end
+        (copied / "config.json").write_text(json.dumps(config))
+        assert load_clip(str(copied), "cpu").frame.after == (49407,) if known else "(`eos_token_id`)" in refusal(copied)
+
+
 @pytest.mark.parametrize("size", [48, 16])
 def test_an_image_processor_of_another_size_is_one_sentence(copied: Path, size: int) -> None:
     from transformers import CLIPImageProcessor
@@ -262,11 +270,15 @@ def test_a_text_tower_or_tokenizer_of_another_kind_is_refused(tiny_clip) -> None
         from_open_clip("mine", causal, transform, tokenizer=object())
 
 
-def test_a_model_of_oblong_pictures_is_refused() -> None:
-    shape = {"image_size": (32, 64), "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [({"image_size": (32, 64)}, "no squares"), ({"output_tokens": True}, "every patch")],
+)
+def test_an_image_tower_that_gives_no_latent_of_a_square_is_refused(settings: dict, problem: str) -> None:
+    shape = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16, **settings}
     model = open_clip.model.CLIP(embed_dim=8, vision_cfg=shape, text_cfg={"width": 16, "heads": 2, "layers": 1})
-    with pytest.raises(InputError, match="pictures that are no squares, which is not supported"):
-        from_open_clip("mine", model, open_clip.image_transform((32, 64), is_train=False))
+    with pytest.raises(InputError, match=f"{problem}.*, which is not supported"):
+        from_open_clip("mine", model, open_clip.image_transform(shape["image_size"], is_train=False))
 
 
 def test_the_libraries_logging_is_silent_in_this_context_alone(caplog: pytest.LogCaptureFixture) -> None:

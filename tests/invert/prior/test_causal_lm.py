@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,17 @@ def one_by_one(language: CausalLanguageModel, text: str) -> float:
     log_p = language.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     steps = sum(float(log_p[i, token]) for i, token in enumerate(ids[1:]))
     return steps + float(log_p[-1, language.ends].logsumexp(0))
+
+
+@torch.no_grad()
+def test_a_model_that_overflows_says_so(language: CausalLanguageModel) -> None:
+    overflowing = CausalLanguageModel("mine", copy.deepcopy(language.model).half(), language.tokenizer)
+    overflowing.model.transformer.ln_f.weight.fill_(6e4)
+    for by_mask in (True, False):
+        overflowing.reads_trees = by_mask
+        for asked in (overflowing.log_probs, lambda texts: overflowing.next_log_probs([texts])):
+            with pytest.raises(InputError, match=r'float16 overflows in the language model .mine.: take `dtype="bfloat16"`'):
+                asked(["w1"])
 
 
 def test_log_p_in_batches_with_shared_beginnings_is_that_of_each_text_alone(language: CausalLanguageModel) -> None:
