@@ -43,6 +43,7 @@ from invert.picturebook.augment import augment
 from invert.picturebook.clip import load_model
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, draw_scenes
+from kernels.once import OnceParser
 
 ROOT = Path(__file__).parent.parent
 REGULARIZATION, FOLDS = 0.01, 3  # scikit-learn's C, of latents with unit spread; parts of which each is left out once
@@ -237,7 +238,7 @@ def calibrate(clip: Clip, sources: dict[str, Pictures]) -> tuple[dict[str, Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OnceParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of clip.safetensors, and of what is written")
     parser.add_argument("--results", type=Path, default=RESULTS / "doubt.json", help="where the shares go")

@@ -7,7 +7,6 @@ sources of training and those kept for testing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -23,6 +22,7 @@ from invert.picturebook.clip import load_judge, load_model
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import sprites
 from invert.picturebook.world import COLORS, Scene, objects
+from kernels.once import OnceParser
 
 MOST = 400  # drawings of one source that are looked at
 SIDE = 0.8  # of a drawing, as a share of the picture's
@@ -49,7 +49,7 @@ def named(clip: Clip, images: Tensor, things: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of both models")
     options = parser.parse_args()

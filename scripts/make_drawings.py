@@ -9,7 +9,6 @@ stamps of which the file's name without ending has `zlib.crc32(name) % 3 == 0`, 
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
@@ -32,6 +31,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from invert.picturebook.render import COLUMNS, SPRITE
 from invert.picturebook.world import objects
+from kernels.once import OnceParser
 
 DRAWN = 4 * SPRITE  # pixels of a vector drawing before it is cropped and reduced
 MOST_OF_ONE = 6  # pictures of one object from one source, so that stars and flags do not crowd out the rest
@@ -274,7 +274,7 @@ def write_kept(drawings: list[Drawing], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="downloads and atlases go below it")
     folder = parser.parse_args().folder
     download(folder)

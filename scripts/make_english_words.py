@@ -13,7 +13,6 @@ noun that has one in use, its plural, and for a word that names something visibl
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from wordfreq import top_n_list, word_frequency, zipf_frequency
 
 from invert.english.tables import VISIBLE_KINDS
 from invert.lexicon import ENGLISH_FUNCTION_WORDS
+from kernels.once import OnceParser
 
 OUTPUT = Path(__file__).parents[1] / "invert" / "english" / "words.tsv"
 MODERN = OUTPUT.with_name("modern.tsv")  # ours: what WordNet 3.0 of 2006 has not met, as text, kind, plural
@@ -226,7 +226,7 @@ def glosses(folder: Path, senses: list[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OnceParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder of WordNet's index and data files"
     )

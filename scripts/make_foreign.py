@@ -9,7 +9,6 @@ Run once: `python scripts/make_foreign.py training`, and for Twemoji again `--tw
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from sklearn.datasets import load_sample_images
 
 from invert.picturebook.render import COLUMNS, SPRITE
 from invert.picturebook.world import ATLAS, COLORS, Scene, held_out, objects
+from kernels.once import OnceParser
 
 OUTPUT = Path(__file__).parent.parent / "experiments" / "foreign"
 PICTURES, SIDE, SEED = 100, 160, 20  # pictures, pixels
@@ -39,7 +39,7 @@ PLACES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     parser.add_argument("--twemoji", type=Path, help="img/twitter/64: draw the pictures of Twemoji instead")
     options = parser.parse_args()

@@ -9,12 +9,13 @@ fifth smaller than a PNG), `objects.tsv`, the table of its objects, and both lic
 
 from __future__ import annotations
 
-import argparse
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from kernels.once import OnceParser
 
 FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # below the root of a Debian system
 CLDR = "usr/share/unicode/cldr/common"
@@ -163,7 +164,7 @@ def pictures(root: Path) -> tuple[list[Image.Image], list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where the two Debian packages are unpacked")
     options = parser.parse_args()

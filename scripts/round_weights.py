@@ -19,6 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kernels.once import OnceParser
+
 MANTISSA = 10  # bits of it in fp16, the leading one not counted
 KEPT = 5
 
@@ -46,7 +48,7 @@ def round_file(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OnceParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     for path in parser.parse_args().files:
         round_file(path)

@@ -37,6 +37,7 @@ from invert.picturebook.grammar import caption, with_article
 from invert.picturebook.hard_negatives import portraits
 from invert.picturebook.render import render
 from invert.picturebook.world import Scene, draw_scene, objects
+from kernels.once import OnceParser
 
 STEPS, BATCH, SEED = 120, 128, 0
 RATE = 0.1  # of Adam, in standard deviations of the rows that are there
@@ -190,7 +191,7 @@ def taught(name: str, weights: Path, found: list[Synonym], encode: Any, options:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OnceParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     parser.add_argument("--weights", type=Path, default=models.WEIGHTS, help="folder of both models, and of what is written")
     parser.add_argument("--results", type=Path, default=RESULTS / "synonyms.json", help="where the shares go")

@@ -14,7 +14,6 @@ torchrun takes --start for its own) several workers train apart and average thei
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -40,6 +39,7 @@ from invert.picturebook.networks import as_one_convolution, build_scheduler, bui
 from invert.picturebook.render import render
 from invert.picturebook.text_encoder import fingerprint, text_encoder, tokenizer
 from invert.picturebook.world import Scene, draw_scenes, held_out
+from kernels.once import OnceParser
 
 SEEDS = {"vae": 3, "unet": 4}
 EMPTY_SHARE, FRAGMENT_SHARE = 0.06, 0.06  # shares of captions dropped for guidance, and cut to a part
@@ -286,7 +286,7 @@ def train(plan: Plan, every: int, start: Path | None = None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("part", choices=("vae", "unet", "export"))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)

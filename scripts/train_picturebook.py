@@ -27,7 +27,6 @@ the CPU (bfloat16 autocast); on CUDA give --workers, which draw the batches ahea
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -46,6 +45,7 @@ from invert.picturebook.clip import load_model as load_picturebook
 from invert.picturebook.grammar import caption
 from invert.picturebook.render import render
 from invert.picturebook.world import draw_scenes, objects
+from kernels.once import OnceParser
 
 
 def evaluate(clip: Clip, n: int) -> float:
@@ -115,7 +115,7 @@ def train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("model", choices=sorted(TRAINED))
     parser.add_argument("phase", choices=[*PHASES, "evaluate"], help="evaluate: train nothing, measure the weights")
     parser.add_argument("--steps", type=int, default=2400)

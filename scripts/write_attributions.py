@@ -6,7 +6,6 @@ as they are, and `drawings.txt`: every font with its licence, the files of the o
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drawing_sources import CLDR, CLIP_ART, DEBIAN, FLASH_CARDS, FONTS, SCRATCH, STAMPS, SYMBOLA
+
+from kernels.once import OnceParser
 
 OUTPUT = Path(__file__).parent.parent / "invert" / "picturebook" / "licences"
 HEAD = """What picturebook's CLIP and judge were trained on, beside its own sprites
@@ -27,7 +28,7 @@ CREATOR = re.compile(r"<dc:creator>.*?<dc:title>\s*([^<]*)</dc:title>", re.DOTAL
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OnceParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("training"), help="what make_drawings.py filled")
     folder = parser.parse_args().folder
     for package in DEBIAN:
