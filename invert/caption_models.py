@@ -47,14 +47,12 @@ class CaptionModel:
             with quiet():
                 inputs = self.inputs(image).to(self.model.device, self.model.dtype)
                 said = self.model.generate(**inputs, max_new_tokens=MOST_TOKENS, do_sample=False, num_beams=1, **WITH_LOGITS)
-            for logits in getattr(said, "logits", None) or ():
-                checked_logits(logits, self.called, self.model.dtype)
         except torch.OutOfMemoryError as error:
             raise InputError(f"{self.called} does not fit into the device's memory: take a smaller one") from error
-        except InputError:
-            raise
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise InputError(f"{self.called} cannot caption a picture ({error}): use one of {KINDS}") from error
+        if logits := getattr(said, "logits", None):
+            checked_logits(torch.stack(logits), self.called, self.model.dtype)  # of all steps, with one wait for the device
         tokens = getattr(said, "sequences", said)[0]  # kinds with a `generate` of their own give the ids alone
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         if given and len(tokens) > given and torch.equal(tokens[:given], inputs["input_ids"][0]):
