@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from invert.batch.parquet import first_value
-from invert.batch.sources import RESULT
+from invert.batch.sources import RESULT, shard_name, source_of
 
 
 def results_in(out: Path) -> dict[str, list[Path]]:
@@ -23,8 +23,8 @@ def results_in(out: Path) -> dict[str, list[Path]]:
     except OSError:  # there is none yet
         return found
     for name in names:
-        if (match := RESULT.search(name)) is not None:
-            found[name[: match.end("digest")]].append(out / name)
+        if RESULT.search(name):
+            found[source_of(shard_name(out / name))].append(out / name)
     return found
 
 
@@ -65,5 +65,5 @@ def outlived(out: Path, names: Collection[str], inputs: Sequence[str]) -> dict[s
 
 
 def _is_in(source: str, folders: Sequence[str]) -> bool:
-    real = os.path.realpath(source)
-    return any(real == folder or real.startswith(os.path.join(folder, "")) for folder in folders)
+    real = Path(os.path.realpath(source))
+    return any(real.is_relative_to(folder) for folder in folders)

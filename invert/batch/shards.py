@@ -167,11 +167,6 @@ def _identity(source: str, kind: str, groups: tuple[int, int] = (0, 0)) -> str:
     return digest(source, *readable_state(source), *(groups if kind == "parquet" else ()))
 
 
-def source_of(name: str) -> str:
-    """The part of a shard's name that all shards of its source share: it ends in eight digits, a number has fewer."""
-    return re.sub(r"-\d{5,7}$", "", name)
-
-
 def _name(source: str, number: int | None = None) -> str:
     """Readable, and distinct for each path: "00017-5f0c2a1b" or "photos-9d1e44c0-00003"."""
     base = os.path.basename(source)

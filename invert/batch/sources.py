@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from invert.batch.find import is_folder
 from invert.errors import InputError
@@ -20,7 +21,17 @@ RUN_FILE = "_invert.json"  # says which configuration the results of a folder we
 # Folders beside it, of locks, of logs, of lists of pictures, and of those that results lack; readers of data sets skip
 # names like these.
 LOCKS, LOGS, PLAN_FOLDER, MISSING = "_locks", "_logs", "_plan", "_missing"
-RESULT = re.compile(r"-(?P<digest>[0-9a-f]{8})(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
+RESULT = re.compile(r"-[0-9a-f]{8}(-\d{5,7})?-[0-9a-f]{16}\.parquet$")  # what the names of results end in
+
+
+def shard_name(path: Path) -> str:
+    """Of a result or a list: without the ending, and the 16 digits that tell states of the shard apart."""
+    return path.stem[:-17]
+
+
+def source_of(name: str) -> str:
+    """The part of a shard's name that all shards of its source share: it ends in eight digits, a number has fewer."""
+    return re.sub(r"-\d{5,7}$", "", name)
 
 
 def kind_of(path: str) -> str:

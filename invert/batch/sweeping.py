@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from invert.batch.locks import acquire
-from invert.batch.shards import ENDING, LIST_ENDING, Shard, source_of
-from invert.batch.sources import LOCKS, MISSING, PLAN_FOLDER
+from invert.batch.shards import ENDING, LIST_ENDING, Shard
+from invert.batch.sources import LOCKS, MISSING, PLAN_FOLDER, shard_name, source_of
 from invert.batch.work import Job, tidy
 
 
@@ -59,7 +59,7 @@ def _remove_outdated(every: Iterable[Shard], job: Job, before: Iterable[Path]) -
         of_sources[source_of(shard.name)].append(shard)
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for path in before:
-        found[source_of(_shard_name(path))].append(path)
+        found[source_of(shard_name(path))].append(path)
     for source in of_sources.keys() & found.keys():
         for path in _replaced(found[source], of_sources[source], job):
             path.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def _replaced(paths: Iterable[Path], shards: Sequence[Shard], job: Job) -> list[
         return []
     done = {shard.name: job.is_done(shard) for shard in shards}
     all_done = all(done.values())
-    return [path for path in others if done.get(_shard_name(path), all_done)]
+    return [path for path in others if done.get(shard_name(path), all_done)]
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
@@ -82,11 +82,6 @@ def _files(folder: Path, ending: str) -> list[Path]:
         return [folder / name for name in os.listdir(folder) if name.endswith(ending)]
     except OSError:  # there is none yet, or it cannot be listed, which `claim` will say
         return []
-
-
-def _shard_name(path: Path) -> str:
-    """Without the ending, and the 16 digits that tell states of the shard apart."""
-    return path.stem[:-17]
 
 
 def _remove_locks(shards: Iterable[Shard], job: Job) -> None:

@@ -262,7 +262,7 @@ def is_below(picture: Picture, folder: Path) -> bool:
     """Whether the tables in a folder can name a picture by a path below them, through whatever links they are given."""
     from invert.batch.runner import real
 
-    return os.path.relpath(real(os.path.dirname(picture.path) or "."), real(str(folder))).split(os.sep)[0] != os.pardir
+    return Path(real(os.path.dirname(picture.path) or ".")).is_relative_to(real(str(folder)))
 
 
 def doubled(pictures: list[Picture]) -> str:

@@ -13,7 +13,8 @@ from invert import __version__
 from invert.batch.earlier import outlived
 from invert.batch.engines import ENGINES, Workers
 from invert.batch.runs import claim
-from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan, source_of
+from invert.batch.shards import SHARD_SIZE, Shard, digest, parse_part, plan
+from invert.batch.sources import source_of
 from invert.batch.sweeping import sweep, written_in
 from invert.batch.tiers import TierPlan
 from invert.batch.work import Columns, Job

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from invert.batch.earlier import outlived
-from invert.batch.shards import plan, source_of
+from invert.batch.shards import plan
+from invert.batch.sources import source_of
 from invert.batch.work import Job
 from tests.invert.batch.shard_cases import do, png, rows_of, tar_of
 
