@@ -1,7 +1,7 @@
 """What does each part of our method bring: everything in place, against one part left out or one setting changed?
 
 Left out are the soft stage's words, the concepts, language, its reward for length, pairs of moves, the length
-penalty, the beam, the last sweep, the corpus (alone and with the soft stage's words), and the search itself (then
+penalty, the beam, the last sweep, zero-shot classification, the corpus (alone and with the soft stage's words), and the search itself (then
 the soft prompts are read off directly, by nearest token or with combinations). Changed are the target, the number
 of soft tokens L and of restarts R.
 """
@@ -46,6 +46,7 @@ WITHOUT = (
     "penalty",
     "beam",
     "sweep",
+    "classes",
     "search",
     "search-nor-combinations",
 )
@@ -132,7 +133,7 @@ def without_pairs(task: InversionTask, config: InvertMethodConfig) -> InversionO
 
 
 def without_penalty(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
-    return changed(task, config, token_penalty=0.0)
+    return changed(task, replace(config, token_penalty_slope=0.0), token_penalty=0.0)
 
 
 def without_beam(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
@@ -142,6 +143,11 @@ def without_beam(task: InversionTask, config: InvertMethodConfig) -> InversionOu
 def without_sweep(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
     """Without the last round, which refines the best prompt of each template."""
     return changed(task, config, n_refined=0)
+
+
+def without_classes(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:
+    """The cosine of whole prompts alone, and what a token must earn the same on every picture."""
+    return invert(task, replace(config, n_classes=0, class_weight=0.0, token_penalty_slope=0.0))
 
 
 def without_search(task: InversionTask, config: InvertMethodConfig) -> InversionOutput:

@@ -65,6 +65,9 @@ class ModelBundle(OneProcess):
             encoder; None where the corpus's nearest prompts are all that a search starts from.
         spread: standard deviation of a unit target's (E,) cosines with texts in general, by which language and length are
             weighed: models differ in it severalfold; None where the weights are as `SearchConfig` has them.
+        zero_shot: word of the lexicon that names a thing → a caption that names it alone, by which pictures are classified
+            (`invert.zero_shot`); None where no word is known to name one.
+        usual_cosine: of prompts with pictures that the model knows; None where nothing measured it.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         encode_words: encodes what `compose` looks up, within so many seconds, as `encode` does; None where there is nothing.
         examples: draws pictures to try the model on, by name; None where there are none.
@@ -88,6 +91,8 @@ class ModelBundle(OneProcess):
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     spread: Callable[[Tensor], float] | None = None
+    zero_shot: Mapping[str, str] | None = None
+    usual_cosine: float | None = None
     soft_words: bool = True
     encode_words: Callable[[float | None], tuple[int, int]] | None = None
     examples: Callable[[], Mapping[str, Image.Image]] | None = None

@@ -159,7 +159,7 @@ _MODES = {"": "best", "-fast": "fast", "-classic": "classic", "-negative": "nega
 _BUILTIN = (
     Method(
         "invert",
-        revision=2,
+        revision=3,
         config_type=configs.InvertMethodConfig,
         run=Deferred("invert.methods.invert:invert"),
         run_batch=Deferred("invert.methods.invert:invert_batch"),

@@ -25,6 +25,9 @@ class InvertMethodConfig(MethodConfig):
     temperature_start: float = at_least(1e-6, SoftConfig.temperature_start)
     temperature_end: float = at_least(1e-6, SoftConfig.temperature_end)
     n_starts: int = 6  # retrieved prompts that the search starts from
+    n_classes: int = at_least(0, 4)  # likeliest classes of the bundle that it starts from too; see `invert.zero_shot`
+    class_weight: float = 1.0  # in the last choice, of the mean cosine of the classes that a prompt names
+    token_penalty_slope: float = 0.1  # there, what a token must earn more for each cosine lacking of the usual one
     n_retrieved: int = 320  # prompts, the nearest of the corpus, that starts and phrases are taken from
     n_word_sources: int = 8  # of them, those whose content words are tried everywhere
     n_sparse: int = 0  # words of a sparse combination (SpLiCE) that are tried first

@@ -29,6 +29,7 @@ from invert.search import Search
 from invert.soft import SoftPrompts
 from invert.together import Steps, alone, together
 from invert.token_index import TokenIndex
+from invert.zero_shot import Classes, classify, encoded_classes, rerank
 
 MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
 WORDS_PER_TOKEN, WORDS_PER_CONCEPT = 3, 2
@@ -165,11 +166,27 @@ def searching(
         composed = task.bundle.compose(search, task.target)
         chosen = (composed if isinstance(composed, list) else (yield from composed))[: config.n_starts]
         chosen = [*chosen, *different_templates_first(added, task.bundle.lexicon)[: config.n_starts]]
+    classes = classify(task.bundle, task.target) if task.images else None
+    likely = [] if classes is None else likeliest_things(task, classes, config.n_classes)
     said = yield from shortened_captions(search, [shortened(prompt, settings.max_tokens) for prompt in captions])
-    starts = [*captions, *(one.words for one in said if one is not None), *chosen]
+    starts = [*captions, *(one.words for one in said if one is not None), *chosen, *likely]
     pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
+    if classes is not None:
+        pool = last_choice(task, config, classes, pool)
     short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
     return replace(output(task, stage, search, pool), shortened=short)
+
+
+def likeliest_things(task: InversionTask, classes: Classes, n: int) -> list[Prompt]:
+    """The captions of the n likeliest classes that hold nothing banned."""
+    allowed = filter(task.allows, classes.likeliest_first())
+    return [task.bundle.lexicon.segment(text) for text in itertools.islice(allowed, n)]
+
+
+def last_choice(task: InversionTask, config: InvertMethodConfig, classes: Classes, pool: Pool) -> Pool:
+    """The pool as the final prompt is chosen from it; a `token_penalty` that was asked for stays what it is."""
+    slope = config.token_penalty_slope if task.config.token_penalty is None else 0.0
+    return rerank(pool, classes, config.class_weight, slope, task.bundle.usual_cosine)
 
 
 def too_long(needed: Prompt, most: int) -> str:
@@ -196,8 +213,10 @@ def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: P
 
 
 def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
-    """Encode the corpus, and the words that starts are composed of."""
+    """Encode the corpus, the words that starts are composed of, and the captions that pictures are classified by."""
     bundle.encode_once()
+    if bundle.zero_shot:
+        encoded_classes(bundle)
 
 
 def retrieved_prompts(task: InversionTask, n: int) -> dict[str, Prompt]:
