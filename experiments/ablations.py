@@ -1,9 +1,9 @@
 """What does each part of our method bring: everything in place, against one part left out or one setting changed?
 
 Left out are the soft stage's words, the concepts, language, its reward for length, pairs of moves, the length
-penalty, the beam, the last sweep, zero-shot classification, the corpus (alone and with the soft stage's words), and the search itself (then
-the soft prompts are read off directly, by nearest token or with combinations). Changed are the target, the number
-of soft tokens L and of restarts R.
+penalty, the beam, the last sweep, zero-shot classification, the corpus (alone and with the soft stage's words), and the
+search itself (then the soft prompts are read off directly, by nearest token or with combinations). Changed are the
+target, the number of soft tokens L and of restarts R.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from torchvision.transforms.functional import to_pil_image
 
 from invert.config import InvertConfig
 from invert.found import Pool, Scored
-from invert.history import History
 from invert.lexicon import text_of
 from invert.methods.configs import InvertMethodConfig
-from invert.methods.invert import last_choice, search_config
+from invert.methods.invert import last_choice
 from invert.picturebook.bundle import zero_shot_captions
 from invert.picturebook.grammar import parse
 from invert.picturebook.render import render
