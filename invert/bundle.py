@@ -29,6 +29,7 @@ from invert.prior import Prior, learn_prior
 from invert.registry import BUNDLES
 from invert.target import modality_gap
 from invert.token_index import TokenIndex
+from invert.zero_shot import ZeroShot
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,8 +66,7 @@ class ModelBundle(OneProcess):
             encoder; None where the corpus's nearest prompts are all that a search starts from.
         spread: standard deviation of a unit target's (E,) cosines with texts in general, by which language and length are
             weighed: models differ in it severalfold; None where the weights are as `SearchConfig` has them.
-        zero_shot: word of the lexicon that names a thing → a caption that names it alone, by which pictures are classified
-            (`invert.zero_shot`); None where no word is known to name one.
+        zero_shot: what the model can name, each with a caption by which pictures are classified; None where nobody knows.
         usual_cosine: of prompts with pictures that the model knows; None where nothing measured it.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         encode_words: encodes what `compose` looks up, within so many seconds, as `encode` does; None where there is nothing.
@@ -91,7 +91,7 @@ class ModelBundle(OneProcess):
     learn_prior: Callable[[Corpus, Lexicon], Prior] = learn_prior
     compose: Callable[[Search, Tensor], list[Prompt] | Steps[list[Prompt]]] | None = None
     spread: Callable[[Tensor], float] | None = None
-    zero_shot: Mapping[str, str] | None = None
+    zero_shot: ZeroShot | None = None
     usual_cosine: float | None = None
     soft_words: bool = True
     encode_words: Callable[[float | None], tuple[int, int]] | None = None
@@ -106,6 +106,10 @@ class ModelBundle(OneProcess):
         of_kind("clip", self.clip, Clip, "a model as `load_clip` gives it")
         of_kind("lexicon", self.lexicon, Lexicon, "a Lexicon")
         of_kind("corpus", self.corpus, Corpus, "a Corpus")
+        if self.zero_shot is not None:
+            of_kind("zero_shot", self.zero_shot, ZeroShot, "a ZeroShot, or None")
+        if self.usual_cosine is not None:
+            number("usual_cosine", self.usual_cosine)
         for name in FUNCTIONS:
             function(name, getattr(self, name))
 

@@ -9,23 +9,25 @@ earn more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from invert.bundle import ModelBundle
 from invert.encoding import encode_prompts
 from invert.found import Pool, Scored
 
 if TYPE_CHECKING:
+    from invert.models.clip import Clip
     from invert.word_table import WordTable
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The classes of a bundle, for one target.
+    """What a model can name, for one target.
 
     Attributes:
         captions: of each class alone.
@@ -49,20 +51,31 @@ class Classes:
         return total / names.sum(1).clamp(min=1)
 
 
-def classify(bundle: ModelBundle, target: Tensor) -> Classes | None:
-    """The bundle's classes for a unit target (E,); None where it has none."""
-    if not bundle.zero_shot:
-        return None
-    captions, latents = encoded_classes(bundle)
-    index = {caption: i for i, caption in enumerate(captions)}
-    class_of = {text: index[caption] for text, caption in bundle.zero_shot.items()}
-    return Classes(captions, (latents @ target).float().cpu(), class_of)
+class ZeroShot:
+    """What a model can name.
 
+    Attributes:
+        captions: word of the lexicon that names a thing → a caption that names it alone; words of one thing have the same.
+        classes: the captions, each once.
+    """
 
-def encoded_classes(bundle: ModelBundle) -> tuple[tuple[str, ...], Tensor]:
-    """The captions of the bundle's classes, each once, and their unit latents (C, E) on the model's device; encoded once."""
-    captions = tuple(dict.fromkeys((bundle.zero_shot or {}).values()))
-    return captions, bundle.once("zero-shot classes", lambda: encode_prompts(bundle.clip, captions)[1].tensor())
+    def __init__(self, clip: Clip, captions: Mapping[str, str]) -> None:
+        self.clip, self.captions = clip, dict(captions)
+        self.classes = tuple(dict.fromkeys(self.captions.values()))
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """(C, E) float32: unit latents of the classes, on the model's device."""
+        return encode_prompts(self.clip, self.classes)[1].tensor()
+
+    def classify(self, target: Tensor) -> Classes:
+        """The classes for a unit target (E,)."""
+        return Classes(self.classes, (self.latents @ target).float().cpu(), self._class_of)
+
+    @cached_property
+    def _class_of(self) -> dict[str, int]:
+        index = {caption: i for i, caption in enumerate(self.classes)}
+        return {text: index[caption] for text, caption in self.captions.items()}
 
 
 def rerank(

@@ -1,16 +1,17 @@
-"""Fit what says when picturebook does not know a picture, to the image tower as it stands; minutes on one core:
+"""Fit what says when picturebook does not know a picture, to the CLIP as it stands; minutes on one core:
 
     python scripts/calibrate_doubt.py training          # reads and writes invert/picturebook/weights/
 
-Run it whenever the CLIP's image tower has changed, with what `make_drawings.py` collected below the folder; the
+Run it whenever the CLIP has changed, with what `make_drawings.py` collected below the folder; the
 photographs of `photographs.py` are downloaded there. Out: `doubt.safetensors` beside the weights (see
 `invert/picturebook/doubt.py`), and `experiments/results/doubt.json`, the shares of pictures that are flagged.
 
-A logistic regression tells latents of pictures with objects of the world (scenes by many hands, and their drawings
-alone on photographs and colors) from those without (pieces of wallpapers that are grounds in training, half of the other
-photographs, faces and pages). Its threshold is where its two shares of errors, on pictures that it was not fitted to,
-come nearest to the LIMITS that both have. Nothing that is reported on is seen before: held-out scenes of another seed, the
-foreign pictures, the other half of the photographs, faces and pages.
+Networks with one hidden layer tell pictures with objects of the world (scenes by many hands, and their drawings alone on
+photographs and colors) from those without (pieces of wallpapers that are grounds in training, half of the other photographs,
+faces and pages), by what `doubt.described` says of them. Drawings lie on those photographs too, so that a ground decides
+nothing. Its threshold is the lowest at which FLAGGED of every source without is flagged by networks that were fitted to
+other photographs. Nothing that is reported on is seen before: held-out scenes of another seed, the foreign pictures, the
+other half of the photographs, faces and pages.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,30 +31,34 @@ from drawing_sources import CLIP_ART, STAMPS
 from photographs import download, faces, is_tuned_on, pages, photographs, pieces
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
-from sklearn.linear_model import LogisticRegression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 from training_artwork import ManyHands, unpack
 from training_artwork import photographs as training_grounds
 
 from experiments.harness.pictures import OUT_OF_DOMAIN_FOLDERS, out_of_domain_pictures
 from experiments.harness.runner import RESULTS
-from invert.models.clip import Clip
 from invert.picturebook import doubt, models
 from invert.picturebook.augment import augment
+from invert.picturebook.bundle import zero_shot_captions
 from invert.picturebook.clip import load_model
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, draw_scenes
+from invert.zero_shot import ZeroShot
 from kernels.once import OnceParser
 
 ROOT = Path(__file__).parent.parent
-REGULARIZATION, FOLDS = 0.01, 3  # scikit-learn's C, of latents with unit spread; parts of which each is left out once
-LIMITS = 0.05, 0.05  # shares that may be wrong: known pictures that are flagged, unknown ones that are not
+HIDDEN, DECAY, EPOCHS, RATE, NETWORKS = 64, 1.0, 40, 5e-4, 5  # of each network, on columns with unit spread; how many
+FOLDS = 3  # parts of which each is left out once
+FLAGGED = 0.95  # least share of the pictures of each source without objects
 SCENES, SCENES_SEED, TUNING_SEED = 3000, 4242, 100
 ALONE = {CLIP_ART: 1200, STAMPS: 1200, "fonts": 1200}  # pictures of single drawings, by who drew them
 SIZE = 128  # pixels of what is put together here; users' pictures are larger than the models look at
 UNSEEN_FONT = "emojione-1"  # kept from training, and from the report: how an unknown hand looks
 WALLPAPER_PIECES, PHOTOGRAPH_PIECES, FACE_PIECES = 50, 36, 6  # of each picture
+DRAWN_ON = 16  # pictures that each source of drawings has of each of the photographs as its ground
 PAPER = [line for name in ("architecture", "scale", "models") for line in (ROOT / "docs" / f"{name}.md").read_text().split("\n")]
 
 
@@ -86,8 +92,8 @@ def held_out(n: int, seed: int) -> Pictures:
     return Pictures(render(draw_scenes(n, seed, "held-out"), models.IMAGE_SIZE), True, [f"{seed} {i}" for i in range(n)])
 
 
-def alone(tiles: Tensor, grounds: Tensor, n: int, name: str) -> Pictures:
-    """Drawings one by one, or two side by side, on pieces of photographs and on named colors.
+def alone(tiles: Tensor, grounds: Tensor, n: int, name: str, group: str = "") -> Pictures:
+    """Drawings one by one, or two side by side, on pieces of photographs and on named colors; grouped by drawing, or as told.
 
     tiles: (N, 4, h, w) uint8, premultiplied. grounds: (M, 3, S, S) in 0..1.
     """
@@ -104,7 +110,7 @@ def alone(tiles: Tensor, grounds: Tensor, n: int, name: str) -> Pictures:
             part = picture[:, y : y + side, x : x + side]
             picture[:, y : y + side, x : x + side] = part * (1 - tile[3:]) + tile[:3]
         found.append(picture)
-        groups.append(f"{name} {which}")
+        groups.append(group or f"{name} {which}")
     return Pictures(torch.stack(found), True, groups)
 
 
@@ -117,7 +123,28 @@ def known_pictures(folder: Path) -> dict[str, Pictures]:
     tiles = {name: atlas(drawings / name) for name in (CLIP_ART, STAMPS)}
     tiles["fonts"] = torch.cat([atlas(drawings / name)[:300] for name in fonts])
     tiles[UNSEEN_FONT] = atlas(folder / "kept" / UNSEEN_FONT)
-    return found | {name: alone(t, grounds, ALONE.get(name, 1200), name) for name, t in tiles.items()}
+    found |= {name: alone(t, grounds, ALONE.get(name, 1200), name) for name, t in tiles.items()}
+    return found | {f"{name} on photographs": on_photographs(folder, t, name) for name, t in tiles.items()}
+
+
+def on_photographs(folder: Path, tiles: Tensor, name: str) -> Pictures:
+    """Drawings on the photographs that are unknown where nothing lies on them, each with the pictures that are made of it."""
+    rng, parts = random.Random(name), []
+    for ground, photo in tuned_photographs(folder).items():
+        grounds = torch.stack([as_pixels(piece) for piece in crops(photo, DRAWN_ON, rng, 0.4)])
+        parts.append(alone(tiles, grounds, DRAWN_ON, f"{name} {ground}", group=ground))
+    images, groups = torch.cat([part.images for part in parts]), [group for part in parts for group in part.groups]
+    return Pictures(images, True, groups)
+
+
+def tuned_photographs(folder: Path) -> dict[str, Image.Image]:
+    """The photographs that may be looked at, by name."""
+    return {name: photo for name, photo in photographs(folder / "photographs").items() if is_tuned_on(name)}
+
+
+def as_pixels(image: Image.Image) -> Tensor:
+    """An RGB picture as (3, h, w) in 0..1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def atlas(path: Path) -> Tensor:
@@ -149,7 +176,7 @@ def unknown_pictures(folder: Path) -> dict[str, Pictures]:
     rng = random.Random(9)
     files = sorted(p for p in (folder / "debian/usr/share/backgrounds").rglob("*") if p.suffix in (".jpg", ".png"))
     walls = {path.stem: ImageOps.contain(Image.open(path).convert("RGB"), (900, 900)) for path in files}
-    photos = {name: photo for name, photo in photographs(folder / "photographs").items() if is_tuned_on(name)}
+    photos = tuned_photographs(folder)
     portraits = {name: face for name, face in faces(folder / "photographs").items() if is_tuned_on(name)}
     return {
         "wallpapers": read((name, piece) for name, wall in walls.items() for piece in crops(wall, WALLPAPER_PIECES, rng, 0.15)),
@@ -180,60 +207,57 @@ def reported_pictures(folder: Path) -> dict[str, Pictures]:
 # The classifier -----------------------------------------------------------------------------------
 
 
-def fit(latents: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """The classifier of unit latents (N, E) by whether they are known (N,) bool, its threshold at even odds."""
-    mean, spread = latents.mean(0), latents.std(0)
-    found = LogisticRegression(C=REGULARIZATION, max_iter=500).fit(((latents - mean) / spread).numpy(), known.numpy())
-    weight = torch.from_numpy(found.coef_[0].astype(np.float32)) / spread  # (E,): of latents as they are
-    return {"weight": weight, "bias": float(found.intercept_[0]) - weight @ mean}
+def fit(rows: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """The mean of NETWORKS networks on described pictures (N, F), by whether they are known (N,) bool, as one network.
+
+    Its threshold is at even odds. Two networks that differ in their seed alone disagree on one known picture of fifty.
+    """
+    mean, spread = rows.mean(0), rows.std(0)
+    columns = ((rows - mean) / spread).numpy()
+    parts = [network(columns, known.numpy(), seed) for seed in range(NETWORKS)]
+    first, before, last, after = (torch.from_numpy(np.concatenate(same).astype(np.float32)) for same in zip(*parts, strict=True))
+    hidden = (first / spread).contiguous()  # (H, F): of columns as they are
+    return {"hidden.weight": hidden, "hidden.bias": before - hidden @ mean, "weight": last / NETWORKS, "bias": after.mean()}
 
 
-def left_out_scores(latents: Tensor, known: Tensor, groups: Sequence[str]) -> Tensor:
-    """Scores (N,) of pictures by classifiers that were fitted to none of their group."""
+def network(columns: np.ndarray, known: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One network: weights (H, F) and biases (H,) of its hidden layer, weights (H,) and bias (1,) of its logit."""
+    found = MLPClassifier((HIDDEN,), alpha=DECAY, max_iter=EPOCHS, learning_rate_init=RATE, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped early on purpose
+        found.fit(columns, known)
+    (first, last), (before, after) = found.coefs_, found.intercepts_
+    return first.T, before, last[:, 0], after
+
+
+def left_out_scores(rows: Tensor, known: Tensor, groups: Sequence[str]) -> Tensor:
+    """Scores (N,) of pictures by networks that were fitted to none of their group."""
     order = list(dict.fromkeys(groups))
     random.Random(0).shuffle(order)
     fold_of = {group: i % FOLDS for i, group in enumerate(order)}
     folds = torch.tensor([fold_of[group] for group in groups])
-    scores = torch.empty(len(latents))
+    scores = torch.empty(len(rows))
     for fold in range(FOLDS):
-        scores[folds == fold] = doubt.familiarity(latents[folds == fold], fit(latents[folds != fold], known[folds != fold]))
+        scores[folds == fold] = doubt.familiarity(rows[folds == fold], fit(rows[folds != fold], known[folds != fold]))
     return scores
 
 
-def threshold(scores: dict[str, Tensor], known: dict[str, bool]) -> float:
-    """Where the worst source's share of errors comes nearest to its limit.
-
-    scores: by source. Most of the sources of known pictures are easy, so that the hardest one counts, and so it is with
-    the others.
-    """
-    candidates = torch.cat(list(scores.values())).quantile(torch.linspace(0.001, 0.999, 999))
-    worst = [
-        max(
-            float((found < at).float().mean() / LIMITS[0] if known[source] else (found >= at).float().mean() / LIMITS[1])
-            for source, found in scores.items()
-        )
-        for at in candidates
-    ]
-    return float(candidates[int(np.argmin(worst))])
+def describe(names: ZeroShot, images: Tensor | list[Image.Image]) -> Tensor:
+    """What the network reads of pictures, (N, F)."""
+    parts = [images[i : i + 100] for i in range(0, len(images), 100)]
+    return torch.cat([doubt.described(names.clip.encode_image(part), names) for part in parts])
 
 
-def encode(clip: Clip, images: Tensor | list[Image.Image]) -> Tensor:
-    """Unit latents (N, E) of pictures."""
-    return torch.cat([clip.encode_image(images[i : i + 100]) for i in range(0, len(images), 100)])
-
-
-def calibrate(clip: Clip, sources: dict[str, Pictures]) -> tuple[dict[str, Tensor], float]:
-    """The classifier with its threshold, and the area under its curve on what it was not fitted to."""
-    latents = {name: encode(clip, source.images) for name, source in sources.items()}
+def calibrate(names: ZeroShot, sources: dict[str, Pictures]) -> tuple[dict[str, Tensor], float]:
+    """The network with its threshold, and the area under its curve on what it was not fitted to."""
+    rows = torch.cat([describe(names, source.images) for source in sources.values()])
     known = torch.cat([torch.full((len(source.groups),), source.known) for source in sources.values()])
-    everything = torch.cat(list(latents.values()))
-    groups = [f"{name}: {group}" for name, source in sources.items() for group in source.groups]
-    scores = left_out_scores(everything, known, groups)
+    scores = left_out_scores(rows, known, [group for source in sources.values() for group in source.groups])
     by_source = dict(zip(sources, scores.split([len(source.groups) for source in sources.values()]), strict=True))
-    at = threshold(by_source, {name: source.known for name, source in sources.items()})
+    at = max(float(found.quantile(FLAGGED)) for name, found in by_source.items() if not sources[name].known)
     for name, found in by_source.items():
-        print(f"fitted to others, {name:24} {len(found):5} {(found < at).float().mean():6.1%} flagged", flush=True)
-    classifier = fit(everything, known)
+        print(f"fitted to others, {name:40} {len(found):5} {(found <= at).float().mean():6.1%} flagged", flush=True)
+    classifier = fit(rows, known)
     return classifier | {"bias": classifier["bias"] - at}, float(roc_auc_score(known.numpy(), scores.numpy()))
 
 
@@ -244,16 +268,17 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "doubt.json", help="where the shares go")
     options = parser.parse_args()
     download(options.folder / "photographs")
-    clip = load_model(torch.device("cpu"), folder=options.weights)
+    names = ZeroShot(load_model(torch.device("cpu"), folder=options.weights), zero_shot_captions())
     sources = {**known_pictures(options.folder), **unknown_pictures(options.folder)}
-    classifier, area = calibrate(clip, sources)
+    classifier, area = calibrate(names, sources)
     rows = {}
     for name, source in reported_pictures(options.folder).items():
-        flagged = (doubt.familiarity(encode(clip, source.images), classifier) <= 0).float().mean().item()
+        flagged = (doubt.familiarity(describe(names, source.images), classifier) <= 0).float().mean().item()
         rows[name] = {"pictures": len(source.groups), "known": source.known, "flagged": flagged}
         print(f"reported: {name:24} {len(source.groups):5} {flagged:6.1%} flagged", flush=True)
     state = models.compact_state(options.weights / "clip.safetensors")
-    save_file(classifier, options.weights / doubt.FILE.name, {"image tower": doubt.fingerprint(state)})
+    stored = {name: value.half() if value.ndim == 2 else value for name, value in classifier.items()}
+    save_file(stored, options.weights / doubt.FILE.name, {"clip": doubt.fingerprint(state)})
     tuned = {"area_under_curve_when_left_out": area, "fitted_to": sum(len(source.groups) for source in sources.values())}
     options.results.write_text(json.dumps({**tuned, "reported": rows}, indent=1) + "\n")
 

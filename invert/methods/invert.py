@@ -29,7 +29,7 @@ from invert.search import Search
 from invert.soft import SoftPrompts
 from invert.together import Steps, alone, together
 from invert.token_index import TokenIndex
-from invert.zero_shot import Classes, classify, encoded_classes, rerank
+from invert.zero_shot import Classes, rerank
 
 MAX_SOFT_TOKENS = 64  # heaviest tokens of the soft prompts that words are taken from
 WORDS_PER_TOKEN, WORDS_PER_CONCEPT = 3, 2
@@ -166,7 +166,7 @@ def searching(
         composed = task.bundle.compose(search, task.target)
         chosen = (composed if isinstance(composed, list) else (yield from composed))[: config.n_starts]
         chosen = [*chosen, *different_templates_first(added, task.bundle.lexicon)[: config.n_starts]]
-    classes = classify(task.bundle, task.target) if task.images else None
+    classes = task.bundle.zero_shot.classify(task.target) if task.bundle.zero_shot and task.images else None
     likely = [] if classes is None else likeliest_things(task, classes, config.n_classes)
     said = yield from shortened_captions(search, [shortened(prompt, settings.max_tokens) for prompt in captions])
     starts = [*captions, *(one.words for one in said if one is not None), *chosen, *likely]
@@ -216,7 +216,7 @@ def prepare(bundle: ModelBundle, config: InvertConfig) -> None:
     """Encode the corpus, the words that starts are composed of, and the captions that pictures are classified by."""
     bundle.encode_once()
     if bundle.zero_shot:
-        encoded_classes(bundle)
+        _ = bundle.zero_shot.latents
 
 
 def retrieved_prompts(task: InversionTask, n: int) -> dict[str, Prompt]:

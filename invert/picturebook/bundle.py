@@ -24,6 +24,7 @@ from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
 from invert.picturebook.render import render
 from invert.picturebook.world import COLORS, CORNERS, PATTERNS, Scene, draw_scenes, objects
 from invert.target import modality_gap
+from invert.zero_shot import ZeroShot
 
 CORPUS_SIZE, CORPUS_SEED = 8_192, 1  # scenes of the training split
 # Of the corpus's captions, one in so many says nothing of the ground: the prior would else ask for a background on photographs
@@ -43,7 +44,7 @@ FUNCTION_WORDS = frozenset(
 
 def load(clip: Clip) -> ModelBundle:
     """The bundle around picturebook's CLIP, which is loaded already."""
-    tables = labels()
+    tables, names = labels(), ZeroShot(clip, zero_shot_captions())
     return ModelBundle(
         name=NAME,
         clip=clip,
@@ -54,10 +55,10 @@ def load(clip: Clip) -> ModelBundle:
         load_evaluator=partial(load_judge, clip.device),
         generator=NAME,
         measure_gap=partial(measure_gap, clip),
-        zero_shot=zero_shot_captions(),
+        zero_shot=names,
         usual_cosine=USUAL_COSINE if clip.name == NAME else None,
         examples=examples,
-        doubt=doubt.sentences if clip.name == NAME and doubt.FILE.exists() else None,  # of this image tower's latents alone
+        doubt=partial(doubt.sentences, names) if clip.name == NAME and doubt.FILE.exists() else None,  # of this CLIP alone
     )
 
 

@@ -11,6 +11,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from invert.config import InvertConfig
 from invert.found import Pool, Scored
+from invert.inverter import Inverter
 from invert.lexicon import text_of
 from invert.methods.configs import InvertMethodConfig
 from invert.methods.invert import last_choice
@@ -19,7 +20,7 @@ from invert.picturebook.grammar import parse
 from invert.picturebook.render import render
 from invert.picturebook.world import objects
 from invert.search import Search
-from invert.zero_shot import Classes, classify, rerank
+from invert.zero_shot import Classes, rerank
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,7 @@ def bundle(inverter):
 
 @pytest.fixture(scope="module")
 def classes(bundle) -> Classes:
-    found = classify(bundle, bundle.clip.encode_text(["a fox"])[0])
-    assert found is not None
-    return found
+    return bundle.zero_shot.classify(bundle.clip.encode_text(["a fox"])[0])
 
 
 def pool_of(bundle, prompts: list[str], scores: list[float]) -> Pool:
@@ -70,8 +69,7 @@ def test_the_likeliest_classes_have_the_largest_cosines(bundle, classes):
 
 def test_a_pictures_object_is_the_likeliest_class(bundle):
     picture = to_pil_image(render([parse("a fox on a white background")], 64, torch.device("cpu"))[0])
-    found = classify(bundle, bundle.clip.encode_image([picture])[0])
-    assert found is not None and found.likeliest_first()[:1] == ["a fox"]
+    assert bundle.zero_shot.classify(bundle.clip.encode_image([picture])[0]).likeliest_first()[0] == "a fox"
 
 
 def test_rows_have_the_mean_cosine_of_what_they_name(bundle, classes):
@@ -82,10 +80,6 @@ def test_rows_have_the_mean_cosine_of_what_they_name(bundle, classes):
     found = classes.mean_of_rows(pool.found.rows, pool.table)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
-
-
-def test_a_bundle_that_names_nothing_classifies_nothing(bundle):
-    assert classify(replace(bundle, zero_shot=None), torch.zeros(1)) is None
 
 
 # The last choice ----------------------------------------------------------------------------------
@@ -129,11 +123,12 @@ def test_a_search_begins_at_the_likeliest_classes_too_but_not_for_a_text(inverte
         return steps(self, initial)
 
     monkeypatch.setattr(Search, "steps", recorded)
-    found = classify(inverter.bundle, inverter.clip.encode_image(list(pictures[:1]))[0])
+    found = inverter.bundle.zero_shot.classify(inverter.clip.encode_image(list(pictures[:1]))[0])
     settings = InvertMethodConfig(n_classes=3, rounds=1)
     inverter.invert(pictures[0], budget=500, method_config=settings)
     assert set(found.likeliest_first()[:3]) <= set(begun[0])
     inverter.invert(pictures[0], budget=500, ban=("fox",), method_config=replace(settings, n_classes=1000))
     assert not any("fox" in prompt.split() for prompt in begun[1])
     inverter.distill("a cat", budget=500, method_config=settings)
-    assert len(begun[2]) < len(begun[0])
+    Inverter(replace(inverter.bundle, zero_shot=None)).invert(pictures[0], budget=500, method_config=settings)
+    assert len(begun[2]) < len(begun[0]) and begun[3] == [p for p in begun[0] if p not in found.likeliest_first()[:3]]
