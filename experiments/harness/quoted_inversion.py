@@ -68,6 +68,14 @@ INVERSION = [
     ),
     Quoted(
         PAGE,
+        "zero-shot classification {:.3f} [{:.3f}, {:.3f}], and {:.0f} % of the prompts name exactly the objects for it",
+        (
+            *interval("ablations", "whole_minus_variant", "without classes", "word_f1"),
+            at("ablations", "whole_minus_variant", "without classes", "objects", "mean", times=100),
+        ),
+    ),
+    Quoted(
+        PAGE,
         "is {:.0f} % of the rendered picture's, the caption's objects come first among 512 for {:.0f} % ({:.0f} % rendered)",
         (
             at("generator", "share_of_rendered_similarity", times=100),
