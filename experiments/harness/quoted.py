@@ -104,7 +104,7 @@ README = [
     ),
     Quoted(
         "README.md",
-        "GCG takes somewhat longer ({:.1f} s, ours {:.1f})",
+        "GCG takes longer ({:.1f} s, ours {:.1f})",
         (compared("held-out", "gcg", "seconds"), compared("held-out", "invert", "seconds")),
     ),
     Quoted(
@@ -233,7 +233,7 @@ PICTUREBOOK = [
         ),
     ),
     Quoted("docs/picturebook.md", "every difference from `invert` has a 95 % interval without zero"),
-    Quoted("docs/picturebook.md", "reaches {:.2f}, above the true caption", (drawn("invert, chosen by images"),)),
+    Quoted("docs/picturebook.md", "reaches {:.2f}, level with the true caption", (drawn("invert, chosen by images"),)),
 ]
 
 HOW_WE_COMPARE = [

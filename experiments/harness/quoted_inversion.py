@@ -45,6 +45,11 @@ def correlation(method: str) -> Callable[[], float]:
 
 INVERSION = [
     Quoted(PAGE, "`invert` has word F1 {:.2f}, {:.2f}, {:.2f}, {:.2f} and stops by itself", by_budget("invert")),
+    Quoted(
+        PAGE,
+        "which {:.0f} % of the prompts name exactly",
+        (at("compare-budget", "means", "invert × 0.1", "objects", "mean", times=100),),
+    ),
     Quoted(PAGE, "random search {:.2f}, {:.2f}, {:.2f}, {:.2f}, GCG", by_budget("random")),
     Quoted(PAGE, "GCG {:.2f}, {:.2f}, {:.2f}, {:.2f}, PEZ", by_budget("gcg")),
     Quoted(PAGE, "PEZ {:.2f}, {:.2f}, {:.2f}, {:.2f}, `interrogator-lite`", by_budget("pez")),
