@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 COSINE = "cosine"  # of the prompt's latent with the target
-OBJECTIVE = "objective"  # cosine with the terms for language, length and required words
+OBJECTIVE = "objective"  # cosine with the terms for language, length, required words and, in the last choice, what is named
 DENOISING_ERROR = "denoising error"  # mean squared error of the U-Net's prediction; lower is better
 LOWER_IS_BETTER = frozenset({DENOISING_ERROR})
 

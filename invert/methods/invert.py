@@ -173,6 +173,8 @@ def searching(
     pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
     if classes is not None:
         pool = last_choice(task, config, classes, pool)
+        for best in search.candidates(pool.found, pool.best(1)):
+            task.history.report_candidate(best.prompt, best.objective)
     short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
     return replace(output(task, stage, search, pool), shortened=short)
 
