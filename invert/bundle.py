@@ -67,7 +67,8 @@ class ModelBundle(OneProcess):
         spread: standard deviation of a unit target's (E,) cosines with texts in general, by which language and length are
             weighed: models differ in it severalfold; None where the weights are as `SearchConfig` has them.
         zero_shot: what the model can name, each with a caption by which pictures are classified; None where nobody knows.
-        usual_cosine: of prompts with pictures that the model knows; None where nothing measured it.
+        usual_cosine: of prompts with the raw latents of pictures that the model knows; beside `zero_shot` tokens cost more
+            below it. None where nothing measured it.
         soft_words: whether a search takes words from soft prompts where the run does not say how many `soft_steps` to make.
         encode_words: encodes what `compose` looks up, within so many seconds, as `encode` does; None where there is nothing.
         examples: draws pictures to try the model on, by name; None where there are none.
@@ -108,8 +109,8 @@ class ModelBundle(OneProcess):
         of_kind("corpus", self.corpus, Corpus, "a Corpus")
         if self.zero_shot is not None:
             of_kind("zero_shot", self.zero_shot, ZeroShot, "a ZeroShot, or None")
-        if self.usual_cosine is not None:
-            number("usual_cosine", self.usual_cosine)
+        if self.usual_cosine is not None and not -1 <= number("usual_cosine", self.usual_cosine) <= 1:
+            raise wrong("usual_cosine", self.usual_cosine, "a cosine, -1 to 1, or None")
         for name in FUNCTIONS:
             function(name, getattr(self, name))
 

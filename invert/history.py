@@ -32,7 +32,7 @@ class History:
     """The steps of one inversion and its best prompt, which survives an interrupt because it is kept here.
 
     Attributes:
-        on_best: called with every better prompt and its objective.
+        on_best: called with every better prompt and its objective; last with what is chosen, where another scale chose it.
         on_step: called with every step.
         best_objective: higher is better; methods differ in what they maximize, so compare it within one method.
     """
@@ -48,6 +48,12 @@ class History:
         self.entries.append(entry)
         if self.on_step is not None:
             self.on_step(entry)
+
+    def report_choice(self, prompt: str, objective: float) -> None:
+        """Keep the prompt that is chosen in the end, by an objective that those before cannot be compared with."""
+        if prompt != self.best_prompt:
+            self.best_objective = float("-inf")
+            self.report_candidate(prompt, objective)
 
     def report_candidate(self, prompt: str, objective: float) -> None:
         """Keep the prompt if it is the best so far."""

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from invert.encoding import encode_prompts
-from invert.found import Pool, Scored
+from invert.found import Pool
+from invert.given import plain_text, wrong
 
 if TYPE_CHECKING:
     from invert.models.clip import Clip
@@ -60,7 +61,11 @@ class ZeroShot:
     """
 
     def __init__(self, clip: Clip, captions: Mapping[str, str]) -> None:
-        self.clip, self.captions = clip, dict(captions)
+        """InputError where the captions are no texts by texts, or there are none."""
+        if not isinstance(captions, Mapping) or not captions:
+            raise wrong("captions", captions, "a mapping of one word or more, each to its caption")
+        self.clip = clip
+        self.captions = {plain_text("captions", word): plain_text("captions", text) for word, text in captions.items()}
         self.classes = tuple(dict.fromkeys(self.captions.values()))
 
     @cached_property
@@ -81,7 +86,7 @@ class ZeroShot:
 def rerank(
     pool: Pool, classes: Classes, weight: float, token_penalty_slope: float = 0.0, usual_cosine: float | None = None
 ) -> Pool:
-    """The pool with objectives that the last choice goes by.
+    """A pool of the same prompts with the objectives that the last choice goes by.
 
     Args:
         pool: what a search has scored.
@@ -97,11 +102,6 @@ def rerank(
     if usual_cosine is not None:
         shortfall = max(0.0, usual_cosine - float(found.scores[found.objectives.argmax()]))
         objectives -= token_penalty_slope * shortfall * pool.table.token_counts(found.rows).to(objectives)
-    return with_objectives(pool, replace(found, objectives=objectives))
-
-
-def with_objectives(pool: Pool, found: Scored) -> Pool:
-    """A pool of the same prompts with other objectives; the search's own stays as it is."""
-    other = Pool(pool.table)
-    other.found = found
-    return other
+    ranked = Pool(pool.table)
+    ranked.found = replace(found, objectives=objectives)
+    return ranked

@@ -173,8 +173,6 @@ def searching(
     pool = yield from search.steps(startable(search, initial_prompts(task, starts)))
     if classes is not None:
         pool = last_choice(task, config, classes, pool)
-        for best in search.candidates(pool.found, pool.best(1)):
-            task.history.report_candidate(best.prompt, best.objective)
     short = [("", 0.0) if one is None else (one.prompt, one.score) for one in said]
     return replace(output(task, stage, search, pool), shortened=short)
 
@@ -200,7 +198,10 @@ def too_long(needed: Prompt, most: int) -> str:
 
 
 def output(task: InversionTask, stage: SoftStage | None, search: Search, pool: Pool) -> InversionOutput:
-    prompts = [(c.prompt, c.score) for c in search.distinct(pool, task.config.top)]
+    chosen = search.distinct(pool, task.config.top)
+    for one in chosen[:1]:
+        task.history.report_choice(one.prompt, one.objective)
+    prompts = [(c.prompt, c.score) for c in chosen]
     if stage is None:
         return InversionOutput(prompts)
     soft = stage.soft

@@ -10,6 +10,7 @@ import torch
 from torchvision.transforms.functional import to_pil_image
 
 from invert.config import InvertConfig
+from invert.errors import InputError
 from invert.found import Pool, Scored
 from invert.inverter import Inverter
 from invert.lexicon import text_of
@@ -20,7 +21,7 @@ from invert.picturebook.grammar import parse
 from invert.picturebook.render import render
 from invert.picturebook.world import objects
 from invert.search import Search
-from invert.zero_shot import Classes, rerank
+from invert.zero_shot import Classes, ZeroShot, rerank
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,21 @@ def test_rows_have_the_mean_cosine_of_what_they_name(bundle, classes):
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("captions", [{}, None, ["fox"], {"fox": 3}, {3: "a fox"}])
+def test_captions_that_name_nothing_are_refused(bundle, captions):
+    with pytest.raises(InputError, match="captions"):
+        ZeroShot(bundle.clip, captions)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("zero_shot", {"fox": "a fox"}), ("usual_cosine", 2.0), ("usual_cosine", float("nan")), ("usual_cosine", "a")],
+)
+def test_a_bundle_refuses_what_is_no_such_part(bundle, name, value):
+    with pytest.raises(InputError, match=name):
+        replace(bundle, **{name: value})
+
+
 # The last choice ----------------------------------------------------------------------------------
 
 
@@ -112,6 +128,25 @@ def test_a_token_penalty_that_was_asked_for_stays_what_it_is(bundle, classes):
         task = SimpleNamespace(bundle=replace(bundle, usual_cosine=0.6), config=InvertConfig(token_penalty=asked))
         chosen[asked] = order(last_choice(task, InvertMethodConfig(class_weight=0.0), classes, pool))[0]
     assert chosen == {None: "a fox", 0.0005: "a fox on a red background"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"class_weight": 0.0, "token_penalty_slope": 5.0}])
+def test_what_is_told_last_is_the_result_and_lacks_nothing(inverter, pictures, settings):
+    for options in (
+        {"must_include": ("xylophone",), "budget": 1},
+        {"budget": 2_000},
+        {"must_include": ("star",), "budget": 2_000},
+    ):
+        told: list[str] = []
+        result = inverter.invert(
+            pictures[1],
+            **options,
+            soft_steps=0,
+            method_config=InvertMethodConfig(**settings),
+            on_best=lambda prompt, value: told.append(prompt),  # noqa: B023
+        )
+        assert told[-1] == result.prompt
+        assert all(word in prompt for prompt in told for word in options.get("must_include", ()))
 
 
 def test_a_search_begins_at_the_likeliest_classes_too_but_not_for_a_text(inverter, pictures, monkeypatch):
