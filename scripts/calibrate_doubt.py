@@ -124,13 +124,14 @@ def known_pictures(folder: Path) -> dict[str, Pictures]:
     tiles["fonts"] = torch.cat([atlas(drawings / name)[:300] for name in fonts])
     tiles[UNSEEN_FONT] = atlas(folder / "kept" / UNSEEN_FONT)
     found |= {name: alone(t, grounds, ALONE.get(name, 1200), name) for name, t in tiles.items()}
-    return found | {f"{name} on photographs": on_photographs(folder, t, name) for name, t in tiles.items()}
+    photos = tuned_photographs(folder)
+    return found | {f"{name} on photographs": on_photographs(photos, t, name) for name, t in tiles.items()}
 
 
-def on_photographs(folder: Path, tiles: Tensor, name: str) -> Pictures:
+def on_photographs(photos: dict[str, Image.Image], tiles: Tensor, name: str) -> Pictures:
     """Drawings on the photographs that are unknown where nothing lies on them, each with the pictures that are made of it."""
     rng, parts = random.Random(name), []
-    for ground, photo in tuned_photographs(folder).items():
+    for ground, photo in photos.items():
         grounds = torch.stack([as_pixels(piece) for piece in crops(photo, DRAWN_ON, rng, 0.4)])
         parts.append(alone(tiles, grounds, DRAWN_ON, f"{name} {ground}", group=ground))
     images, groups = torch.cat([part.images for part in parts]), [group for part in parts for group in part.groups]

@@ -19,9 +19,9 @@ from training_artwork import photographs, unpack
 from invert.models.clip import Clip
 from invert.picturebook import models
 from invert.picturebook.clip import load_judge, load_model
-from invert.picturebook.grammar import caption
+from invert.picturebook.grammar import caption_alone
 from invert.picturebook.render import sprites
-from invert.picturebook.world import COLORS, Scene, objects
+from invert.picturebook.world import COLORS, objects
 from kernels.once import OnceParser
 
 MOST = 400  # drawings of one source that are looked at
@@ -42,8 +42,7 @@ def pictures(tiles: Tensor, photographs: Tensor) -> Tensor:
 
 def named(clip: Clip, images: Tensor, things: Tensor) -> Tensor:
     """Which pictures (N, 3, S, S) of objects (N,) are named before any other object, (N,) bool."""
-    alone = [Scene((i,), ("",), "one", "", "plain", (), "plain") for i in range(len(objects()))]
-    texts = clip.encode_text([caption(scene) for scene in alone])
+    texts = clip.encode_text([caption_alone(i) for i in range(len(objects()))])
     latents = torch.cat([clip.encode_image(part) for part in images.split(128)])
     return (latents @ texts.T).argmax(1) == things
 

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from experiments.harness.runner import RESULTS
 from invert.models.clip import resized
 from invert.picturebook import models
-from invert.picturebook.grammar import caption, with_article
+from invert.picturebook.grammar import caption, caption_alone, with_article
 from invert.picturebook.hard_negatives import portraits
 from invert.picturebook.render import render
-from invert.picturebook.world import Scene, draw_scene, objects
+from invert.picturebook.world import draw_scene, objects
 from kernels.once import OnceParser
 
 STEPS, BATCH, SEED = 120, 128, 0
@@ -151,19 +151,14 @@ class Teacher:
         return torch.cat([self.states([self.ids(text) for text in texts[i : i + 256]])[1] for i in range(0, len(texts), 256)])
 
 
-def alone(thing: int) -> str:
-    """The caption of an object alone."""
-    return caption(Scene((thing,), ("",), "one", "", "plain", (), "plain"))
-
-
 def ranked_first(teacher: Teacher, pictures: Tensor) -> dict[str, float]:
     """Share of synonyms whose object's own caption, and picture, is the nearest of all; of names, whose picture is.
 
     pictures: unit latents (N, E) of each object alone.
     """
     things = torch.tensor([thing for _, thing in teacher.found])
-    texts = [with_synonym(alone(thing), objects()[thing].name, word) or word for word, thing in teacher.found]
-    names, found = teacher.latents([alone(i) for i in range(len(objects()))]), teacher.latents(texts)
+    texts = [with_synonym(caption_alone(thing), objects()[thing].name, word) or word for word, thing in teacher.found]
+    names, found = teacher.latents([caption_alone(i) for i in range(len(objects()))]), teacher.latents(texts)
     return {
         "among_captions": ((found @ names.T).argmax(1) == things).float().mean().item(),
         "among_pictures": ((found @ pictures.T).argmax(1) == things).float().mean().item(),

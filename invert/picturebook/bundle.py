@@ -20,9 +20,9 @@ from invert.models.clip import Clip
 from invert.picturebook import doubt, models
 from invert.picturebook.clip import NAME, load_judge
 from invert.picturebook.drawing import examples
-from invert.picturebook.grammar import STYLE_FORMS, caption, terms, with_article
+from invert.picturebook.grammar import STYLE_FORMS, caption, caption_alone, terms, with_article
 from invert.picturebook.render import render
-from invert.picturebook.world import COLORS, CORNERS, PATTERNS, Scene, draw_scenes, objects
+from invert.picturebook.world import COLORS, CORNERS, PATTERNS, draw_scenes, objects
 from invert.target import modality_gap
 from invert.zero_shot import ZeroShot
 
@@ -64,7 +64,7 @@ def load(clip: Clip) -> ModelBundle:
 
 def zero_shot_captions() -> dict[str, str]:
     """Every word that names an object, or two of it → the caption of the object alone."""
-    alone = {thing.name: caption(Scene((i,), ("",), "one", "", "plain", (), "plain")) for i, thing in enumerate(objects())}
+    alone = {thing.name: caption_alone(i) for i, thing in enumerate(objects())}
     plurals = {thing.plural: alone[thing.name] for thing in objects() if thing.plural}
     return plurals | alone  # "houses" is a name too, of a pictograph of its own
 

@@ -76,6 +76,11 @@ def caption(scene: Scene) -> str:
     return STYLE_FORMS[scene.style][0].format(_arrangements(scene)[0] + _background(scene))
 
 
+def caption_alone(index: int) -> str:
+    """The caption of an object and nothing else: "a fox"."""
+    return caption(Scene((index,), ("",), "one", "", "plain", (), "plain"))
+
+
 def paraphrases(scene: Scene) -> tuple[str, ...]:
     """Every full caption that says the same, the canonical one first."""
     return tuple(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from invert.picturebook import models
+from invert.picturebook.grammar import caption_alone
 from invert.picturebook.world import objects
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -46,7 +47,7 @@ def test_teaching_brings_a_word_to_its_object_and_leaves_every_other_row_alone()
     teacher = teach_synonyms.Teacher(model, list(models.trained_token_ids()), found, ENCODE)
     before = model.token_embedding.weight.detach().clone()
     teacher.rows.data.zero_()
-    names = teacher.latents([teach_synonyms.alone(thing) for _, thing in found])
+    names = teacher.latents([caption_alone(thing) for _, thing in found])
     untaught = (teacher.latents(["an automobile", "scuba"]) * names).sum(1)
     teacher.learn(steps=25, batch=8)
     assert torch.all((teacher.latents(["an automobile", "scuba"]) * names).sum(1) > untaught)
